@@ -1,0 +1,20 @@
+"""Which class stands for which kind of entity, and what each group of cells imports ahead.
+
+The names are strings so that a cell imports only what it hosts: litellm lives in `model` cells,
+LangGraph in `conversation` cells, Docker in the `node` cell.
+"""
+
+ENTITIES = {
+    "node": "actors.node.entity:Node",
+    "sandbox": "actors.sandbox.entity:Sandbox",
+    "agent": "actors.agent.entity:Agent",
+    "conversation": "actors.conversation.entity:Conversation",
+    "model": "actors.model.entity:Model",
+}
+
+PRELOAD = {
+    "general": ["actors.sandbox.entity", "actors.agent.entity"],
+    "conversation": ["actors.conversation.entity"],
+    "model": ["actors.model.entity"],
+    "node": ["actors.node.entity"],
+}

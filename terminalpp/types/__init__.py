@@ -1,0 +1,1 @@
+"""The vocabulary of Terminal++: ids, states, events, errors and limits. Imports nothing of ours."""

@@ -1,0 +1,334 @@
+"""One tree of errors: a stable `code`, an HTTP status, whether trying again can help, and a hint.
+
+Each error can be pickled (Ray carries them) because it takes positional arguments only, and can be
+written as JSON and read back by looking its code up: a class path is never taken off the wire.
+The gateway maps the tree to `application/problem+json` in one place; the CLI prints
+`detail` and `hint` as one line and the next step.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+_BY_CODE: dict[str, type[TerminalError]] = {}
+
+
+class TerminalError(Exception):
+    """Base of every error that Terminal++ raises on purpose.
+
+    `detail` says what happened in this case; `hint` what to do next; `extra` is JSON for programs.
+    """
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+    hint: ClassVar[str] = "See the log of the server; report it if it happens again."
+
+    def __init__(self, detail: str = "", hint: str = "", extra: dict[str, Any] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail or (type(self).__doc__ or type(self).__name__).strip().splitlines()[0]
+        self.next_step = hint or type(self).hint
+        self.extra = extra or {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.code in _BY_CODE and _BY_CODE[cls.code].__qualname__ != cls.__qualname__:
+            raise TypeError(f"error code {cls.code!r} is taken by {_BY_CODE[cls.code].__name__}")
+        _BY_CODE[cls.code] = cls
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.detail, self.next_step, self.extra)
+
+    def __str__(self) -> str:
+        return self.detail
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "code": self.code,
+            "status": self.status,
+            "retryable": self.retryable,
+            "detail": self.detail,
+            "hint": self.next_step,
+            "extra": self.extra,
+        }
+
+
+_BY_CODE[TerminalError.code] = TerminalError
+
+
+def from_json(value: dict[str, Any]) -> TerminalError:
+    """The error that `to_json` wrote; an unknown code becomes the base error with its words kept."""
+    cls = _BY_CODE.get(str(value.get("code")), TerminalError)
+    return cls(str(value.get("detail", "")), str(value.get("hint", "")), dict(value.get("extra") or {}))
+
+
+def all_codes() -> dict[str, type[TerminalError]]:
+    """Every code with its class, for the documentation test and the mapping to HTTP."""
+    return dict(_BY_CODE)
+
+
+# ---- the caller's words -------------------------------------------------------------------------
+
+
+class InvalidInput(TerminalError):
+    """The request is not valid."""
+
+    code, status = "invalid-input", 422
+    hint = "Correct the named field and send it again."
+
+
+class Unauthorized(TerminalError):
+    """A valid bearer token is needed."""
+
+    code, status = "unauthorized", 401
+    hint = "Send `Authorization: Bearer <token>`; the owner's token is in TPP_HOME/secrets/owner.token."
+
+
+class Forbidden(TerminalError):
+    """This account may not do that."""
+
+    code, status = "forbidden", 403
+    hint = "Ask the owner of the resource."
+
+
+class NotFound(TerminalError):
+    """There is no such thing."""
+
+    code, status = "not-found", 404
+    hint = "Check the id; list what exists with `./tpp ps`."
+
+
+class Conflict(TerminalError):
+    """The request contradicts what is already there."""
+
+    code, status = "conflict", 409
+    hint = "Read the present state, then decide again."
+
+
+class IdempotencyMismatch(TerminalError):
+    """This Idempotency-Key was used before with a different request."""
+
+    code, status = "idempotency-mismatch", 422
+    hint = "Use a new key for a new request."
+
+
+class IdempotencyInFlight(TerminalError):
+    """The first request with this Idempotency-Key is still under way."""
+
+    code, status, retryable = "idempotency-in-flight", 409, True
+    hint = "Wait a moment and send the same request again."
+
+
+class TooLarge(TerminalError):
+    """The request is larger than the limit."""
+
+    code, status = "too-large", 413
+    hint = "Send less, or raise the limit named in the detail."
+
+
+class Overloaded(TerminalError):
+    """A queue is full."""
+
+    code, status, retryable = "overloaded", 429, True
+    hint = "Wait a second and send it again."
+
+
+# ---- the actor system ---------------------------------------------------------------------------
+
+
+class Fenced(TerminalError):
+    """A newer owner has taken this entity over; the write was refused."""
+
+    code, status, retryable = "fenced", 409, True
+    hint = "Call the entity again: the call finds its new owner."
+
+
+class NotOwner(TerminalError):
+    """This cell does not host that entity (any more)."""
+
+    code, status, retryable = "not-owner", 409, True
+    hint = "Look the owner up and call again."
+
+
+class Quarantined(TerminalError):
+    """The entity failed too often and was put aside."""
+
+    code, status = "quarantined", 503
+    hint = "Read the reason in `./tpp ps --json`; release it there once the cause is gone."
+
+
+class Unavailable(TerminalError):
+    """A part of the system does not answer."""
+
+    code, status, retryable = "unavailable", 503, True
+    hint = "`./tpp status` names the part; it is restarted by itself, so try again."
+
+
+class DeadlineExceeded(TerminalError):
+    """The call took longer than its deadline; whether it was carried out is not known."""
+
+    code, status, retryable = "deadline-exceeded", 504, True
+    hint = "Ask again under the same id: repeated work is recognised."
+
+
+class UnknownMethod(TerminalError):
+    """The entity has no such method."""
+
+    code, status = "unknown-method", 400
+    hint = "Client and server differ in version; restart with `./tpp down && ./tpp up`."
+
+
+# ---- sandboxes ----------------------------------------------------------------------------------
+
+
+class IsolationUnavailable(TerminalError):
+    """No isolation can be had on this machine, so no sandbox is started."""
+
+    code, status = "isolation-unavailable", 503
+    hint = "Run `./tpp doctor`: it names what is missing and how to install it."
+
+
+class ImageUnavailable(TerminalError):
+    """The sandbox image cannot be had."""
+
+    code, status = "image-unavailable", 422
+    hint = "Check the name, or leave --image out to use the built-in one."
+
+
+class SandboxNotRunning(TerminalError):
+    """The sandbox is not running."""
+
+    code, status, retryable = "sandbox-not-running", 409, True
+    hint = "Start it: POST /v1/sandboxes/{id}/start."
+
+
+class SandboxFailed(TerminalError):
+    """The sandbox could not be started."""
+
+    code, status = "sandbox-failed", 503
+    hint = "Run `./tpp doctor`; the reason is on the sandbox's record."
+
+
+class CommandNotStarted(TerminalError):
+    """The command could not be started."""
+
+    code, status = "command-not-started", 422
+    hint = "Check the program's name and the working directory."
+
+
+class CommandFinished(TerminalError):
+    """The command has already ended."""
+
+    code, status = "command-finished", 409
+    hint = "Read its record; start a new one to run it again."
+
+
+class OffsetMismatch(TerminalError):
+    """Standard input was written at the wrong offset."""
+
+    code, status = "offset-mismatch", 409
+    hint = "Continue at the offset named in `extra.expected`."
+
+
+class FileProblem(TerminalError):
+    """The file operation was refused."""
+
+    code, status = "file-problem", 422
+    hint = "Check the path and its kind."
+
+
+class DiskFull(TerminalError):
+    """There is no space left."""
+
+    code, status = "disk-full", 507
+    hint = "Free some space under TPP_HOME; nothing that was accepted is lost."
+
+
+# ---- models -------------------------------------------------------------------------------------
+
+
+class ModelKeyRejected(TerminalError):
+    """The provider did not accept the key."""
+
+    code, status = "model-key-rejected", 502
+    hint = "Set the provider's key (for example OPENAI_API_KEY) and run `./tpp down && ./tpp up`."
+
+
+class ModelUnknown(TerminalError):
+    """The provider has no such model."""
+
+    code, status = "model-unknown", 422
+    hint = "Check --model: it is a litellm model string such as `openai/gpt-4o`."
+
+
+class ModelUnreachable(TerminalError):
+    """The model's server could not be reached."""
+
+    code, status, retryable = "model-unreachable", 502, True
+    hint = "Check the network and TPP_MODEL_BASE_URL."
+
+
+class ModelOverloaded(TerminalError):
+    """The provider kept answering with an error or a rate limit."""
+
+    code, status, retryable = "model-overloaded", 502, True
+    hint = "Wait, or choose another model with --model."
+
+
+class ModelReplyInvalid(TerminalError):
+    """The model's reply was empty or malformed."""
+
+    code, status = "model-reply-invalid", 502
+    hint = "Try again, or choose another model with --model."
+
+
+class ModelReplyCut(TerminalError):
+    """The model's reply was cut by its length limit."""
+
+    code, status = "model-reply-cut", 502
+    hint = "Raise TPP_MODEL_MAX_TOKENS or choose a model with longer replies."
+
+
+class ModelRequestTooLong(TerminalError):
+    """The conversation no longer fits into the model's context."""
+
+    code, status = "model-request-too-long", 422
+    hint = "Start a new conversation, or choose a model with a longer context."
+
+
+# ---- data and boot ------------------------------------------------------------------------------
+
+
+class DatabaseTooNew(TerminalError):
+    """The database was written by a newer version."""
+
+    code, status = "database-too-new", 503
+    hint = "Use the newer version of Terminal++, or another TPP_HOME."
+
+
+class MigrationChanged(TerminalError):
+    """A migration that was already applied has been edited."""
+
+    code, status = "migration-changed", 503
+    hint = "Restore the file as released; write a new migration instead."
+
+
+class HomeCorrupt(TerminalError):
+    """TPP_HOME cannot be used."""
+
+    code, status = "home-corrupt", 503
+    hint = "The detail names the file; move it away or choose another TPP_HOME."
+
+
+class PortInUse(TerminalError):
+    """The address is taken by another program."""
+
+    code, status = "port-in-use", 503
+    hint = "Stop that program, or set TPP_PORT to another port (0 chooses a free one)."
+
+
+class ServiceFailed(TerminalError):
+    """A service did not start."""
+
+    code, status = "service-failed", 503
+    hint = "The last lines of its log are in the detail; `./tpp doctor` checks the machine."

@@ -1,0 +1,64 @@
+"""Every state machine's states. The same words are CHECKed in SQL."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class SandboxState(StrEnum):
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    ERROR = "error"
+
+
+class ExecutionState(StrEnum):
+    """`completed`: the process ended by itself, whatever its exit code. `failed`: it never started,
+    or its sandbox died under it (reason `lost`). `killed`: ended by a signal."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    KILLED = "killed"
+
+    @property
+    def final(self) -> bool:
+        return self in (ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.KILLED)
+
+
+class AgentRole(StrEnum):
+    PLANNER = "planner"
+    CODER = "coder"
+    TESTER = "tester"
+    CRITIC = "critic"
+    EXECUTOR = "executor"
+
+
+class AgentState(StrEnum):
+    ACTIVE = "active"
+    PAUSED = "paused"
+    TERMINATED = "terminated"
+
+
+class TurnOutcome(StrEnum):
+    """How a turn ended. Only `passed` means that tests the team ran were green at the end."""
+
+    PASSED = "passed"          # the tests ran and passed
+    FAILED = "failed"          # the tests ran and did not pass
+    UNVERIFIED = "unverified"  # the work ended and there was nothing to run
+    CANCELLED = "cancelled"    # the person stopped it
+    STOPPED = "stopped"        # a limit stopped it (steps, time, tokens, money, loop)
+    ERROR = "error"            # it could not go on (model, sandbox)
+
+
+class Isolation(StrEnum):
+    RUNC = "runc"
+    RUNSC = "runsc"
+    KATA = "kata"
+    BWRAP = "bwrap"
+
+
+class Network(StrEnum):
+    NONE = "none"
+    OPEN = "open"
