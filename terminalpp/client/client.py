@@ -1,0 +1,328 @@
+"""The SDK: every route of the gateway as a typed coroutine.
+
+    async with Client("http://127.0.0.1:7438", token) as client:
+        sandbox = await client.create_sandbox(wait=True)
+        ran = await client.run_command(sandbox["id"], "echo hello", wait_ms=5000)
+
+Every method raises `TerminalError` (see `terminalpp.types.errors`) and nothing else of its own.
+`key` is the Idempotency-Key: the same key repeats nothing; without one a fresh key is made, so that
+the transport can repeat the request by itself. Methods that wait let the server wait: one request,
+no polling. `timeout_s` bounds each request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Self
+
+import httpx
+
+from terminalpp.client import events
+from terminalpp.client.shapes import Agent, Conversation, Diff, Event, Execution, Output, Sandbox, Uploaded
+from terminalpp.client.transport import Transport, segment
+from terminalpp.types import errors
+
+GRACE_S = 20.0  # a request that waits on the server may take this much longer than it asked for
+
+
+class Client:
+    """An account's view of one gateway. Safe for many concurrent calls on one event loop."""
+
+    def __init__(
+        self,
+        base_url: str,
+        token: str,
+        *,
+        timeout_s: float = 30.0,
+        patience_s: float = 60.0,
+        http: httpx.AsyncClient | None = None,
+    ) -> None:
+        self._transport = Transport(base_url, token, timeout_s=timeout_s, patience_s=patience_s, http=http)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    async def _get(self, path: str, **query: Any) -> Any:
+        return await self._transport.json("GET", path, query=query)
+
+    async def _post(self, path: str, body: Any = None, *, key: str | None = None, **options: Any) -> Any:
+        body = None if body is None else {name: value for name, value in body.items() if value is not None}
+        return await self._transport.json("POST", path, json=body, key=key, **options)
+
+    async def _pages(self, path: str, limit: int, **query: Any) -> list[Any]:
+        items: list[Any] = []
+        cursor = None
+        while len(items) < limit:
+            page = await self._get(path, limit=min(100, limit - len(items)), cursor=cursor, **query)
+            items += page["items"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                break
+        return items
+
+    # ---- the server ------------------------------------------------------------------------------
+
+    async def version(self) -> dict[str, Any]:
+        return await self._get("/version")
+
+    async def livez(self) -> dict[str, Any]:
+        return await self._get("/livez")
+
+    async def readyz(self) -> dict[str, Any]:
+        """`{"ready": bool, "checks": [{name, ok, detail}]}`, also when not ready."""
+        try:
+            return await self._transport.json("GET", "/readyz", headers={"accept": "application/json"})
+        except errors.Unavailable as error:
+            if "checks" in error.extra:
+                return {"ready": False, "checks": error.extra["checks"]}
+            raise
+
+    # ---- sandboxes -------------------------------------------------------------------------------
+
+    async def create_sandbox(
+        self,
+        *,
+        name: str | None = None,
+        image: str | None = None,
+        network: str | None = None,
+        resource_limits: dict[str, Any] | None = None,
+        auto_sleep_after_minutes: int | None = None,
+        wait: bool = False,
+        key: str | None = None,
+    ) -> Sandbox:
+        """Its row; it starts in the background. `wait`: until it runs or has failed (at most 60 s)."""
+        body = {
+            "name": name,
+            "image": image,
+            "network": network,
+            "resource_limits": resource_limits,
+            "auto_sleep_after_minutes": auto_sleep_after_minutes,
+        }
+        query = {"wait": "true"} if wait else None
+        return await self._post("/v1/sandboxes", body, key=key, query=query, timeout_s=60 + GRACE_S)
+
+    async def sandboxes(self, limit: int = 1000) -> list[Sandbox]:
+        return await self._pages("/v1/sandboxes", limit)
+
+    async def sandbox(self, sandbox_id: str) -> Sandbox:
+        return await self._get(f"/v1/sandboxes/{segment(sandbox_id)}")
+
+    async def start_sandbox(self, sandbox_id: str, *, wait: bool = True, key: str | None = None) -> Sandbox:
+        query = {"wait": "true"} if wait else None
+        path = f"/v1/sandboxes/{segment(sandbox_id)}/start"
+        return await self._post(path, key=key, query=query, timeout_s=60 + GRACE_S)
+
+    async def stop_sandbox(self, sandbox_id: str, *, key: str | None = None) -> Sandbox:
+        return await self._post(f"/v1/sandboxes/{segment(sandbox_id)}/stop", key=key)
+
+    async def delete_sandbox(self, sandbox_id: str) -> None:
+        await self._transport.request("DELETE", f"/v1/sandboxes/{segment(sandbox_id)}")
+
+    async def wait_for_sandbox(
+        self, sandbox_id: str, *, timeout_s: float = 900.0, progress: Callable[[str], None] | None = None
+    ) -> Sandbox:
+        """The sandbox once it runs; `progress` gets each new `status_detail` (an image may be built).
+
+        Raises SandboxFailed with the reason, or DeadlineExceeded after `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        said = None
+        while True:
+            row = await self.sandbox(sandbox_id)
+            detail = row["status_detail"]
+            if progress and detail and detail != said:
+                said = detail
+                progress(detail)
+            if row["status"] == "running":
+                return row
+            if row["status"] == "error":
+                raise errors.SandboxFailed(detail or "the sandbox could not be started")
+            if time.monotonic() > deadline:
+                raise errors.DeadlineExceeded(f"the sandbox did not start within {timeout_s:.0f} s")
+            await asyncio.sleep(0.2)
+
+    async def upload_archive(
+        self, sandbox_id: str, path: str, tar: bytes | AsyncIterator[bytes], *, timeout_s: float = 3600.0
+    ) -> Uploaded:
+        """Unpack a tar (plain, ustar/pax/gnu) under `path`. An iterator is streamed and never repeated."""
+        return await self._transport.json(
+            "PUT",
+            f"/v1/sandboxes/{segment(sandbox_id)}/archive",
+            query={"path": path},
+            content=tar,
+            headers={"content-type": "application/x-tar"},
+            timeout_s=timeout_s,
+        )
+
+    async def read_file(self, sandbox_id: str, path: str) -> bytes:
+        url = f"/v1/sandboxes/{segment(sandbox_id)}/files"
+        return (await self._transport.request("GET", url, query={"path": path}, timeout_s=600.0)).content
+
+    # ---- commands --------------------------------------------------------------------------------
+
+    async def run_command(
+        self,
+        sandbox_id: str,
+        command: str | None = None,
+        *,
+        argv: list[str] | None = None,
+        cwd: str | None = None,
+        env: dict[str, str] | None = None,
+        stdin: bool = False,
+        wait_ms: int = 0,
+        key: str | None = None,
+    ) -> Execution:
+        """Start a shell line or an `argv`; wait up to `wait_ms` (0..60000) for its end."""
+        body = {"command": command, "argv": argv, "cwd": cwd, "env": env, "stdin": stdin, "wait_ms": wait_ms}
+        path = f"/v1/sandboxes/{segment(sandbox_id)}/commands"
+        return await self._post(path, body, key=key, timeout_s=wait_ms / 1000 + GRACE_S)
+
+    def _command(self, sandbox_id: str, command_id: str, verb: str = "") -> str:
+        path = f"/v1/sandboxes/{segment(sandbox_id)}/commands/{segment(command_id)}"
+        return f"{path}/{verb}" if verb else path
+
+    async def commands(self, sandbox_id: str, limit: int = 100) -> list[Execution]:
+        """Newest first."""
+        return await self._pages(f"/v1/sandboxes/{segment(sandbox_id)}/commands", limit)
+
+    async def command(self, sandbox_id: str, command_id: str) -> Execution:
+        return await self._get(self._command(sandbox_id, command_id))
+
+    async def output(
+        self,
+        sandbox_id: str,
+        command_id: str,
+        *,
+        stream: str = "stdout",
+        offset: int = 0,
+        limit: int = 65536,
+        wait_ms: int = 0,
+    ) -> Output:
+        """Bytes of `stdout` or `stderr` from `offset`; waits up to `wait_ms` while there are none."""
+        response = await self._transport.request(
+            "GET",
+            self._command(sandbox_id, command_id, "output"),
+            query={"stream": stream, "offset": offset, "limit": limit, "wait_ms": wait_ms},
+            timeout_s=wait_ms / 1000 + GRACE_S,
+        )
+        headers = response.headers
+        return Output(
+            data=response.content,
+            offset=int(headers["x-offset"]),
+            next_offset=int(headers["x-next-offset"]),
+            gap_bytes=int(headers["x-gap-bytes"]),
+            ended=headers["x-ended"] == "true",
+        )
+
+    async def follow_output(
+        self, sandbox_id: str, command_id: str, *, stream: str = "stdout", offset: int = 0
+    ) -> AsyncIterator[Output]:
+        """Every piece of the output until the command and its stream have ended."""
+        while True:
+            piece = await self.output(sandbox_id, command_id, stream=stream, offset=offset, wait_ms=20_000)
+            if piece.data or piece.gap_bytes:
+                yield piece
+            if piece.ended:
+                return
+            offset = piece.next_offset
+
+    async def write_stdin(
+        self, sandbox_id: str, command_id: str, data: bytes, *, offset: int, eof: bool = False
+    ) -> dict[str, Any]:
+        """Write at `offset` (a repeated write is recognised by it). Answers `{"offset": next}`."""
+        query = {"offset": offset, "eof": "true" if eof else None}
+        headers = {"content-type": "application/octet-stream"}
+        path = self._command(sandbox_id, command_id, "stdin")
+        return await self._transport.json("POST", path, query=query, content=data, headers=headers)
+
+    async def signal(
+        self,
+        sandbox_id: str,
+        command_id: str,
+        signal: str = "TERM",
+        *,
+        tree: bool = True,
+        key: str | None = None,
+    ) -> None:
+        """`signal`: TERM, INT, KILL, … ; `tree`: the whole process tree."""
+        body = {"signal": signal, "tree": tree}
+        await self._post(self._command(sandbox_id, command_id, "signal"), body, key=key)
+
+    async def wait_command(self, sandbox_id: str, command_id: str, *, timeout_ms: int = 30_000) -> Execution:
+        """Its record when it has ended, or as it stands after `timeout_ms` (≤ 60000)."""
+        path = self._command(sandbox_id, command_id, "wait")
+        return await self._post(path, {"timeout_ms": timeout_ms}, timeout_s=timeout_ms / 1000 + GRACE_S)
+
+    # ---- conversations ---------------------------------------------------------------------------
+
+    async def create_conversation(
+        self,
+        sandbox_id: str,
+        workspace: str,
+        *,
+        title: str | None = None,
+        model: str | None = None,
+        mode: str = "team",
+        test_command: str | None = None,
+        setup_command: str | None = None,
+        limits: dict[str, Any] | None = None,
+        key: str | None = None,
+    ) -> Conversation:
+        """`workspace`: the directory in the sandbox that the team works in; `mode`: team or single."""
+        body = {
+            "sandbox_id": sandbox_id,
+            "workspace": workspace,
+            "title": title,
+            "model": model,
+            "mode": mode,
+            "test_command": test_command,
+            "setup_command": setup_command,
+            "limits": limits,
+        }
+        return await self._post("/v1/conversations", body, key=key)
+
+    async def conversations(self, limit: int = 100) -> list[Conversation]:
+        """Newest first."""
+        return await self._pages("/v1/conversations", limit)
+
+    async def conversation(self, conversation_id: str) -> Conversation:
+        return await self._get(f"/v1/conversations/{segment(conversation_id)}")
+
+    async def post_message(
+        self, conversation_id: str, text: str, *, key: str | None = None
+    ) -> dict[str, Any]:
+        """`{"message_id": …}` once the message is durably accepted; the work shows in `events`."""
+        path = f"/v1/conversations/{segment(conversation_id)}/messages"
+        return await self._post(path, {"text": text}, key=key)
+
+    def events(self, conversation_id: str, *, after: int = 0, follow: bool = True) -> AsyncIterator[Event]:
+        """Every event behind `after`, each once; reconnects by itself. Without `follow`: up to the head."""
+        path = f"/v1/conversations/{segment(conversation_id)}/events"
+        return events.follow(self._transport, path, after, follow)
+
+    async def cancel(self, conversation_id: str, *, key: str | None = None) -> dict[str, Any]:
+        return await self._post(f"/v1/conversations/{segment(conversation_id)}/cancel", key=key)
+
+    async def set_model(self, conversation_id: str, model: str, *, key: str | None = None) -> Conversation:
+        path = f"/v1/conversations/{segment(conversation_id)}/model"
+        return await self._post(path, {"model": model}, key=key)
+
+    async def diff(self, conversation_id: str) -> Diff:
+        value = await self._transport.json(
+            "GET",
+            f"/v1/conversations/{segment(conversation_id)}/diff",
+            headers={"accept": "application/json"},
+            timeout_s=120.0,
+        )
+        return Diff(base64.b64decode(value["patch"]), value["files"])
+
+    async def agents(self, conversation_id: str | None = None, limit: int = 1000) -> list[Agent]:
+        return await self._pages("/v1/agents", limit, conversation_id=conversation_id)

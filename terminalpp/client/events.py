@@ -1,0 +1,87 @@
+"""Server-sent events: the parser, and the iterator that survives the gateway.
+
+`follow` yields each event once, in order, from `after` on. When the connection breaks or falls silent
+(the server sends a heartbeat every 15 s) it connects again and continues behind the last event it
+yielded; after `patience_s` without a server it raises `Unavailable`. The parser works on bytes and
+splits at line feeds only: a text decoder that knows Unicode's line separators would cut payloads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import AsyncIterator, Iterator
+
+from terminalpp.client.shapes import Event
+from terminalpp.client.transport import REPEATABLE_CODES, Transport
+from terminalpp.types import errors
+
+SILENCE_S = 45.0
+
+
+class Parser:
+    """Bytes in, `(event, data)` out. `done` is set by the server's closing comment."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._type = ""
+        self._data: list[bytes] = []
+        self.done = False
+
+    def feed(self, chunk: bytes) -> Iterator[tuple[str, bytes]]:
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            line = line.removesuffix(b"\r")
+            if not line:
+                if self._data:
+                    yield self._type or "message", b"\n".join(self._data)
+                self._type, self._data = "", []
+            elif line.startswith(b":"):
+                self.done = self.done or line[1:].strip() == b"end"
+            else:
+                name, _, value = line.partition(b":")
+                value = value.removeprefix(b" ")
+                if name == b"data":
+                    self._data.append(value)
+                elif name == b"event":
+                    self._type = value.decode("utf-8", "replace")
+
+
+def event_of(data: bytes) -> Event:
+    """The event in one `data:` field. Raises ValueError when it is not one."""
+    value = json.loads(data)
+    return Event(value["seq"], value["type"], value["actor"], value["payload"], value["created_at"])
+
+
+async def follow(transport: Transport, path: str, after: int, live: bool) -> AsyncIterator[Event]:
+    """Events behind `after`; without `live` it ends at the head of the log. Raises TerminalError."""
+    contact = time.monotonic()
+    attempt = 0
+    while True:
+        parser = Parser()
+        try:
+            async with transport.stream(
+                path,
+                query={"follow": None if live else "false"},
+                headers={"accept": "text/event-stream", "last-event-id": str(after)},
+                silence_s=SILENCE_S,
+            ) as response:
+                async for chunk in response.aiter_bytes():
+                    contact, attempt = time.monotonic(), 0
+                    for _, data in parser.feed(chunk):
+                        event = event_of(data)
+                        if event.seq > after:
+                            after = event.seq
+                            yield event
+            if parser.done and not live:
+                return
+        except errors.TerminalError as error:
+            if error.code not in REPEATABLE_CODES:
+                raise
+            refused = error.code == "unavailable"
+            if time.monotonic() - contact > transport.patience(refused):
+                raise
+        attempt += 1
+        await asyncio.sleep(min(1.0, 0.05 * 2 ** min(attempt, 6)) * random.uniform(0.5, 1.0))

@@ -1,0 +1,114 @@
+"""What the gateway answers, as types: JSON objects stay dictionaries, byte answers are dataclasses.
+
+Times are RFC 3339 in UTC, ids are UUIDs, sizes are bytes, durations are milliseconds, money is US
+dollars. A field that is not known yet is null. New fields may appear; none is ever renamed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+
+class Sandbox(TypedDict):
+    id: str
+    name: str
+    status: str                      # stopped | starting | running | error
+    status_detail: str | None        # what it does or why it failed, one line
+    image: str | None
+    network: str | None              # none | open
+    driver: str | None               # docker | bubblewrap
+    isolation: str | None            # runc | runsc | kata | bwrap
+    node_id: str | None
+    generation: int
+    workspace: str | None
+    resource_limits: dict[str, Any]
+    auto_sleep_after_minutes: int | None
+    created_at: str | None
+    updated_at: str | None
+    last_activity_at: str | None
+
+
+class Execution(TypedDict):
+    id: str
+    sandbox_id: str
+    command: str
+    working_directory: str
+    status: str                      # pending | running | completed | failed | killed
+    exit_code: int | None
+    reason: str | None               # why it failed or was killed: lost, timeout, …
+    stdout: str                      # the bounded head (and tail) of the output; the rest: `output`
+    stderr: str
+    stdout_bytes: int
+    stderr_bytes: int
+    truncated: bool
+    duration_ms: int | None
+    agent: str | None
+    conversation_id: str | None
+    created_at: str | None
+    started_at: str | None
+    completed_at: str | None
+
+
+class Conversation(TypedDict):
+    id: str
+    sandbox_id: str
+    title: str | None
+    model: str | None
+    mode: str                        # team | single
+    workspace: str
+    status: str                      # active | archived | deleted
+    settings: dict[str, Any]
+    total_tokens: int
+    cost_usd: float
+    last_seq: int                    # the highest event sequence number
+    created_at: str | None
+    updated_at: str | None
+
+
+class Agent(TypedDict):
+    id: str
+    conversation_id: str
+    role: str
+    name: str
+    status: str                      # active | paused | terminated
+    created_at: str | None
+    updated_at: str | None
+
+
+class Uploaded(TypedDict):
+    files: int
+    directories: int
+    symlinks: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of a conversation's log. `seq` counts from 1 without a gap."""
+
+    seq: int
+    type: str
+    actor: str
+    payload: dict[str, Any]
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A piece of a command's output. `gap_bytes` > 0: so many bytes before `offset` were dropped by the
+    journal's bound. `ended`: nothing follows `next_offset`, ever."""
+
+    data: bytes
+    offset: int
+    next_offset: int
+    gap_bytes: int
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """What a conversation changed: a patch for `git apply`, and per file `{path, added, removed}`."""
+
+    patch: bytes
+    files: list[dict[str, Any]]
