@@ -1,0 +1,1 @@
+"""Model access: the only place that imports litellm."""

@@ -1,0 +1,121 @@
+"""The one door to litellm: configured once, asked for a stream, a price or a capability.
+
+litellm takes about 5 s and 170 MB to import, which is why only model cells do it, and would fetch
+a price table from the network at import if it were not told to use the one it ships.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+from actors.model import scripted
+from actors.model.replies import Usage
+from runtime.settings import Settings
+
+
+@functools.cache
+def library() -> Any:
+    """litellm, imported and set up. Slow the first time."""
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # read at import: no network for prices
+    import litellm
+
+    litellm.telemetry = False
+    litellm.drop_params = True  # a parameter that a model does not know is left out, not an error
+    litellm.suppress_debug_info = True
+    litellm.disable_aiohttp_transport = True  # httpx honours our timeouts and proxies alike everywhere
+    litellm.custom_provider_map = [{"provider": "scripted", "custom_handler": scripted.provider()}]
+    litellm.utils.custom_llm_setup()
+    logging.getLogger("LiteLLM").setLevel(logging.ERROR)
+    return litellm
+
+
+def litellm_name(model: str, settings: Settings, role: str = "") -> str:
+    """The model string litellm wants. A bare name with TPP_MODEL_BASE_URL set is an OpenAI-compatible one."""
+    if scripted.is_scripted(model):
+        return f"scripted/{model.removeprefix(scripted.PREFIX)}#{role}"
+    if settings.model_base_url and "/" not in model:
+        return f"openai/{model}"
+    return model
+
+
+async def stream(request: dict[str, Any], settings: Settings) -> AsyncIterator[Any]:
+    """The reply's chunks as they arrive. Raises what litellm raises; see `failures.translate`."""
+    model = request["model"]
+    options: dict[str, Any] = {
+        "model": litellm_name(model, settings, request.get("agent", "")),
+        "messages": request["messages"],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "num_retries": 0,  # retries are ours, so that each one shows as an event
+        "max_retries": 0,
+        "timeout": request.get("timeout_s") or settings.model_timeout_seconds,
+        "max_tokens": request.get("max_tokens") or settings.model_max_tokens,
+    }
+    if request.get("tools"):
+        options["tools"] = request["tools"]
+    if request.get("temperature") is not None:
+        options["temperature"] = request["temperature"]
+    if not scripted.is_scripted(model):
+        if settings.model_base_url:
+            options["api_base"] = settings.model_base_url
+        if settings.model_api_key is not None:
+            options["api_key"] = settings.model_api_key
+        elif settings.model_base_url:
+            options["api_key"] = "none"  # the OpenAI client insists on some key; local servers ignore it
+    reply = await library().acompletion(**options)
+    async for chunk in reply:
+        yield chunk
+
+
+def price_usd(model: str, usage: Usage, settings: Settings) -> float | None:
+    """What the tokens cost, from the raw counts and litellm's price table; None when it has no price.
+
+    A scripted model costs nothing. Cached input is charged at the cache-read price where there is one.
+    """
+    if scripted.is_scripted(model):
+        return 0.0
+    info = _info(litellm_name(model, settings))
+    if info is None or info.get("input_cost_per_token") is None:
+        return None
+    per_input = info["input_cost_per_token"]
+    per_cached = info.get("cache_read_input_token_cost") or per_input
+    fresh = max(0, usage.input_tokens - usage.cached_tokens)
+    return (
+        fresh * per_input
+        + usage.cached_tokens * per_cached
+        + usage.output_tokens * (info.get("output_cost_per_token") or 0.0)
+    )
+
+
+def capabilities(model: str, settings: Settings) -> dict[str, Any]:
+    """`native_tools`, `context_tokens`, `scripted`, `priced`. Raises ModelUnknown for an unknown script.
+
+    A model that litellm does not know is taken to have native tools (nearly all current ones do);
+    TPP_MODEL_TOOLS=text overrides that for the few that have none.
+    """
+    if scripted.is_scripted(model):
+        script = scripted.load(model.removeprefix(scripted.PREFIX))
+        native = script.get("tools", "native") == "native"
+        return {"native_tools": native, "context_tokens": 128_000, "scripted": True, "priced": True}
+    info = _info(litellm_name(model, settings))
+    native = True if info is None else info.get("supports_function_calling") is not False
+    if settings.model_tools != "auto":
+        native = settings.model_tools == "native"
+    return {
+        "native_tools": native,
+        "context_tokens": (info or {}).get("max_input_tokens") or 128_000,
+        "scripted": False,
+        "priced": info is not None and info.get("input_cost_per_token") is not None,
+    }
+
+
+@functools.lru_cache(maxsize=256)
+def _info(name: str) -> dict[str, Any] | None:
+    try:
+        return dict(library().get_model_info(name))
+    except Exception:  # litellm raises bare Exception for a model it has no record of
+        return None

@@ -1,0 +1,5 @@
+"""Counts words in a text."""
+
+from wordcount.counting import top_words, words
+
+__all__ = ["top_words", "words"]
