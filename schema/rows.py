@@ -1,0 +1,64 @@
+"""Rows as frozen dataclasses, and values as Postgres can hold them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from functools import cache
+from typing import Any, TypeVar
+
+from terminalpp.types.errors import InvalidInput
+
+T = TypeVar("T")
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_ESCAPED = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+
+
+@cache
+def _names(cls: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(cls))
+
+
+def one(cls: type[T], record: Mapping[str, Any]) -> T:
+    """The record's columns as `cls`, by name; columns that `cls` does not have are left out."""
+    return cls(**{name: record[name] for name in _names(cls)})
+
+
+def maybe(cls: type[T], record: Mapping[str, Any] | None) -> T | None:
+    return None if record is None else one(cls, record)
+
+
+def many(cls: type[T], records: Iterable[Mapping[str, Any]]) -> list[T]:
+    return [one(cls, record) for record in records]
+
+
+def text(value: str) -> str:
+    """`value` with what a Postgres text cannot hold (NUL, lone surrogates) shown as U+FFFD.
+
+    Command output may contain any byte; the journal keeps the bytes, rows keep readable text.
+    """
+    return _UNSTORABLE.sub("�", value)
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return text(value)
+    if isinstance(value, dict):
+        return {text(str(key)): _clean(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean(item) for item in value]
+    return value
+
+
+def to_json(value: Any) -> str:
+    """JSON text for a jsonb column. Raises InvalidInput for what is not JSON (NaN included)."""
+    try:
+        encoded = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+        # A pair of surrogates is an ordinary character; only the slow pass can tell a lone one.
+        if _ESCAPED.search(encoded):
+            encoded = json.dumps(_clean(value), allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"not a JSON value: {error}") from error
+    return encoded
