@@ -30,8 +30,13 @@ FIRST_WAIT_S = 0.5  # doubles with each try, plus up to half of itself at random
 LONGEST_WAIT_S = 30.0  # a longer Retry-After is not waited for: the error is shown instead
 FLUSH_S = 0.08  # text is written to the event log at most this often
 
-_FINAL = (errors.ModelKeyRejected, errors.ModelUnknown, errors.ModelRequestTooLong, errors.ModelReplyCut,
-          errors.InvalidInput)
+_FINAL = (
+    errors.ModelKeyRejected,
+    errors.ModelUnknown,
+    errors.ModelRequestTooLong,
+    errors.ModelReplyCut,
+    errors.InvalidInput,
+)
 
 
 class Model(Entity):
@@ -155,7 +160,11 @@ class _Log:
         }
 
     async def append(self, type: str, **payload: Any) -> dict[str, Any]:
-        body = {"call_id": self._common["call_id"], **payload} if type == "model.delta" else self._common | payload
+        body = (
+            {"call_id": self._common["call_id"], **payload}
+            if type == "model.delta"
+            else self._common | payload
+        )
         async with self._context.database.fenced(self._fence) as connection:
             seq = await events.append(connection, self._conversation_id, [(type, self._agent, body)])
         await self._context.live.publish(self._conversation_id, seq)

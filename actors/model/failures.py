@@ -57,8 +57,16 @@ def translate(problem: Exception, model: str) -> errors.TerminalError:
 
 def _is_connection_problem(words: str) -> bool:
     lowered = words.lower()
-    return any(sign in lowered for sign in ("connection error", "connection refused", "connect call failed",
-                                            "cannot connect", "name or service not known"))
+    return any(
+        sign in lowered
+        for sign in (
+            "connection error",
+            "connection refused",
+            "connect call failed",
+            "cannot connect",
+            "name or service not known",
+        )
+    )
 
 
 def retry_after_seconds(problem: Exception) -> float | None:

@@ -90,7 +90,10 @@ def provider() -> Any:
 
 
 def _chunk(
-    text: str = "", tool: tuple[int, dict] | None = None, finish: str = "", usage: tuple[int, int] | None = None
+    text: str = "",
+    tool: tuple[int, dict] | None = None,
+    finish: str = "",
+    usage: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """One piece of a stream in litellm's generic shape. Token counts are characters / 4."""
     tool_use = None

@@ -44,12 +44,12 @@ class AgentState(StrEnum):
 class TurnOutcome(StrEnum):
     """How a turn ended. Only `passed` means that tests the team ran were green at the end."""
 
-    PASSED = "passed"          # the tests ran and passed
-    FAILED = "failed"          # the tests ran and did not pass
+    PASSED = "passed"  # the tests ran and passed
+    FAILED = "failed"  # the tests ran and did not pass
     UNVERIFIED = "unverified"  # the work ended and there was nothing to run
-    CANCELLED = "cancelled"    # the person stopped it
-    STOPPED = "stopped"        # a limit stopped it (steps, time, tokens, money, loop)
-    ERROR = "error"            # it could not go on (model, sandbox)
+    CANCELLED = "cancelled"  # the person stopped it
+    STOPPED = "stopped"  # a limit stopped it (steps, time, tokens, money, loop)
+    ERROR = "error"  # it could not go on (model, sandbox)
 
 
 class Isolation(StrEnum):

@@ -15,7 +15,9 @@ CALL = {"content": "", "tool_calls": [{"name": "bash", "arguments": {"command": 
 
 
 def settings_for(tmp_path, **more):
-    environ = {"TPP_HOME": str(tmp_path)} | {f"TPP_{name.upper()}": str(value) for name, value in more.items()}
+    environ = {"TPP_HOME": str(tmp_path)} | {
+        f"TPP_{name.upper()}": str(value) for name, value in more.items()
+    }
     return settings_module.load(environ)
 
 
@@ -115,10 +117,14 @@ async def test_scripted_model_through_litellm(tmp_path):
 
 
 def test_a_script_is_followed_by_what_was_answered():
-    script = {"roles": {"coder": [
-        {"when": "other task", "replies": [{"content": "other"}], "then": "last"},
-        {"replies": [{"content": "one"}, {"content": "two"}]},
-    ]}}
+    script = {
+        "roles": {
+            "coder": [
+                {"when": "other task", "replies": [{"content": "other"}], "then": "last"},
+                {"replies": [{"content": "one"}, {"content": "two"}]},
+            ]
+        }
+    }
     asked = [{"role": "user", "content": "a task"}]
     assert scripted.next_reply(script, "coder", asked)["content"] == "one"
     asked.append({"role": "assistant", "content": "one"})
@@ -140,8 +146,11 @@ def test_prices_come_from_raw_usage(tmp_path):
     settings = settings_for(tmp_path)
     usage = Usage(input_tokens=1000, output_tokens=100, cached_tokens=400)
     info = provider._info("gpt-4o")
-    expected = (600 * info["input_cost_per_token"] + 400 * info["cache_read_input_token_cost"]
-                + 100 * info["output_cost_per_token"])
+    expected = (
+        600 * info["input_cost_per_token"]
+        + 400 * info["cache_read_input_token_cost"]
+        + 100 * info["output_cost_per_token"]
+    )
     assert provider.price_usd("gpt-4o", usage, settings) == pytest.approx(expected)
     assert provider.price_usd("scripted:demo", usage, settings) == 0.0
     assert provider.price_usd("nobody/knows-this", usage, settings) is None
@@ -149,5 +158,7 @@ def test_prices_come_from_raw_usage(tmp_path):
 
 def test_capabilities(tmp_path):
     assert provider.capabilities("gpt-4o", settings_for(tmp_path))["native_tools"] is True
-    assert provider.capabilities("gpt-4o", settings_for(tmp_path, model_tools="text"))["native_tools"] is False
+    assert (
+        provider.capabilities("gpt-4o", settings_for(tmp_path, model_tools="text"))["native_tools"] is False
+    )
     assert provider.capabilities("scripted:demo", settings_for(tmp_path))["scripted"] is True

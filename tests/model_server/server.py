@@ -56,7 +56,9 @@ class ModelServer:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-                headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:] if line)}
+                headers = {
+                    k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:] if line)
+                }
                 body = await reader.readexactly(int(headers.get("content-length", "0")))
                 method, path, _ = head[0].split(" ", 2)
                 if not await self._answer(method, path, headers, body, writer):
@@ -76,7 +78,9 @@ class ModelServer:
         request = json.loads(body)
         self.requests.append(request)
         if request["model"] != self.scenario["model"]:
-            return await _json(writer, 404, _error(f"The model `{request['model']}` does not exist", "model_not_found"))
+            return await _json(
+                writer, 404, _error(f"The model `{request['model']}` does not exist", "model_not_found")
+            )
         reply = self._next(request)
         if reply is None:
             self.unmatched.append(request)
@@ -85,7 +89,9 @@ class ModelServer:
         if "raw" in reply:
             return await _respond(writer, 200, reply["raw"].encode(), reply.get("type", "application/json"))
         if "status" in reply:
-            return await _json(writer, reply["status"], _error("recorded fault", "fault"), reply.get("headers"))
+            return await _json(
+                writer, reply["status"], _error("recorded fault", "fault"), reply.get("headers")
+            )
         if request.get("stream"):
             return await self._stream(writer, request, reply)
         return await _json(writer, 200, _whole(request["model"], reply))
@@ -111,8 +117,12 @@ class ModelServer:
             return scene["replies"][-1] if scene.get("then") == "last" else None
         return None
 
-    async def _stream(self, writer: asyncio.StreamWriter, request: dict[str, Any], reply: dict[str, Any]) -> bool:
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+    async def _stream(
+        self, writer: asyncio.StreamWriter, request: dict[str, Any], reply: dict[str, Any]
+    ) -> bool:
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
         for sent, piece in enumerate(_pieces(request["model"], reply)):
             if sent == reply.get("cut_after"):
                 writer.transport.abort()
@@ -134,8 +144,14 @@ def _tool_calls(reply: dict[str, Any]) -> list[dict[str, Any]]:
     for index, call in enumerate(reply.get("tool_calls", [])):
         arguments = call["arguments"]
         text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-        calls.append({"index": index, "id": call.get("id", f"call_{index}"), "type": "function",
-                      "function": {"name": call["name"], "arguments": text}})
+        calls.append(
+            {
+                "index": index,
+                "id": call.get("id", f"call_{index}"),
+                "type": "function",
+                "function": {"name": call["name"], "arguments": text},
+            }
+        )
     return calls
 
 
@@ -149,16 +165,28 @@ def _usage(reply: dict[str, Any]) -> dict[str, Any]:
 
 def _whole(model: str, reply: dict[str, Any]) -> dict[str, Any]:
     message = {"role": "assistant", "content": reply.get("content"), "tool_calls": _tool_calls(reply) or None}
-    return {"id": "chatcmpl-recorded", "object": "chat.completion", "created": 0, "model": model,
-            "choices": [{"index": 0, "message": message, "finish_reason": _finish(reply)}], "usage": _usage(reply)}
+    return {
+        "id": "chatcmpl-recorded",
+        "object": "chat.completion",
+        "created": 0,
+        "model": model,
+        "choices": [{"index": 0, "message": message, "finish_reason": _finish(reply)}],
+        "usage": _usage(reply),
+    }
 
 
 def _pieces(model: str, reply: dict[str, Any]) -> list[dict[str, Any]]:
     """The chunks of a streamed reply, as OpenAI sends them: role, text, tool calls, finish, usage."""
 
     def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:
-        return {"id": "chatcmpl-recorded", "object": "chat.completion.chunk", "created": 0, "model": model,
-                "choices": [{"index": 0, "delta": delta, "finish_reason": finish}], **more}
+        return {
+            "id": "chatcmpl-recorded",
+            "object": "chat.completion.chunk",
+            "created": 0,
+            "model": model,
+            "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
+            **more,
+        }
 
     content = reply.get("content") or ""
     pieces = [chunk({"role": "assistant", "content": ""})]
@@ -176,11 +204,18 @@ def _chunked(data: bytes) -> bytes:
 
 
 def _error(message: str, code: str) -> dict[str, Any]:
-    return {"error": {"message": message, "type": "server_error" if code == "fault" else "invalid_request_error",
-                      "code": code}}
+    return {
+        "error": {
+            "message": message,
+            "type": "server_error" if code == "fault" else "invalid_request_error",
+            "code": code,
+        }
+    }
 
 
-async def _json(writer: asyncio.StreamWriter, status: int, body: Any, headers: dict[str, str] | None = None) -> bool:
+async def _json(
+    writer: asyncio.StreamWriter, status: int, body: Any, headers: dict[str, str] | None = None
+) -> bool:
     return await _respond(writer, status, json.dumps(body).encode(), "application/json", headers)
 
 
