@@ -1,0 +1,252 @@
+"""What a command has printed and how it ended, read from the host side of the sandbox's run directory.
+
+Any process of the host may read, at any time, as often as it likes, whether or not `tppd` is alive:
+nothing here talks to it, so no reader can block a command or another reader.
+
+    x/<exec_id>/start.json          written and renamed into place before the command's first instruction
+    x/<exec_id>/out.<offset>        standard output from that byte offset on (16 decimal digits)
+    x/<exec_id>/err.<offset>        standard error
+    x/<exec_id>/exit.json           written once, after the output it speaks of
+    generation                      the generation of the tppd that runs now (or ran last)
+
+Offsets are logical: byte 0 is the first byte the command printed, whatever was deleted since. A stream
+keeps its first 2 and last 6 segments of 8 MiB; what lies between is a *gap*, which `read` reports with
+its size and never hides. `docs/tppd.md` holds the format.
+
+The answer to "how is it with this command" is one of four (`outcome`), decided from the files alone:
+no start.json: NOT_STARTED. exit.json: ENDED. Neither, and started by the present generation: RUNNING.
+Neither, and started by an older one: LOST (its sandbox died under it; it is never run again).
+A sandbox that died and was not started anew still reads RUNNING: ask the driver whether it is alive.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+from terminalpp.types.errors import InvalidInput, NotFound
+from terminalpp.types.states import ExecutionState
+
+Stream = Literal["stdout", "stderr"]
+_PREFIX = {"stdout": "out.", "stderr": "err."}
+_RETRIES = 16
+
+
+class Outcome(StrEnum):
+    NOT_STARTED = "not_started"
+    RUNNING = "running"
+    ENDED = "ended"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Bytes of one stream. `offset` is where `data` begins; `gap_bytes` lie lost just before it."""
+
+    offset: int
+    data: bytes
+    gap_bytes: int
+    next_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartRecord:
+    exec_id: str
+    generation: int
+    epoch: int
+    spec_hash: str
+    started_at_ms: int
+    merged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExitRecord:
+    """How a command ended. `reason`: `exited`, `signalled`, `not-started` (see `error`) or `lost`.
+
+    `streams_open`: a background process still held the pipes when this was written, so the journals
+    may grow further. `out_bytes` and `err_bytes` count what was printed up to then.
+    """
+
+    exec_id: str
+    reason: str
+    exit_code: int | None
+    signal: int | None
+    error: str
+    generation: int
+    started_at_ms: int
+    ended_at_ms: int
+    duration_ms: float
+    out_bytes: int
+    err_bytes: int
+    streams_open: bool
+    cpu_ms: float
+    max_rss_bytes: int
+
+    @property
+    def state(self) -> ExecutionState:
+        if self.reason == "exited":
+            return ExecutionState.COMPLETED
+        return ExecutionState.KILLED if self.reason == "signalled" else ExecutionState.FAILED
+
+    @classmethod
+    def parse(cls, raw: bytes) -> ExitRecord:
+        v = json.loads(raw)
+        return cls(
+            v["exec_id"], v["reason"], v["exit_code"], v["signal"], v["error"], v["generation"],
+            v["started_at_ms"], v["ended_at_ms"], v["duration_ms"], v["out_bytes"], v["err_bytes"],
+            v["streams_open"], v["cpu_ms"], v["max_rss_bytes"],
+        )  # fmt: skip
+
+
+def check_exec_id(exec_id: str) -> str:
+    """The id itself. Raises InvalidInput unless it is 1 to 64 of `A-Z a-z 0-9 _ . -`, no dot first."""
+    fine = 0 < len(exec_id) <= 64 and exec_id[0] != "." and exec_id.isascii()
+    if not fine or not all(c.isalnum() or c in "._-" for c in exec_id):
+        raise InvalidInput(f"not an execution id: {exec_id!r}")
+    return exec_id
+
+
+def _folder(run_dir: str | Path, exec_id: str) -> Path:
+    return Path(run_dir) / "x" / check_exec_id(exec_id)
+
+
+def _load(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def start_record(run_dir: str | Path, exec_id: str) -> StartRecord | None:
+    """What was started, or None when this id never was."""
+    v = _load(_folder(run_dir, exec_id) / "start.json")
+    if v is None:
+        return None
+    return StartRecord(
+        v["exec_id"], v["generation"], v["epoch"], v["spec_hash"], v["started_at_ms"], v["merged"]
+    )
+
+
+def generation(run_dir: str | Path) -> int:
+    """The generation that runs now, or ran last; 0 before the first."""
+    try:
+        return int((Path(run_dir) / "generation").read_text())
+    except FileNotFoundError:
+        return 0
+
+
+def lost_record(run_dir: str | Path, start: StartRecord) -> ExitRecord:
+    """The record of a command whose sandbox died under it: no code, no signal, the output that is there."""
+    size = {s: end(run_dir, start.exec_id, s) for s in ("stdout", "stderr")}
+    return ExitRecord(
+        start.exec_id, "lost", None, None, "the sandbox died while it ran", start.generation,
+        start.started_at_ms, start.started_at_ms, 0.0, size["stdout"], size["stderr"], False, 0.0, 0,
+    )  # fmt: skip
+
+
+def exit_record(run_dir: str | Path, exec_id: str) -> ExitRecord | None:
+    """How it ended; None while it runs or when it never started. A lost command has a `lost` record."""
+    folder = _folder(run_dir, exec_id)
+    try:
+        return ExitRecord.parse((folder / "exit.json").read_bytes())
+    except FileNotFoundError:
+        start = start_record(run_dir, exec_id)
+    if start is None or start.generation >= generation(run_dir):
+        return None
+    return lost_record(run_dir, start)
+
+
+def outcome(run_dir: str | Path, exec_id: str) -> Outcome:
+    """Which of the four it is (see the head of this file)."""
+    start = start_record(run_dir, exec_id)
+    if start is None:
+        return Outcome.NOT_STARTED
+    record = exit_record(run_dir, exec_id)
+    if record is None:
+        return Outcome.RUNNING
+    return Outcome.LOST if record.reason == "lost" else Outcome.ENDED
+
+
+def _segments(folder: Path, stream: Stream) -> list[tuple[int, str]]:
+    prefix = _PREFIX[stream]
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        raise NotFound(f"no such execution: {folder.name}") from None
+    return sorted((int(n[len(prefix) :]), n) for n in names if n.startswith(prefix))
+
+
+def end(run_dir: str | Path, exec_id: str, stream: Stream) -> int:
+    """The stream's length so far in bytes, gaps counted."""
+    folder = _folder(run_dir, exec_id)
+    for _ in range(_RETRIES):
+        segments = _segments(folder, stream)
+        if not segments:
+            return 0
+        start, name = segments[-1]
+        try:
+            return start + os.stat(folder / name).st_size
+        except FileNotFoundError:
+            continue  # the segment was dropped between the listing and here: list again
+    return segments[-1][0]
+
+
+def read(
+    run_dir: str | Path, exec_id: str, stream: Stream = "stdout", offset: int = 0, limit: int = 65536
+) -> Chunk:
+    """Up to `limit` bytes from logical `offset`; an empty chunk at the end of what there is.
+
+    Bytes come from one segment at most, so a chunk may be shorter than `limit` before the end: go on
+    at `next_offset`. Raises NotFound for an id that never started, InvalidInput for a negative offset.
+    """
+    if offset < 0 or limit < 0:
+        raise InvalidInput("offset and limit must not be negative")
+    folder = _folder(run_dir, exec_id)
+    for _ in range(_RETRIES):
+        segments = _segments(folder, stream)
+        chunk = _read_once(folder, segments, offset, limit)
+        if chunk is not None:
+            return chunk
+    return Chunk(offset, b"", 0, offset)
+
+
+def _read_once(folder: Path, segments: list[tuple[int, str]], offset: int, limit: int) -> Chunk | None:
+    """None when a segment went away while it was being read (the writer keeps the last six only)."""
+    for index, (start, name) in enumerate(segments):
+        following = segments[index + 1][0] if index + 1 < len(segments) else None
+        if following is not None and offset >= following:
+            continue
+        begin = max(offset, start)
+        try:
+            with open(folder / name, "rb") as file:
+                file.seek(begin - start)
+                data = file.read(limit)
+        except FileNotFoundError:
+            return None
+        if not data and following is not None:  # the gap lies before the next segment
+            continue
+        return Chunk(begin, data, begin - offset, begin + len(data))
+    return Chunk(offset, b"", 0, offset)
+
+
+def list_ids(run_dir: str | Path) -> list[str]:
+    """Every execution that has a record here, in no order."""
+    try:
+        return [entry for entry in os.listdir(Path(run_dir) / "x") if not entry.startswith(".")]
+    except FileNotFoundError:
+        return []
+
+
+def forget(run_dir: str | Path, exec_id: str) -> None:
+    """Delete the journals of an ended command. Raises InvalidInput while it runs.
+
+    Only for retention: once forgotten, the same id could be started again.
+    """
+    if outcome(run_dir, exec_id) is Outcome.RUNNING:
+        raise InvalidInput(f"execution {exec_id} is still running")
+    shutil.rmtree(_folder(run_dir, exec_id), ignore_errors=True)

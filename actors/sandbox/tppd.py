@@ -1,0 +1,383 @@
+"""The client of `tppd`, the helper that is process 1 of every sandbox.
+
+One `Tppd` belongs to one event loop and one sandbox. It keeps one connection for commands and opens
+one for files when they are first used; either is opened again by itself after it broke.
+
+What is safe to repeat, and therefore is repeated once by itself when a connection breaks: everything
+except `signal` (START is recognised by its id, STDIN by its offset, a file is written under another
+name and renamed). A caller that gets DeadlineExceeded or Unavailable may call again with the same
+arguments. Every call that changes something carries the caller's `epoch`: tppd remembers the highest
+it has seen and answers an older one with Fenced, so an owner that was replaced cannot act any more.
+
+Paths are text as Python gives it for file names (bytes that are not UTF-8 as surrogates); relative ones
+start at /home/user. File operations are done by a process with the sandbox user's rights, inside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import random
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntFlag
+from pathlib import Path
+from typing import Literal
+
+from actors.sandbox import journal
+from actors.sandbox.wire import Connection, Fields, Op, Reply, Tag, number
+from terminalpp.types.errors import InvalidInput, SandboxNotRunning, TooLarge, Unavailable
+
+CHUNK_BYTES = 1024 * 1024
+_REPLY_SECONDS = 30.0
+State = Literal["running", "ended", "lost"]
+_STATES: dict[int, State] = {1: "running", 2: "ended", 3: "lost"}
+_KINDS = {1: "file", 2: "directory", 3: "symlink", 4: "other"}
+
+
+class StartFlag(IntFlag):
+    MERGE = 1
+    STDIN = 2
+    PTRACE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    version: int
+    generation: int
+    epoch: int
+    started_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A command as tppd knows it. `record` is there exactly when `state` is `ended`.
+
+    `created` is true only in the answer to the one START that started it. `out_end` and `err_end`
+    are the lengths of its streams so far, in bytes.
+    """
+
+    exec_id: str
+    state: State
+    created: bool
+    out_end: int
+    err_end: int
+    record: journal.ExitRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """`kind`: file, directory, symlink or other. `mode`: the permission bits. `target`: of a symlink."""
+
+    name: str
+    kind: str
+    size_bytes: int
+    mode: int
+    mtime_ns: int
+    target: str | None = None
+
+
+def spec_hash(argv: Sequence[str], env: Mapping[str, str], cwd: str, flags: int) -> str:
+    """SHA-256 of what is to be run: the same id with another hash is a Conflict."""
+    spec = json.dumps([list(argv), sorted(env.items()), cwd, int(flags)])
+    return hashlib.sha256(spec.encode()).hexdigest()
+
+
+class Tppd:
+    """See the head of this file. `run_dir` is the sandbox's run directory on this host."""
+
+    def __init__(self, run_dir: str | Path) -> None:
+        self.run_dir = Path(run_dir)
+        self._control: Connection | None = None
+        self._files: Connection | None = None
+        self._opening = asyncio.Lock()
+
+    # ---- commands -------------------------------------------------------------------------------
+
+    async def hello(self, epoch: int | None = None, *, timeout_s: float = _REPLY_SECONDS) -> Hello:
+        """Who answers. With `epoch`, older owners are shut out from here on. Raises Fenced."""
+        fields: Fields = [] if epoch is None else [(Tag.EPOCH, number(epoch))]
+        r = await self._ask(Op.HELLO, fields, timeout_s)
+        return Hello(
+            r.number(Tag.VERSION), r.number(Tag.GENERATION), r.number(Tag.EPOCH), r.number(Tag.STARTED_MS)
+        )
+
+    async def start(
+        self,
+        exec_id: str,
+        argv: Sequence[str],
+        *,
+        epoch: int,
+        env: Mapping[str, str] | None = None,
+        cwd: str = "",
+        merge: bool = False,
+        stdin: bool = False,
+        ptrace: bool = False,
+    ) -> Status:
+        """Start `argv` once, whoever asks how often; returns when its program runs.
+
+        `merge` sends standard error into stdout's journal. Without `stdin` it reads /dev/null.
+        `ptrace` lets it debug its own processes. Raises CommandNotStarted (no such program or
+        directory; recorded, so the id is used up), Conflict (the id was used for something else),
+        Fenced, SandboxNotRunning.
+        """
+        fields = self._start_fields(exec_id, argv, epoch, env or {}, cwd, merge, stdin, ptrace)
+        return self._status(exec_id, await self._ask(Op.START, fields))
+
+    async def run(
+        self, exec_id: str, argv: Sequence[str], *, epoch: int, wait_s: float, **options: object
+    ) -> Status:
+        """`start`, then `wait` for its end at most `wait_s`, in one round trip. Same options and errors."""
+        env = dict(options.pop("env", None) or {})  # type: ignore[call-overload]
+        cwd, flags = str(options.pop("cwd", "") or ""), {k: bool(v) for k, v in options.items()}
+        merge, stdin = flags.pop("merge", False), flags.pop("stdin", False)
+        ptrace = flags.pop("ptrace", False)
+        if flags:
+            raise InvalidInput(f"unknown options: {', '.join(sorted(flags))}")
+        fields = self._start_fields(exec_id, argv, epoch, env, cwd, merge, stdin, ptrace)
+        fields.append((Tag.TIMEOUT_MS, number(int(wait_s * 1000))))
+        return self._status(exec_id, await self._ask(Op.START, fields, wait_s + _REPLY_SECONDS))
+
+    @staticmethod
+    def _start_fields(
+        exec_id: str, argv: Sequence[str], epoch: int, env: Mapping[str, str], cwd: str,
+        merge: bool, stdin: bool, ptrace: bool,
+    ) -> Fields:  # fmt: skip
+        journal.check_exec_id(exec_id)
+        if not argv:
+            raise InvalidInput("argv is empty")
+        if any("\0" in text for text in (*argv, *env.keys(), *env.values(), cwd)):
+            raise InvalidInput("a zero byte in a command, its environment or its directory")
+        if any(not key or "=" in key for key in env):
+            raise InvalidInput("an environment variable without a name, or with = in it")
+        flags = StartFlag.MERGE * merge | StartFlag.STDIN * stdin | StartFlag.PTRACE * ptrace
+        fields: Fields = [
+            (Tag.EXEC_ID, exec_id.encode()),
+            (Tag.EPOCH, number(epoch)),
+            (Tag.FLAGS, number(flags)),
+            (Tag.SPEC_HASH, spec_hash(argv, env, cwd, flags).encode()),
+        ]
+        fields += [(Tag.ARG, os.fsencode(text)) for text in argv]
+        fields += [(Tag.ENV, os.fsencode(f"{key}={value}")) for key, value in env.items()]
+        return [*fields, (Tag.CWD, os.fsencode(cwd))] if cwd else fields
+
+    async def status(self, exec_id: str) -> Status:
+        """How it is now. Raises NotFound when this id was never started."""
+        return self._status(exec_id, await self._ask(Op.STATUS, self._id(exec_id)))
+
+    async def wait(
+        self,
+        exec_id: str,
+        *,
+        timeout_s: float,
+        until: Literal["exit", "output"] = "exit",
+        out_offset: int = 0,
+        err_offset: int = 0,
+    ) -> Status:
+        """Return when it has ended, or (`output`) a stream is longer than the offset, or time is up."""
+        fields = [
+            *self._id(exec_id),
+            (Tag.TIMEOUT_MS, number(int(timeout_s * 1000))),
+            (Tag.UNTIL, number(1 if until == "output" else 0)),
+            (Tag.OUT_OFFSET, number(out_offset)),
+            (Tag.ERR_OFFSET, number(err_offset)),
+        ]
+        return self._status(exec_id, await self._ask(Op.WAIT, fields, timeout_s + _REPLY_SECONDS))
+
+    async def stdin(
+        self, exec_id: str, offset: int, data: bytes, *, epoch: int, eof: bool = False,
+        timeout_s: float = _REPLY_SECONDS,
+    ) -> int:  # fmt: skip
+        """Write at `offset` of its standard input; returns the next offset once all of it was taken.
+
+        Bytes below the offset already taken are recognised and not written twice. `eof` closes it
+        behind the data. Raises OffsetMismatch for a hole, CommandFinished when it ended or closed its
+        input, DeadlineExceeded when it does not read (extra.expected: where to go on), Fenced.
+        """
+        sent, stop = 0, offset + len(data)
+        while True:
+            piece = data[sent : sent + CHUNK_BYTES]
+            last = sent + len(piece) == len(data)
+            fields = [*self._id(exec_id), (Tag.EPOCH, number(epoch)), (Tag.OFFSET, number(offset + sent))]
+            fields += [(Tag.DATA, piece), (Tag.FLAGS, number(1 if eof and last else 0))]
+            taken = (await self._ask(Op.STDIN, fields, timeout_s)).number(Tag.OFFSET)
+            sent = max(sent, min(taken, stop) - offset)
+            if sent >= len(data):
+                return taken
+
+    async def signal(self, exec_id: str, signo: int, *, epoch: int, tree: bool = False) -> None:
+        """Send a signal to its process group, as Ctrl-C does; with `tree`, to every process it left.
+
+        Never repeated by itself: raises Unavailable when it is not known whether it was sent.
+        Raises CommandFinished, NotFound, Fenced, InvalidInput (no such signal).
+        """
+        fields = [*self._id(exec_id), (Tag.EPOCH, number(epoch)), (Tag.SIGNO, number(signo))]
+        await self._ask(Op.SIGNAL, [*fields, (Tag.FLAGS, number(int(tree)))], repeat=False)
+
+    async def kill_tree(self, exec_id: str, *, epoch: int, timeout_s: float = _REPLY_SECONDS) -> None:
+        """Kill every process it left, daemons too; returns when the kernel says that none is there."""
+        fields = [*self._id(exec_id), (Tag.EPOCH, number(epoch))]
+        await self._ask(Op.KILL_TREE, fields, timeout_s)
+
+    async def list(self) -> list[str]:
+        """Ids of commands of which a process or an open stream is left."""
+        reply = await self._ask(Op.LIST, [])
+        return [data.decode() for tag, data in reply.fields if tag == Tag.EXEC_ID]
+
+    @staticmethod
+    def _id(exec_id: str) -> Fields:
+        return [(Tag.EXEC_ID, journal.check_exec_id(exec_id).encode())]
+
+    @staticmethod
+    def _status(exec_id: str, reply: Reply) -> Status:
+        raw = reply.bytes(Tag.RECORD)
+        return Status(
+            exec_id,
+            _STATES[reply.number(Tag.STATE)],
+            bool(reply.number(Tag.CREATED)),
+            reply.number(Tag.OUT_END),
+            reply.number(Tag.ERR_END),
+            journal.ExitRecord.parse(raw) if raw else None,
+        )
+
+    # ---- files ----------------------------------------------------------------------------------
+
+    async def stat(self, path: str, *, follow: bool = True) -> Stat:
+        """Raises NotFound, FileProblem."""
+        return _stat(path, await self._file(Op.STAT, path, [(Tag.FLAGS, number(int(follow)))]))
+
+    async def read_file(self, path: str, offset: int = 0, limit: int | None = None) -> bytes:
+        """Bytes of a regular file. Raises NotFound, FileProblem (a directory, a device, no right)."""
+        parts, left = [], limit
+        while left is None or left > 0:
+            size = CHUNK_BYTES if left is None else min(left, CHUNK_BYTES)
+            fields = [(Tag.OFFSET, number(offset)), (Tag.LIMIT, number(size))]
+            data = (await self._file(Op.READ, path, fields)).bytes(Tag.DATA)
+            parts.append(data)
+            offset += len(data)
+            if len(data) < size:
+                break
+            left = None if left is None else left - len(data)
+        return b"".join(parts)
+
+    async def write_file(
+        self, path: str, data: bytes, mode: int | None = None, *, epoch: int, parents: bool = True
+    ) -> None:
+        """Replace the file at once (written aside, then renamed); a symlink's target is replaced.
+
+        `mode` None keeps the mode of an existing file, else 0644. Raises FileProblem, DiskFull, Fenced.
+        """
+        write_id, last = random.getrandbits(62), max(0, (len(data) - 1) // CHUNK_BYTES)
+        for index in range(last + 1):
+            flags = (index == last) | 2 * parents | 4 * (index == 0)
+            fields = [
+                (Tag.EPOCH, number(epoch)),
+                (Tag.WRITE_ID, number(write_id)),
+                (Tag.FLAGS, number(flags)),
+                (Tag.DATA, data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]),
+            ]
+            if mode is not None:
+                fields.append((Tag.MODE, number(mode)))
+            await self._file(Op.WRITE, path, fields, repeat=last == 0)
+
+    async def mkdir(self, path: str, *, epoch: int, parents: bool = True, mode: int = 0o755) -> None:
+        """Make a directory; with `parents` it may exist. Raises FileProblem, DiskFull, Fenced."""
+        fields = [(Tag.EPOCH, number(epoch)), (Tag.MODE, number(mode)), (Tag.FLAGS, number(2 * parents))]
+        await self._file(Op.MKDIR, path, fields)
+
+    async def symlink(self, path: str, target: str, *, epoch: int, parents: bool = True) -> None:
+        """Make `path` a symlink to `target`, in place of a file or symlink there. Raises FileProblem."""
+        fields = [(Tag.EPOCH, number(epoch)), (Tag.TARGET, os.fsencode(target))]
+        await self._file(Op.SYMLINK, path, [*fields, (Tag.FLAGS, number(2 * parents))])
+
+    async def remove(self, path: str, *, epoch: int, recursive: bool = False) -> None:
+        """Remove a file, a symlink (never what it points to) or a directory; what is gone is fine."""
+        fields = [(Tag.EPOCH, number(epoch)), (Tag.FLAGS, number(int(recursive)))]
+        await self._file(Op.REMOVE, path, fields, timeout_s=600.0)
+
+    async def listdir(self, path: str) -> list[Stat]:
+        """The entries, by name. Raises NotFound, FileProblem, TooLarge (over 100,000 entries)."""
+        reply = await self._file(Op.LISTDIR, path, [])
+        return sorted((_entry(d) for t, d in reply.fields if t == Tag.NAME), key=lambda e: e.name)
+
+    # ---- connections ----------------------------------------------------------------------------
+
+    async def _ask(
+        self, op: Op, fields: Fields, timeout_s: float = _REPLY_SECONDS, *, repeat: bool = True
+    ) -> Reply:
+        for last in (False, True):
+            connection = await self._open_control()
+            try:
+                return (await connection.request(op, fields, timeout_s)).checked()
+            except ConnectionError as error:
+                self._raise_if_final(error, last or not repeat)
+        raise AssertionError("unreachable")
+
+    async def _file(
+        self, op: Op, path: str, fields: Fields, *, repeat: bool = True, timeout_s: float = 120.0
+    ) -> Reply:
+        if "\0" in path or not path:
+            raise InvalidInput("a path is empty or has a zero byte")
+        if len(os.fsencode(path)) > 4095:
+            raise TooLarge("a path of more than 4095 bytes")
+        fields = [(Tag.PATH, os.fsencode(path)), *fields]
+        for last in (False, True):
+            connection = await self._open_files()
+            try:
+                return (await connection.request(op, fields, timeout_s)).checked()
+            except ConnectionError as error:
+                self._raise_if_final(error, last or not repeat)
+        raise AssertionError("unreachable")
+
+    def _raise_if_final(self, error: ConnectionError, final: bool) -> None:
+        if final:
+            raise Unavailable(f"the connection to tppd in {self.run_dir} broke: {error}") from None
+
+    async def _open_control(self) -> Connection:
+        if self._control is not None and not self._control.lost:
+            return self._control
+        async with self._opening:
+            if self._control is None or self._control.lost:
+                self._control = await Connection.open(self.run_dir)
+            return self._control
+
+    async def _open_files(self) -> Connection:
+        if self._files is not None and not self._files.lost:
+            return self._files
+        async with self._opening:
+            if self._files is None or self._files.lost:
+                connection = await Connection.open(self.run_dir)
+                try:
+                    (await connection.request(Op.FILES, [], _REPLY_SECONDS)).checked()
+                except ConnectionError:
+                    raise SandboxNotRunning(f"tppd in {self.run_dir} closed the connection") from None
+                self._files = connection
+            return self._files
+
+    async def close(self) -> None:
+        """Close the connections; commands go on. The object can be used again."""
+        for connection in (self._control, self._files):
+            if connection is not None:
+                connection.close()
+        self._control = self._files = None
+
+
+def _stat(path: str, reply: Reply) -> Stat:
+    target = reply.text(Tag.TARGET) if any(t == Tag.TARGET for t, _ in reply.fields) else None
+    return Stat(
+        os.path.basename(path.rstrip("/")) or "/",
+        _KINDS[reply.number(Tag.KIND)],
+        reply.number(Tag.SIZE),
+        reply.number(Tag.MODE),
+        reply.number(Tag.MTIME_NS),
+        target,
+    )
+
+
+def _entry(data: bytes) -> Stat:
+    """u8 kind | i64 size | u32 mode | i64 mtime_ns | name."""
+    kind, size, mode, mtime = struct.unpack_from("<BqIq", data)
+    return Stat(os.fsdecode(data[21:]), _KINDS[kind], size, mode, mtime)
