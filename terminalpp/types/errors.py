@@ -70,6 +70,20 @@ def all_codes() -> dict[str, type[TerminalError]]:
 # ---- the caller's words -------------------------------------------------------------------------
 
 
+class BadRequest(TerminalError):
+    """The request could not be read."""
+
+    code, status = "bad-request", 400
+    hint = "GET /openapi.json says what each path expects."
+
+
+class MethodNotAllowed(TerminalError):
+    """This path does not know that method."""
+
+    code, status = "method-not-allowed", 405
+    hint = "GET /openapi.json lists every path with its methods."
+
+
 class InvalidInput(TerminalError):
     """The request is not valid."""
 
