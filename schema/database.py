@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -97,15 +98,11 @@ def _translated() -> Any:
 async def _prepare(connection: asyncpg.Connection) -> None:
     for name in ("json", "jsonb"):
         await connection.set_type_codec(
-            name, schema="pg_catalog", encoder=to_json, decoder=_from_json, format="text"
+            name, schema="pg_catalog", encoder=to_json, decoder=json.loads, format="text"
         )
     await connection.set_type_codec("uuid", schema="pg_catalog", encoder=str, decoder=str, format="text")
 
 
-def _from_json(value: str) -> Any:
-    import json
-
-    return json.loads(value)
 
 
 async def _reset(connection: asyncpg.Connection) -> None:

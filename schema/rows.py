@@ -62,3 +62,8 @@ def to_json(value: Any) -> str:
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"not a JSON value: {error}") from error
     return encoded
+
+
+def stored(value: Any) -> Any:
+    """`value` as it comes back from a jsonb column."""
+    return json.loads(to_json(value))

@@ -1,0 +1,66 @@
+"""The event log of a conversation: `(conversation_id, seq)`, gapless from 1, replayable for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from schema import rows
+from schema.database import Connection, Executor
+from schema.sql import Queries
+from terminalpp.types import errors
+
+_Q = Queries("events")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    conversation_id: str
+    seq: int
+    type: str
+    actor: str
+    payload: dict[str, Any]
+    created_at: datetime
+
+
+async def append(
+    c: Connection, conversation_id: str, events: Sequence[tuple[str, str, dict[str, Any]]]
+) -> int:
+    """Appends (type, actor, payload) events in one statement; the number of the first one.
+
+    Must run in a transaction of `Database.fenced`, with the state that the events describe. The
+    conversation's row stays locked until it ends. Raises NotFound, and ValueError for no events.
+    """
+    if not events:
+        raise ValueError("there is nothing to append")
+    first = await c.fetchval(_Q.append, conversation_id, [list(event) for event in events])
+    if first is None:
+        raise errors.NotFound(f"there is no conversation {conversation_id}")
+    return first
+
+
+async def read(c: Executor, conversation_id: str, after_seq: int = 0, limit: int = 500) -> list[Event]:
+    """At most `limit` events with `seq > after_seq`, in order."""
+    return rows.many(Event, await c.fetch(_Q.read, conversation_id, after_seq, limit))
+
+
+async def last_seq(c: Executor, conversation_id: str) -> int:
+    """The number of the last event, 0 when there is none. Raises NotFound."""
+    seq = await c.fetchval(_Q.last_seq, conversation_id)
+    if seq is None:
+        raise errors.NotFound(f"there is no conversation {conversation_id}")
+    return seq
+
+
+async def find(c: Executor, conversation_id: str, type: str, key_field: str, key: str) -> Event | None:
+    """The first event of `type` whose payload's `key_field` is `key`, for example model.finished by call_id."""
+    return rows.maybe(Event, await c.fetchrow(_Q.find, conversation_id, type, key_field, key))
+
+
+async def read_types(
+    c: Executor, conversation_id: str, types: Sequence[str], after_seq: int = 0, limit: int = 100_000
+) -> list[Event]:
+    """Events of the named types with `seq > after_seq`, in order."""
+    return rows.many(Event, await c.fetch(_Q.read_types, conversation_id, list(types), after_seq, limit))

@@ -1,0 +1,28 @@
+-- append --
+-- Takes the next numbers and writes the events. The conversation's row stays locked until the transaction
+-- ends, so no reader can see event n+1 before event n: the log has no gaps, not even for a moment.
+WITH head AS (
+    UPDATE ai_conversations SET event_seq = event_seq + jsonb_array_length($2::jsonb)
+    WHERE id = $1 RETURNING event_seq - jsonb_array_length($2::jsonb) AS before
+), written AS (
+    INSERT INTO events (conversation_id, seq, type, actor, payload)
+    SELECT $1, head.before + item.n, item.value ->> 0, item.value ->> 1, item.value -> 2
+    FROM head, jsonb_array_elements($2::jsonb) WITH ORDINALITY AS item(value, n)
+)
+SELECT before + 1 FROM head
+
+-- read --
+-- Events after a number, in order.
+SELECT * FROM events WHERE conversation_id = $1 AND seq > $2 ORDER BY seq LIMIT $3
+
+-- last_seq --
+-- The number of the last event; 0 when there is none.
+SELECT event_seq FROM ai_conversations WHERE id = $1
+
+-- find --
+-- The first event of a type whose payload has $4 under the field $3.
+SELECT * FROM events WHERE conversation_id = $1 AND type = $2 AND payload ->> $3 = $4 ORDER BY seq LIMIT 1
+
+-- read_types --
+-- Events of some types after a number, in order.
+SELECT * FROM events WHERE conversation_id = $1 AND type = ANY($2::text[]) AND seq > $3 ORDER BY seq LIMIT $4
