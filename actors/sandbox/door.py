@@ -75,6 +75,10 @@ class Door:
         """See Tppd.write_file; parent directories are made."""
         await self._do(lambda t, epoch: t.write_file(path, data, mode, epoch=epoch))
 
+    async def write_stream(self, path: str, pieces: AsyncIterator[bytes], mode: int | None = None) -> None:
+        """See Tppd.write_stream. Not tried again after a change of owner: the pieces are consumed."""
+        await self.tppd.write_stream(path, pieces, mode, epoch=self.epoch)
+
     async def stat(self, path: str, *, follow: bool = True) -> Stat:
         """See Tppd.stat."""
         return await self._do(lambda t, _: t.stat(path, follow=follow))

@@ -21,7 +21,7 @@ import json
 import os
 import random
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
 from pathlib import Path
@@ -282,6 +282,30 @@ class Tppd:
             if mode is not None:
                 fields.append((Tag.MODE, number(mode)))
             await self._file(Op.WRITE, path, fields, repeat=last == 0)
+
+    async def write_stream(
+        self, path: str, pieces: AsyncIterator[bytes], mode: int | None = None, *, epoch: int
+    ) -> None:
+        """`write_file` for content that arrives in pieces (each at most 8 MiB) and is not kept in memory.
+
+        The file appears when the last piece is there. Not repeated: the pieces are consumed.
+        """
+        write_id, first, piece = random.getrandbits(62), True, await anext(pieces, b"")
+        while True:
+            following = await anext(pieces, None) if piece else None
+            flags = (following is None) | 2 | 4 * first
+            fields = [
+                (Tag.EPOCH, number(epoch)),
+                (Tag.WRITE_ID, number(write_id)),
+                (Tag.FLAGS, number(flags)),
+                (Tag.DATA, piece),
+            ]
+            if mode is not None:
+                fields.append((Tag.MODE, number(mode)))
+            await self._file(Op.WRITE, path, fields, repeat=False)
+            if following is None:
+                return
+            first, piece = False, following
 
     async def mkdir(self, path: str, *, epoch: int, parents: bool = True, mode: int = 0o755) -> None:
         """Make a directory; with `parents` it may exist. Raises FileProblem, DiskFull, Fenced."""
