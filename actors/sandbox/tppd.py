@@ -273,15 +273,8 @@ class Tppd:
         write_id, last = random.getrandbits(62), max(0, (len(data) - 1) // CHUNK_BYTES)
         for index in range(last + 1):
             flags = (index == last) | 2 * parents | 4 * (index == 0)
-            fields = [
-                (Tag.EPOCH, number(epoch)),
-                (Tag.WRITE_ID, number(write_id)),
-                (Tag.FLAGS, number(flags)),
-                (Tag.DATA, data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]),
-            ]
-            if mode is not None:
-                fields.append((Tag.MODE, number(mode)))
-            await self._file(Op.WRITE, path, fields, repeat=last == 0)
+            piece = data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
+            await self._write(path, write_id, flags, piece, mode, epoch, repeat=last == 0)
 
     async def write_stream(
         self, path: str, pieces: AsyncIterator[bytes], mode: int | None = None, *, epoch: int
@@ -294,18 +287,17 @@ class Tppd:
         while True:
             following = await anext(pieces, None) if piece else None
             flags = (following is None) | 2 | 4 * first
-            fields = [
-                (Tag.EPOCH, number(epoch)),
-                (Tag.WRITE_ID, number(write_id)),
-                (Tag.FLAGS, number(flags)),
-                (Tag.DATA, piece),
-            ]
-            if mode is not None:
-                fields.append((Tag.MODE, number(mode)))
-            await self._file(Op.WRITE, path, fields, repeat=False)
+            await self._write(path, write_id, flags, piece, mode, epoch, repeat=False)
             if following is None:
                 return
             first, piece = False, following
+
+    async def _write(
+        self, path: str, write_id: int, flags: int, data: bytes, mode: int | None, epoch: int, *, repeat: bool
+    ) -> None:
+        fields = [(Tag.EPOCH, number(epoch)), (Tag.WRITE_ID, number(write_id)), (Tag.FLAGS, number(flags))]
+        fields += [(Tag.DATA, data)] + ([] if mode is None else [(Tag.MODE, number(mode))])
+        await self._file(Op.WRITE, path, fields, repeat=repeat)
 
     async def mkdir(self, path: str, *, epoch: int, parents: bool = True, mode: int = 0o755) -> None:
         """Make a directory; with `parents` it may exist. Raises FileProblem, DiskFull, Fenced."""
