@@ -1,0 +1,48 @@
+"""Timing and printing for the benches: p50, p95, p99 and n, each beside its raw baseline."""
+
+from __future__ import annotations
+
+import inspect
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+
+def row(name: str, seconds: list[float]) -> dict[str, Any]:
+    """Percentiles of `seconds` in milliseconds."""
+    ordered = sorted(seconds)
+
+    def at(share: float) -> float:
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000
+
+    return {
+        "what": name,
+        "n": len(ordered),
+        "p50_ms": at(0.50),
+        "p95_ms": at(0.95),
+        "p99_ms": at(0.99),
+        "mean_ms": statistics.fmean(ordered) * 1000,
+    }
+
+
+async def timed(work: Callable[[], Awaitable[Any] | Any], n: int, warm: int = 5) -> list[float]:
+    """Seconds of each of `n` runs of `work`, after `warm` runs that do not count."""
+    taken = []
+    for index in range(warm + n):
+        start = time.perf_counter()
+        result = work()
+        if inspect.isawaitable(result):
+            await result
+        if index >= warm:
+            taken.append(time.perf_counter() - start)
+    return taken
+
+
+def table(title: str, rows: list[dict[str, Any]]) -> None:
+    print(f"\n{title}")
+    print(f"| {'what':<58} | {'n':>5} | {'p50 ms':>9} | {'p95 ms':>9} | {'p99 ms':>9} |")
+    print(f"| {'-' * 58} | {'-' * 5} | {'-' * 9} | {'-' * 9} | {'-' * 9} |")
+    for one in rows:
+        numbers = " | ".join(f"{one[key]:>9.2f}" for key in ("p50_ms", "p95_ms", "p99_ms"))
+        print(f"| {one['what']:<58} | {one['n']:>5} | {numbers} |")
