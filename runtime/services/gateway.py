@@ -1,0 +1,54 @@
+"""The gateway: `python -m gateway`, the one process that people and programs talk to."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+from runtime.services import Progress, Service
+from runtime.services.ray import driver_environment
+from runtime.settings import DEFAULT_PORT, Settings
+
+
+class Gateway(Service):
+    name = "gateway"
+    signature = "gateway"
+    needs = ("ray",)
+    starts_within_s = 90.0
+    stops_within_s = 15.0
+
+    async def prepare(self, settings: Settings, progress: Progress) -> dict[str, Any]:
+        self.home.secret("owner.token")
+        port = self.home.port(self.name, fixed=settings.port, prefer=DEFAULT_PORT, ours=self.leftover)
+        return {"port": port}
+
+    def command(self, settings: Settings) -> list[str]:
+        return [sys.executable, "-m", "gateway"]
+
+    def environment(self, settings: Settings) -> dict[str, str]:
+        return driver_environment(settings)
+
+    async def ready(self, settings: Settings) -> bool:
+        return await http_status(settings.port, "/livez") == 200
+
+    async def alive(self, settings: Settings) -> bool:
+        return await http_status(settings.port, "/livez") is not None
+
+    def detail(self, settings: Settings) -> str:
+        return f"http://127.0.0.1:{settings.port}"
+
+
+async def http_status(port: int, path: str, within_s: float = 10.0) -> int | None:
+    """The status of a GET on the loopback, or None when nothing answers in time."""
+    try:
+        async with asyncio.timeout(within_s):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+                words = (await reader.readline()).split()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return None
+    return int(words[1]) if len(words) > 1 and words[0].startswith(b"HTTP/") and words[1].isdigit() else None

@@ -1,0 +1,74 @@
+"""The local Ray head: `python -m runtime.ray_head`, the process that owns gcs_server and the raylet.
+
+It ends when the raylet is lost, and everything of Ray ends with it; the gateway is a driver of that
+cluster, so it is restarted with it. Ray's files are in a directory with a short name (see settings).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import Any
+
+from runtime.services import Progress, Service
+from runtime.settings import Settings, ensure_run_dir
+
+
+class Ray(Service):
+    name = "ray"
+    signature = "runtime.ray_head"
+    starts_beside = True
+    starts_within_s = 90.0  # 3 s on an idle machine; the first import from a cold disk takes far longer
+    stops_within_s = 20.0
+
+    def __init__(self, home) -> None:
+        super().__init__(home)
+        self._log_from = 0
+
+    async def prepare(self, settings: Settings, progress: Progress) -> dict[str, Any]:
+        self.home.secret("ray.token")
+        directory = ensure_run_dir(settings.home) / "ray"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        return {"ray_address": f"127.0.0.1:{self.home.port(self.name, ours=self.leftover)}"}
+
+    def command(self, settings: Settings) -> list[str]:
+        command = [sys.executable, "-m", "runtime.ray_head", "--port", str(self.home.remembered_port(self.name)),
+                   "--temp-dir", str(settings.ray_dir), "--token-file", str(self.home / "secrets" / "ray.token"),
+                   "--object-store-bytes", str(settings.ray_object_store_bytes)]
+        return [*command, "--num-cpus", str(settings.ray_cpus)] if settings.ray_cpus else command
+
+    def environment(self, settings: Settings) -> dict[str, str]:
+        return driver_environment(settings)
+
+    async def before_start(self) -> None:
+        self._log_from = self.log.stat().st_size if self.log.exists() else 0
+
+    async def ready(self, settings: Settings) -> bool:
+        """The head has said so, and the GCS takes connections."""
+        return self._said_ready() and await self.alive(settings)
+
+    def _said_ready(self) -> bool:
+        with open(self.log, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(self._log_from if self._log_from <= size else 0)
+            return any(line.startswith(b"ready ") for line in file)
+
+    async def alive(self, settings: Settings) -> bool:
+        try:
+            async with asyncio.timeout(5):
+                _, writer = await asyncio.open_connection("127.0.0.1", self.home.remembered_port(self.name) or 0)
+                writer.close()
+        except (OSError, TimeoutError):
+            return False
+        return True
+
+    def detail(self, settings: Settings) -> str:
+        return settings.ray_address or ""
+
+
+def driver_environment(settings: Settings) -> dict[str, str]:
+    """What Ray reads when it is imported, in the head and in every driver of a local cluster."""
+    token = settings.secrets_dir / "ray.token"
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0",
+            "OMP_NUM_THREADS": "1"} if token.exists() else {}

@@ -1,0 +1,341 @@
+"""The supervisor: starts a node's services in order, keeps each one running, stops them in reverse.
+
+It is the only owner of the home's lock. Each service has a keeper task: it waits for the end of the
+process (pidfd) or for a run of failed health checks, then starts it again with backoff, for ever: a
+node that cannot run Postgres has nothing better to do than to try. A service that `needs` another is
+stopped when that one is lost and started after it is back (the gateway is a driver of Ray).
+
+Killed itself, it loses nothing: the services are sessions of their own and go on. The next supervisor
+looks for them by record and by mark, adopts those that were started exactly as it would start them
+and that answer, and ends the others before it starts anything: never two of one service.
+
+`run/state.json` is what others read: written atomically at every change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+
+from runtime.home import Home, read_json, write_atomically
+from runtime.services import ROOT, Progress, Service, base_environment, mark_prefix, processes
+from runtime.services.processes import Identity, Running
+from runtime.settings import Settings
+from terminalpp import __version__
+from terminalpp.types.errors import ServiceFailed, TerminalError
+
+log = logging.getLogger("supervisor")
+
+Report = Callable[[str, str, str], None]                       # step, state, detail
+Work = Callable[[Settings, Progress], Awaitable[None]]
+
+POLL_SECONDS = 0.05
+HEALTH_EVERY_SECONDS = 5.0
+HEALTH_FAILURES_MAX = 6       # half a minute without a sign of life: frozen
+BACKOFF_FIRST_SECONDS = 0.2
+BACKOFF_MAX_SECONDS = 15.0
+CALM_SECONDS = 60.0           # a service that lived this long starts its backoff anew
+
+
+class Unit:
+    """One service with its process and its record."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.running: Running | None = None
+        self.up = asyncio.Event()
+        self.state = "stopped"
+        self.detail = ""
+        self.restarts = 0
+        self.yielding = False  # ended by us because something that it needs was lost
+
+    def to_json(self) -> dict[str, object]:
+        process = self.running.identity if self.running else None
+        return {"pid": process.pid if process else None, "start": process.start if process else None,
+                "state": self.state, "restarts": self.restarts, "detail": self.detail}
+
+
+class Supervisor:
+    """Runs `services` (in this order) on one home. `after` maps a service's name to the work that
+    follows its start (migrations after Postgres); `first` is done before any service, `last` after
+    those that run agents have stopped and before the data stores stop."""
+
+    def __init__(self, home: Home, settings: Settings, services: Sequence[Service], report: Report, *,
+                 first: dict[str, Work] | None = None, after: dict[str, tuple[str, Work]] | None = None,
+                 last: Callable[[], Awaitable[None]] | None = None) -> None:
+        self.home, self.settings, self.report = home, settings, report
+        self.units = {service.name: Unit(service) for service in services}
+        self._first, self._after, self._last = first or {}, after or {}, last
+        self._state, self._error = "starting", None
+        self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        self._keepers: list[asyncio.Task[None]] = []
+
+    @property
+    def url(self) -> str | None:
+        return f"http://127.0.0.1:{self.settings.port}" if "gateway" in self.units else None
+
+    # ---- the whole
+
+    async def start(self) -> None:
+        """Every step in order, Ray and the `first` works beside the data stores, since these do not
+        need each other. Raises TerminalError after stopping whatever had been started."""
+        early: list[asyncio.Task[None]] = []
+        try:
+            self._write()
+            for unit in self.units.values():
+                unit.service.leftover = bool(self._leftovers(unit))
+            for name, unit in self.units.items():
+                decided = await unit.service.prepare(self.settings, partial(self.report, name))
+                self.settings = self.settings.model_copy(update=decided)
+            works = [(name, partial(work, self.settings)) for name, work in self._first.items()]
+            works += [(n, partial(self._boot, u)) for n, u in self.units.items() if u.service.starts_beside]
+            early = [asyncio.create_task(self._step(name, work)) for name, work in works]
+            for name, unit in self.units.items():
+                if unit.service.starts_beside:
+                    continue
+                if unit.service.needs:
+                    await asyncio.gather(*early)
+                await self._step(name, partial(self._boot, unit))
+                if name in self._after:
+                    step, work = self._after[name]
+                    await self._step(step, partial(work, self.settings))
+            await asyncio.gather(*early)
+            self._state = "ready"
+            self._write()
+        except BaseException as error:
+            for task in early:
+                task.cancel()
+            await asyncio.gather(*early, return_exceptions=True)
+            self._error = error.to_json() if isinstance(error, TerminalError) else {"detail": repr(error)}
+            await self.stop("failed")
+            raise
+
+    async def _step(self, name: str, work: Callable[[Progress], Awaitable[None]]) -> None:
+        self.report(name, "start", "")
+        said = ""
+
+        def say(state: str, detail: str) -> None:
+            nonlocal said
+            said = detail
+            self.report(name, state, detail)
+
+        try:
+            await work(say)
+        except TerminalError as error:
+            self.report(name, "failed", error.detail)
+            raise
+        unit = self.units.get(name)
+        self.report(name, "done", unit.detail if unit else said)
+
+    async def _boot(self, unit: Unit, _say: Progress) -> None:
+        await self._launch(unit)
+        self._keepers.append(asyncio.create_task(self._keep(unit), name=f"keep {unit.service.name}"))
+
+    async def stop(self, state: str = "stopped") -> None:
+        """Stop in reverse order. Returns when nothing of ours runs any more; may be repeated."""
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        self._keepers.clear()
+        self._state = "stopping"
+        last = self._last
+        for name, unit in reversed(self.units.items()):
+            if last and name in ("postgres", "redis"):
+                await last()
+                last = None
+            self._mark(unit, "stopping")
+            await self._end(unit)
+            self._mark(unit, "stopped")
+        if last:
+            await last()
+        self._state = state
+        self._write()
+
+    def find_leftovers(self) -> list[str]:
+        """Take charge of what an earlier supervisor left running, to `stop` it. The names found."""
+        for unit in self.units.values():
+            if leftovers := self._leftovers(unit):
+                unit.running = Running(leftovers[0][0])
+        return [name for name, unit in self.units.items() if unit.running]
+
+    # ---- one service
+
+    def _spec(self, service: Service) -> tuple[list[str], dict[str, str], str]:
+        """Command, environment and their hash: equal hashes mean that a leftover can be adopted."""
+        command = service.command(self.settings)
+        environment = {**base_environment(self.settings if service.takes_settings else None),
+                       **service.environment(self.settings)}
+        relevant = {k: v for k, v in environment.items() if service.takes_settings and
+                    (k.startswith("TPP_") or "KEY" in k or "TOKEN" in k)}
+        words = json.dumps([__version__, command, sorted(relevant.items())])
+        digest = hashlib.sha256(words.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        environment[processes.MARK] = mark_prefix(self.home, service.name) + digest
+        return command, environment, digest
+
+    async def _launch(self, unit: Unit) -> None:
+        """Adopt or start, then wait until it answers. Raises ServiceFailed (or what the service says)."""
+        service = unit.service
+        command, environment, digest = self._spec(service)
+        if await self._adopt(unit, digest):
+            return
+        await service.before_start()
+        since = service.log.stat().st_size if service.log.exists() else 0
+        self._mark(unit, "starting")
+        try:
+            unit.running = processes.spawn(command, environment, service.directory, service.log)
+        except OSError as error:
+            raise ServiceFailed(f"{service.name}: {error}") from None
+        self._record(unit, digest)
+        self._write()
+        await self._until_ready(unit, since)
+        service.leftover = False
+        unit.detail = service.detail(self.settings)
+        unit.up.set()
+        self._mark(unit, "running")
+
+    async def _until_ready(self, unit: Unit, since: int) -> None:
+        service = unit.service
+        ended = asyncio.create_task(unit.running.ended())
+        try:
+            async with asyncio.timeout(service.starts_within_s):
+                while not (await service.ready(self.settings)) or ended.done():
+                    done, _ = await asyncio.wait({ended}, timeout=POLL_SECONDS)
+                    if done:
+                        raise service.failure(ended.result(), processes.log_tail(service.log, since))
+        except TimeoutError:
+            await self._end(unit)
+            how = f"did not answer within {service.starts_within_s:.0f} s"
+            raise service.failure(how, processes.log_tail(service.log, since)) from None
+        finally:
+            ended.cancel()
+
+    def _leftovers(self, unit: Unit) -> list[tuple[Identity, str]]:
+        """Processes of this service that an earlier supervisor started, with the hash of their spec."""
+        service = unit.service
+        found = dict(processes.leaders_marked(mark_prefix(self.home, service.name)))
+        record = read_json(self.home.run / f"{service.name}.pid")
+        if (identity := Identity.from_json(record)) and identity.alive:
+            found.setdefault(identity, str(record.get("spec")))
+        pids = {identity.pid for identity in found}
+        return [(i, spec) for i, spec in found.items()
+                if service.signature in processes.command_line(i.pid) and processes.parent(i.pid) not in pids]
+
+    async def _adopt(self, unit: Unit, digest: str) -> bool:
+        """True if a leftover does the service's work already; all other leftovers are ended."""
+        leftovers = self._leftovers(unit)
+        for identity, spec in leftovers:
+            if len(leftovers) == 1 and spec == digest and await unit.service.ready(self.settings):
+                unit.running = Running(identity)
+                unit.detail = f"{unit.service.detail(self.settings)} (found running)"
+                unit.up.set()
+                self._record(unit, digest)
+                self._mark(unit, "running")
+                return True
+            log.info("ending a leftover of %s: process %d", unit.service.name, identity.pid)
+            unit.running = Running(identity)
+            await self._end(unit)
+        if not leftovers:
+            await self._sweep(unit, Identity.from_json(read_json(self.home.run / f"{unit.service.name}.pid")))
+        return False
+
+    async def _keep(self, unit: Unit) -> None:
+        """Start the service again whenever it ends, until cancelled."""
+        failures = 0
+        while True:
+            began = time.monotonic()
+            how = await self._watch(unit)
+            unit.up.clear()
+            unit.restarts += 1
+            log.warning("%s %s", unit.service.name, how)
+            unit.detail = how
+            self._mark(unit, "restarting")
+            await self._yield_dependents(unit)
+            await self._end(unit)
+            failures = 0 if unit.yielding or time.monotonic() - began > CALM_SECONDS else failures + 1
+            unit.yielding = False
+            while not unit.up.is_set():
+                if failures > 1:
+                    await asyncio.sleep(min(BACKOFF_FIRST_SECONDS * 2**failures, BACKOFF_MAX_SECONDS))
+                for need in unit.service.needs:
+                    if need in self.units:
+                        await self.units[need].up.wait()
+                try:
+                    await self._launch(unit)
+                except TerminalError as error:
+                    failures += 1
+                    log.warning("%s", error.detail)
+                    unit.detail = error.detail
+                    self._mark(unit, "restarting")
+
+    async def _watch(self, unit: Unit) -> str:
+        """Wait until the process ends or stops answering; how, in words."""
+        ended = asyncio.create_task(unit.running.ended())
+        missed = 0
+        try:
+            while missed < HEALTH_FAILURES_MAX:
+                done, _ = await asyncio.wait({ended}, timeout=HEALTH_EVERY_SECONDS)
+                if done:
+                    return ended.result()
+                missed = 0 if await unit.service.alive(self.settings) else missed + 1
+            return "stopped answering"
+        finally:
+            ended.cancel()
+
+    async def _yield_dependents(self, unit: Unit) -> None:
+        for other in self.units.values():
+            if unit.service.name in other.service.needs and other.running:
+                other.yielding = True
+                await self._end(other)
+
+    async def _end(self, unit: Unit) -> None:
+        """End the process and all that is left of its session."""
+        running, service = unit.running, unit.service
+        unit.up.clear()
+        if running is None:
+            return
+        if not await processes.end_all([running.identity], service.stop_signal, service.stops_within_s):
+            await processes.end_all([running.identity], signal.SIGKILL, 10.0)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(running.ended(), 5)
+        await self._sweep(unit, running.identity)
+        if unit.running is running:
+            unit.running = None
+
+    async def _sweep(self, unit: Unit, leader: Identity | None) -> None:
+        """End what a dead leader left behind in its session (Ray's workers, for example)."""
+        if leader is None or leader.alive or not leader.start.startswith(processes.boot_id()):
+            return
+        members = processes.session_members(leader, unit.service.owns)
+        if members and not await processes.end_all(members, signal.SIGTERM, 3.0):
+            await processes.end_all(members, signal.SIGKILL, 5.0)
+
+    # ---- records
+
+    def _record(self, unit: Unit, digest: str) -> None:
+        record = {**unit.running.identity.to_json(), "spec": digest}
+        write_atomically(self.home.run / f"{unit.service.name}.pid", json.dumps(record))
+
+    def _mark(self, unit: Unit, state: str) -> None:
+        unit.state = state
+        self._write()
+
+    def _write(self) -> None:
+        """State is for readers: a full disk must not end the services, so it is reported and left."""
+        value = {"pid": os.getpid(), "start": processes.start_of(os.getpid()), "state": self._state,
+                 "url": self.url, "port": self.settings.port, "version": __version__, "started_at": self._started_at,
+                 "error": self._error, "root": str(ROOT), "python": sys.executable,
+                 "services": {name: unit.to_json() for name, unit in self.units.items()}}
+        try:
+            write_atomically(self.home.state_file, json.dumps(value, indent=1))
+        except TerminalError as error:
+            log.error("state not written: %s", error.detail)
