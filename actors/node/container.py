@@ -1,0 +1,157 @@
+"""What a sandbox's container is made of: every hardening flag in one table, tested from inside.
+
+Pure but for `own_workspace` and `ensure_network`: a spec in, arguments of Docker's `create` out. Each
+flag is asserted from within a real sandbox by tests/docker/.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from dataclasses import dataclass
+from typing import Any
+
+import docker
+import docker.errors
+from docker.models.containers import Container
+from docker.types import LogConfig, Mount, Ulimit
+
+from actors.node.driver import SandboxSpec
+from terminalpp.types.states import Isolation
+
+LABEL_HOME = "terminalpp.home"
+LABEL_SANDBOX = "terminalpp.sandbox"
+LABEL_GENERATION = "terminalpp.generation"
+LABEL_IMAGE = "terminalpp.image"
+
+WORKSPACE = "/home/user"
+TPPD = "/.tpp/bin/tppd"
+RUN = "/.tpp/run"
+
+# Only tppd itself holds these, under uid 0: to become the user (SETUID, SETGID), to empty the
+# bounding set of its children (SETPCAP), to end them (KILL), to hand journals and files to their
+# owners (CHOWN, DAC_OVERRIDE). Its children have none.
+CAPABILITIES = ["SETUID", "SETGID", "SETPCAP", "KILL", "CHOWN", "DAC_OVERRIDE"]
+
+# exec: compilers and package managers build and run things in /tmp. Counted against the memory limit.
+_TMPFS = {
+    "/tmp": "rw,nosuid,nodev,exec,mode=1777,size={half}",
+    "/var/tmp": "rw,nosuid,nodev,exec,mode=1777,size={half}",
+    "/run": "rw,nosuid,nodev,noexec,mode=755,size=16m",
+}
+_RUNTIMES = {"runsc": Isolation.RUNSC, "kata": Isolation.KATA}
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose sandbox it is: tag of the home, uid inside, the tppd binary and run directory on the host."""
+
+    tag: str
+    uid: int
+    tppd: str
+    run_dir: str
+
+    def volume(self, sandbox_id: str) -> str:
+        return volume_name(self.tag, sandbox_id)
+
+    def labels(self, sandbox_id: str) -> dict[str, str]:
+        return {LABEL_HOME: self.tag, LABEL_SANDBOX: sandbox_id}
+
+
+def volume_name(tag: str, sandbox_id: str) -> str:
+    """The named volume that holds the workspace of a sandbox."""
+    return f"tpp-{tag}-{sandbox_id}"
+
+
+def options(
+    spec: SandboxSpec, identity: Identity, image: str, info: dict[str, Any], network: str | None
+) -> dict[str, Any]:
+    """Arguments of `client.containers.create`. `info` is the daemon's; `network` None means none."""
+    half = max(16 * 1024**2, spec.memory_bytes // 2)
+    labels = identity.labels(spec.sandbox_id)
+    labels |= {LABEL_GENERATION: str(spec.generation), LABEL_IMAGE: spec.image or "built-in"}
+    return {
+        "image": image,
+        "name": f"{volume_name(identity.tag, spec.sandbox_id)}-g{spec.generation}",
+        "entrypoint": [TPPD, "--run", RUN, "--uid", str(identity.uid), "--gid", str(identity.uid),
+                       "--generation", str(spec.generation)],
+        "user": "0:0",
+        "working_dir": "/",
+        "hostname": "sandbox",
+        "labels": labels,
+        "mounts": [
+            Mount(TPPD, identity.tppd, type="bind", read_only=True),
+            Mount(RUN, identity.run_dir, type="bind"),
+            Mount(WORKSPACE, identity.volume(spec.sandbox_id), type="volume"),
+        ],
+        "tmpfs": {path: flags.format(half=half) for path, flags in _TMPFS.items()},
+        "read_only": True,
+        "cap_drop": ["ALL"],
+        "cap_add": list(CAPABILITIES),
+        "security_opt": ["no-new-privileges:true"],
+        "network_mode": network or "none",
+        "mem_limit": spec.memory_bytes,
+        "memswap_limit": spec.memory_bytes,  # equal to memory: no swap on top
+        "nano_cpus": int(min(spec.cpu, float(info.get("NCPU") or spec.cpu)) * 1e9),
+        "pids_limit": spec.pids,
+        "ulimits": [Ulimit(name="nofile", soft=spec.nofile, hard=spec.nofile),
+                    Ulimit(name="core", soft=0, hard=0)],
+        "oom_score_adj": 500,  # the machine's own services outlive a greedy sandbox
+        "ipc_mode": "private",
+        "init": False,  # tppd is the init
+        "log_config": LogConfig(type=LogConfig.types.NONE),  # output goes to tppd's journals alone
+        "restart_policy": {"Name": "no"},  # a restart is a new generation, which only the entity decides
+        "healthcheck": {"test": ["NONE"]},  # an image's own health check would run commands as root
+        "use_config_proxy": False,  # the person's proxy settings may hold a password
+    }
+
+
+def ensure_network(client: docker.DockerClient, identity: Identity) -> str:
+    """The name of this home's bridge network, made if missing. Sandboxes on it cannot reach each other."""
+    name = f"tpp-{identity.tag}"
+    try:
+        client.networks.get(name)
+    except docker.errors.NotFound:
+        client.networks.create(
+            name, driver="bridge", check_duplicate=True, labels={LABEL_HOME: identity.tag},
+            options={"com.docker.network.bridge.enable_icc": "false"})
+    return name
+
+
+def own_workspace(made: Container, uid: int) -> None:
+    """Give the workspace directory itself to the sandbox's user, before anything runs.
+
+    An image that has no /home/user gets one made by Docker, owned by root. What is inside is left
+    alone: it belongs to whoever wrote it.
+    """
+    entry = tarfile.TarInfo("./")
+    entry.type = tarfile.DIRTYPE
+    entry.mode, entry.uid, entry.gid = 0o755, uid, uid
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(entry)
+    made.put_archive(WORKSPACE, buffer.getvalue())
+
+
+def isolation_of(runtime: str) -> Isolation:
+    """The isolation that an OCI runtime of this name gives; crun and its like count as runc."""
+    name = runtime.rsplit("/", 1)[-1].lower()
+    return next((value for key, value in _RUNTIMES.items() if key in name), Isolation.RUNC)
+
+
+def limits_of(host_config: dict[str, Any]) -> dict[str, str]:
+    """By what each limit is enforced, as the daemon recorded it (it drops what the kernel lacks)."""
+    memory, swap = host_config.get("Memory") or 0, host_config.get("MemorySwap") or 0
+    cpu, pids = host_config.get("NanoCpus") or 0, host_config.get("PidsLimit") or 0
+    files = next((one["Hard"] for one in host_config.get("Ulimits") or [] if one["Name"] == "nofile"), None)
+    none = host_config.get("NetworkMode") == "none"
+    missing = "not enforced: this kernel has no such control group"
+    return {
+        "cpu": f"cgroup: {cpu / 1e9:g} CPUs" if cpu else missing,
+        "memory": (f"cgroup: {memory} bytes" + ("" if swap == memory else ", swap not limited"))
+        if memory else missing,
+        "pids": f"cgroup: {pids}" if pids > 0 else missing,
+        "nofile": f"rlimit: {files}" if files else "not enforced: the daemon set none",
+        "disk": "not enforced: Docker's volumes have no quota",
+        "network": "none: a network namespace of its own, without a device" if none else "open: bridge",
+    }
