@@ -75,16 +75,12 @@ class Client:
         return await self._get("/version")
 
     async def livez(self) -> dict[str, Any]:
-        return await self._get("/livez")
+        return await self._transport.json("GET", "/livez", headers={"accept": "application/json"})
 
     async def readyz(self) -> dict[str, Any]:
-        """`{"ready": bool, "checks": [{name, ok, detail}]}`, also when not ready."""
-        try:
-            return await self._transport.json("GET", "/readyz", headers={"accept": "application/json"})
-        except errors.Unavailable as error:
-            if "checks" in error.extra:
-                return {"ready": False, "checks": error.extra["checks"]}
-            raise
+        """`{"ready": bool, "checks": [{name, ok, detail, ms}]}`, also when not ready."""
+        headers = {"accept": "application/json"}
+        return await self._transport.json("GET", "/readyz", headers=headers, also=frozenset({503}))
 
     # ---- sandboxes -------------------------------------------------------------------------------
 
@@ -155,16 +151,15 @@ class Client:
         """Unpack a tar (plain, ustar/pax/gnu) under `path`. An iterator is streamed and never repeated."""
         return await self._transport.json(
             "PUT",
-            f"/v1/sandboxes/{segment(sandbox_id)}/archive",
-            query={"path": path},
+            f"/v1/sandboxes/{segment(sandbox_id)}/archive?path={segment(path)}",
             content=tar,
             headers={"content-type": "application/x-tar"},
             timeout_s=timeout_s,
         )
 
     async def read_file(self, sandbox_id: str, path: str) -> bytes:
-        url = f"/v1/sandboxes/{segment(sandbox_id)}/files"
-        return (await self._transport.request("GET", url, query={"path": path}, timeout_s=600.0)).content
+        url = f"/v1/sandboxes/{segment(sandbox_id)}/files?path={segment(path)}"
+        return (await self._transport.request("GET", url, timeout_s=600.0)).content
 
     # ---- commands --------------------------------------------------------------------------------
 

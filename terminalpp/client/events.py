@@ -49,12 +49,6 @@ class Parser:
                     self._type = value.decode("utf-8", "replace")
 
 
-def event_of(data: bytes) -> Event:
-    """The event in one `data:` field. Raises ValueError when it is not one."""
-    value = json.loads(data)
-    return Event(value["seq"], value["type"], value["actor"], value["payload"], value["created_at"])
-
-
 async def follow(transport: Transport, path: str, after: int, live: bool) -> AsyncIterator[Event]:
     """Events behind `after`; without `live` it ends at the head of the log. Raises TerminalError."""
     contact = time.monotonic()
@@ -71,9 +65,9 @@ async def follow(transport: Transport, path: str, after: int, live: bool) -> Asy
                 async for chunk in response.aiter_bytes():
                     contact, attempt = time.monotonic(), 0
                     for _, data in parser.feed(chunk):
-                        event = event_of(data)
-                        if event.seq > after:
-                            after = event.seq
+                        event: Event = json.loads(data)
+                        if event["seq"] > after:
+                            after = event["seq"]
                             yield event
             if parser.done and not live:
                 return

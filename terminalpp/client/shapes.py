@@ -83,15 +83,14 @@ class Uploaded(TypedDict):
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(TypedDict):
     """One line of a conversation's log. `seq` counts from 1 without a gap."""
 
     seq: int
     type: str
     actor: str
-    payload: dict[str, Any]
     created_at: str
+    payload: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

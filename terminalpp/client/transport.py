@@ -28,8 +28,8 @@ REPEATABLE_CODES = frozenset({"unavailable", "overloaded", "idempotency-in-fligh
 
 
 def segment(value: str) -> str:
-    """One path segment, quoted."""
-    return quote(value, safe="")
+    """One path segment or query value, quoted; bytes that are not UTF-8 (as surrogates) are kept."""
+    return quote(value.encode("utf-8", "surrogateescape"), safe="")
 
 
 def error_of(status: int, body: bytes) -> errors.TerminalError:
@@ -93,14 +93,16 @@ class Transport:
         headers: dict[str, str] | None = None,
         key: str | None = None,
         timeout_s: float | None = None,
+        also: frozenset[int] = frozenset(),
     ) -> httpx.Response:
-        """One answer below 400. `content` may be bytes or an async iterator; an iterator is sent once."""
+        """One answer below 400, or of a status in `also`. An async iterator as `content` is sent once."""
         sent = {**self._headers, **(headers or {})}
         if method == "POST":
             sent["idempotency-key"] = key or new_id()
         repeatable = content is None or isinstance(content, bytes)
         options: dict[str, Any] = {
-            "params": {name: value for name, value in (query or {}).items() if value is not None},
+            # None, not {}: httpx would drop a query that stands in the path.
+            "params": {name: value for name, value in (query or {}).items() if value is not None} or None,
             "json": json,
             "content": content,
             "headers": sent,
@@ -108,7 +110,7 @@ class Transport:
         }
         started, attempt = time.monotonic(), 0
         while True:
-            failure, refused = await self._once(method, path, options)
+            failure, refused = await self._once(method, path, options, also)
             if isinstance(failure, httpx.Response):
                 return failure
             attempt += 1
@@ -119,7 +121,7 @@ class Transport:
             await asyncio.sleep(wait)
 
     async def _once(
-        self, method: str, path: str, options: dict[str, Any]
+        self, method: str, path: str, options: dict[str, Any], also: frozenset[int]
     ) -> tuple[httpx.Response | errors.TerminalError, bool]:
         """The answer or the error, and whether no connection was had at all."""
         try:
@@ -127,7 +129,7 @@ class Transport:
         except httpx.TransportError as error:
             return self.unreachable(error), isinstance(error, httpx.ConnectError)
         self._met = True
-        if response.status_code < 400:
+        if response.status_code < 400 or response.status_code in also:
             return response, False
         return error_of(response.status_code, response.content), False
 
