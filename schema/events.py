@@ -55,7 +55,7 @@ async def last_seq(c: Executor, conversation_id: str) -> int:
 
 
 async def find(c: Executor, conversation_id: str, type: str, key_field: str, key: str) -> Event | None:
-    """The first event of `type` whose payload's `key_field` is `key`, for example model.finished by call_id."""
+    """The first event of `type` whose payload's `key_field` is `key` (model.finished by call_id)."""
     return rows.maybe(Event, await c.fetchrow(_Q.find, conversation_id, type, key_field, key))
 
 

@@ -61,7 +61,7 @@ async def done(c: Executor, action_id: str) -> bool:
 
 
 async def failed(c: Executor, action_id: str, error: dict[str, Any], retry_at: datetime | float) -> int:
-    """Counts a failure; tried again at `retry_at` (a time with zone, or seconds from now). Failures so far."""
+    """Counts a failure and sets when to try again (a time, or seconds from now); the failures so far."""
     query = _Q.failed if isinstance(retry_at, datetime) else _Q.failed_for
     when = retry_at if isinstance(retry_at, datetime) else float(retry_at)
     return await c.fetchval(query, action_id, error, when) or 0

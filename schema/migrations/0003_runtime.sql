@@ -179,7 +179,6 @@ CREATE TABLE idempotency_keys (
     method varchar(10) NOT NULL,
     path text NOT NULL,
     body_sha256 varchar(64) NOT NULL,
-    attempt uuid NOT NULL,               -- which try holds it; a try that was given up cannot finish
     locked_at timestamptz NOT NULL DEFAULT now(),
     response_status integer,
     response_headers jsonb,

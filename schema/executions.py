@@ -1,0 +1,173 @@
+"""Commands: pending → running → completed, failed or killed; an end is written once.
+
+`create` is on the path that every command waits for: one statement, which checks the owner's fence, inserts
+once per id and answers with the row, in its own transaction when called on the `Database`.
+"""
+
+from __future__ import annotations
+
+import builtins
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from schema import rows
+from schema.database import Executor
+from schema.sql import Queries
+from terminalpp.types import errors
+from terminalpp.types.ids import Fence
+
+_Q = Queries("executions")
+# What a row may hold of one stream (ck_ce_out); the journal has the whole.
+MAX_STREAM_BYTES = 262_144
+_CUT = "\n… cut: the journal has the whole output …\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """`stdout` and `stderr` are bounded extracts; `stdout_bytes` and `stderr_bytes` count the whole streams.
+
+    `reason` says why in a word when the status alone does not (`lost`, `timeout`, …).
+    """
+
+    id: str
+    sandbox_id: str
+    user_id: str
+    command: str
+    working_directory: str | None
+    environment_vars: dict[str, str] | None
+    execution_mode: str
+    status: str
+    exit_code: int | None
+    stdout: str | None
+    stderr: str | None
+    stdout_bytes: int | None
+    stderr_bytes: int | None
+    truncated: bool
+    reason: str | None
+    execution_time_ms: int | None
+    started_at: datetime | None
+    completed_at: datetime | None
+    created_at: datetime
+    archived: bool
+    idempotency_key: str | None
+    agent: str | None
+    conversation_id: str | None
+
+
+async def create(
+    c: Executor,
+    id: str,
+    sandbox_id: str,
+    user_id: str,
+    command: str,
+    cwd: str | None = None,
+    env: dict[str, str] | None = None,
+    mode: str = "manual",
+    idempotency_key: str | None = None,
+    *,
+    fence: Fence | None = None,
+    agent: str | None = None,
+    conversation_id: str | None = None,
+) -> tuple[Execution, bool]:
+    """The command's row and whether this call added it. One round trip.
+
+    Raises Fenced (with `fence`: nothing was written and nothing may be started), IdempotencyMismatch when the
+    id or key was used for another command, NotFound when the sandbox or user does not exist.
+    """
+    home = "/home/user" if cwd is None else cwd
+    command = rows.text(command)
+    what = (id, sandbox_id, user_id, command, home, env or {}, str(mode))
+    args = (*what, idempotency_key, agent, conversation_id)
+    if fence is None:
+        record = await c.fetchrow(_Q.create, *args)
+    else:
+        record = await c.fetchrow(_Q.create_fenced, *args, fence.kind, fence.id, fence.epoch)
+    if record is None:
+        record = await _explain(c, id, fence)
+    if not record["owned"]:
+        raise errors.Fenced(f"{fence} is not the present owner; the command was not accepted")
+    row = rows.one(Execution, record)
+    if not record["created"] and (row.sandbox_id, row.command) != (sandbox_id, command):
+        raise errors.IdempotencyMismatch(f"command id {id} was used before for another command")
+    return row, record["created"]
+
+
+async def _explain(c: Executor, id: str, fence: Fence | None) -> dict[str, Any]:
+    """Why the statement found no row: fenced, a twin added at the same moment, or the key's other use."""
+    owned = fence is None or await c.fetchval(_Q.owned, fence.kind, fence.id, fence.epoch)
+    twin = await c.fetchrow(_Q.get, id)
+    if owned and twin is None:
+        raise errors.IdempotencyMismatch("this idempotency key was used before for a command with another id")
+    return {**(twin or {}), "owned": owned, "created": False}
+
+
+async def get(c: Executor, id: str) -> Execution:
+    """Raises NotFound."""
+    record = await c.fetchrow(_Q.get, id)
+    if record is None:
+        raise errors.NotFound(f"there is no command {id}")
+    return rows.one(Execution, record)
+
+
+async def mark_running(c: Executor, id: str) -> bool:
+    """The process exists. False when the row was not pending any more."""
+    return await c.execute(_Q.mark_running, id) == "UPDATE 1"
+
+
+def _extract(stream: str | None) -> tuple[str | None, bool]:
+    """The stream as a row can hold it (head and tail when it is too long) and whether it was cut."""
+    if stream is None:
+        return None, False
+    stream = rows.text(stream)
+    raw = stream.encode()
+    if len(raw) <= MAX_STREAM_BYTES:
+        return stream, False
+    half = (MAX_STREAM_BYTES - len(_CUT.encode())) // 2
+    return raw[:half].decode(errors="ignore") + _CUT + raw[-half:].decode(errors="ignore"), True
+
+
+async def finish(
+    c: Executor,
+    id: str,
+    status: str,
+    exit_code: int | None = None,
+    stdout: str | None = None,
+    stderr: str | None = None,
+    stdout_bytes: int | None = None,
+    stderr_bytes: int | None = None,
+    truncated: bool = False,
+    reason: str | None = None,
+    ms: int | None = None,
+) -> bool:
+    """Records the end; False when an end was recorded before (that one stays).
+
+    `ms` is the run time in milliseconds. A stream over 256 KiB is cut in the middle and marked `truncated`.
+    `completed` needs an `exit_code`.
+    """
+    out, out_cut = _extract(stdout)
+    err, err_cut = _extract(stderr)
+    done = await c.execute(
+        _Q.finish, id, str(status), exit_code, out, err, stdout_bytes, stderr_bytes,
+        truncated or out_cut or err_cut, reason, None if ms is None else min(int(ms), 2_147_483_647),
+    )  # fmt: skip
+    return done == "UPDATE 1"
+
+
+async def list_open(c: Executor, sandbox_id: str) -> builtins.list[Execution]:
+    """Commands that have not ended, oldest first."""
+    return rows.many(Execution, await c.fetch(_Q.list_open, sandbox_id))
+
+
+async def list(
+    c: Executor,
+    sandbox_id: str,
+    *,
+    archived: bool = False,
+    conversation_id: str | None = None,
+    limit: int = 100,
+    offset: int = 0,
+) -> builtins.list[Execution]:
+    """Newest first; archived ones only with `archived`."""
+    records = await c.fetch(_Q.list_executions, sandbox_id, archived, conversation_id, limit, offset)
+    return rows.many(Execution, records)

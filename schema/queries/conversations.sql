@@ -1,0 +1,34 @@
+-- create --
+-- Adds a conversation once per id.
+INSERT INTO ai_conversations (id, user_id, sandbox_id, title, model_used, settings)
+VALUES ($1, $2, $3, left($4, 255), $5, $6)
+ON CONFLICT (id) DO NOTHING RETURNING *
+
+-- get --
+-- One conversation.
+SELECT * FROM ai_conversations WHERE id = $1
+
+-- list_conversations --
+-- A user's conversations (everyone's when $1 is NULL), the last used first; deleted ones never.
+SELECT * FROM ai_conversations WHERE ($1::uuid IS NULL OR user_id = $1)
+    AND ($2::uuid IS NULL OR sandbox_id = $2) AND status <> 'deleted'
+ORDER BY updated_at DESC, id LIMIT $3 OFFSET $4
+
+-- update_settings --
+-- Merges keys into the settings; the model is also kept in the seed's column.
+UPDATE ai_conversations SET settings = settings || $2::jsonb,
+    model_used = coalesce($2::jsonb ->> 'model', model_used)
+WHERE id = $1 RETURNING *
+
+-- add_usage --
+-- Adds tokens and money to the totals.
+UPDATE ai_conversations SET total_tokens = total_tokens + $2, cost_usd = cost_usd + coalesce($3::text::numeric, 0)
+WHERE id = $1 RETURNING *
+
+-- set_title --
+-- Names the conversation, if it has no name yet or $3 says so.
+UPDATE ai_conversations SET title = left($2, 255) WHERE id = $1 AND (title IS NULL OR $3)
+
+-- set_status --
+-- active, archived or deleted (hidden).
+UPDATE ai_conversations SET status = $2 WHERE id = $1 RETURNING *

@@ -1,0 +1,12 @@
+-- add --
+-- Adds a message once per id.
+INSERT INTO ai_messages (id, conversation_id, role, content, metadata) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (id) DO NOTHING
+
+-- get --
+-- One message.
+SELECT * FROM ai_messages WHERE id = $1
+
+-- list_messages --
+-- A conversation's messages after a number, in order.
+SELECT * FROM ai_messages WHERE conversation_id = $1 AND seq > $2 ORDER BY seq LIMIT $3

@@ -1,0 +1,42 @@
+-- create --
+-- Adds a sandbox once per id, stopped.
+INSERT INTO sandboxes (id, user_id, name, description, image, network, resource_limits, environment_vars,
+    auto_sleep_after_minutes, node_id, driver, workspace)
+VALUES ($1, $2, $3, $4, coalesce($5, 'ubuntu:22.04'), $6,
+    coalesce($7, '{"cpu": "1", "memory": "1GB", "disk": "10GB"}'::jsonb), $8, $9, $10, $11, $12)
+ON CONFLICT (id) DO NOTHING RETURNING *
+
+-- get --
+-- One sandbox.
+SELECT * FROM sandboxes WHERE id = $1
+
+-- list_sandboxes --
+-- A user's sandboxes (everyone's when $1 is NULL), newest first.
+SELECT * FROM sandboxes WHERE ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2)
+ORDER BY created_at DESC, id LIMIT $3 OFFSET $4
+
+-- set_status --
+-- One step of the state machine; no row when the step is not allowed or the sandbox is gone.
+UPDATE sandboxes SET status = $2, status_detail = $3,
+    last_activity_at = CASE WHEN $2 = 'running' THEN clock_timestamp() ELSE last_activity_at END
+WHERE id = $1 AND sandbox_may_become(status, $2) RETURNING *
+
+-- next_generation --
+-- A new life of the sandbox: processes of earlier generations are known to be gone.
+UPDATE sandboxes SET generation = generation + 1 WHERE id = $1 RETURNING generation
+
+-- set_container --
+-- What the driver reports about the running sandbox; NULL leaves a value as it is, except the container.
+UPDATE sandboxes SET container_id = $2, node_id = coalesce($3, node_id), driver = coalesce($4, driver),
+    isolation = coalesce($5, isolation), image = coalesce($6, image),
+    generation = coalesce($7, generation), workspace = coalesce($8, workspace)
+WHERE id = $1 RETURNING *
+
+-- touch --
+-- The sandbox was used just now; written at most once a second.
+UPDATE sandboxes SET last_activity_at = clock_timestamp()
+WHERE id = $1 AND last_activity_at < clock_timestamp() - interval '1 second'
+
+-- delete --
+-- Removes the sandbox with everything that the seed ties to it (conversations, commands, files).
+DELETE FROM sandboxes WHERE id = $1

@@ -1,0 +1,35 @@
+"""What is forgotten and when. The seed's four policies, word for word, and the runtime's own.
+
+`run` carries the seed's policies out as they stand, except that rows already archived are not archived again
+(the seed's statement would rewrite them every day for ever; the result is the same).
+"""
+
+from __future__ import annotations
+
+from schema import idempotency, mailbox, outbox
+from schema.database import Database
+from schema.sql import Queries
+
+_Q = Queries("retention")
+SEED = ("expired_sessions", "old_commands", "expired_memory", "old_file_versions")
+
+# How long finished messages, actions and idempotency keys are recognised, in seconds.
+REMEMBERED_SECONDS = 7 * 86400.0
+
+
+def seed_policy(name: str) -> str:
+    """One of the seed's policies as SQL, without the closing semicolon."""
+    return getattr(_Q, name)
+
+
+async def run(database: Database) -> dict[str, int]:
+    """Carries out every policy, each in its own transaction; how many rows each one touched."""
+    touched = {}
+    for name in SEED:
+        statement = seed_policy(name)
+        if name == "old_commands":
+            statement += " AND NOT archived"
+        touched[name] = int((await database.execute(statement)).split()[-1])
+    for name, prune in (("mailbox", mailbox), ("outbox", outbox), ("idempotency_keys", idempotency)):
+        touched[name] = await prune.prune(database, REMEMBERED_SECONDS)
+    return touched
