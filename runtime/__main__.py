@@ -26,8 +26,13 @@ NOT_RUNNING = 3
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m runtime", description="Boot verbs of Terminal++.")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for name, words in [("up", "start this node"), ("down", "stop it"), ("status", "what runs"),
-                        ("doctor", "check this machine"), ("db", "the database's migrations")]:
+    for name, words in [
+        ("up", "start this node"),
+        ("down", "stop it"),
+        ("status", "what runs"),
+        ("doctor", "check this machine"),
+        ("db", "the database's migrations"),
+    ]:
         verb = verbs.add_parser(name, help=words)
         verb.add_argument("--json", action="store_true", help="one JSON object a line")
         if name == "up":

@@ -60,8 +60,15 @@ def supervisor(home: Home, settings: Settings, report: Report, *, only: set[str]
             after["postgres"] = ("migrate", _migrate)
         else:
             start["migrate"] = _migrate
-    return Supervisor(home, settings, chosen, report, first={**first, **start}, after=after,
-                      last=partial(stop_sandboxes, home, settings))
+    return Supervisor(
+        home,
+        settings,
+        chosen,
+        report,
+        first={**first, **start},
+        after=after,
+        last=partial(stop_sandboxes, home, settings),
+    )
 
 
 async def _build_helper(home: Home, settings: Settings, progress: Progress) -> None:
@@ -77,11 +84,18 @@ async def _migrate(settings: Settings, progress: Progress) -> None:
 
 async def stop_sandboxes(home: Home, settings: Settings) -> None:
     """End the sandboxes that this node started. A process of its own: only actors/node knows the drivers."""
-    if not (ROOT / "actors" / "node" / "stop_all.py").exists():
+    if not any((home / "sandboxes").iterdir()):
         return
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "actors.node.stop_all", cwd=ROOT, env=base_environment(settings),
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
+        sys.executable,
+        "-m",
+        "actors.node.stop_all",
+        cwd=ROOT,
+        env=base_environment(settings),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
     try:
         output, _ = await asyncio.wait_for(process.communicate(), 60)
     except TimeoutError:
@@ -147,8 +161,13 @@ async def _run(node: Supervisor, stop: asyncio.Event, emit: Emit) -> int:
 
 
 def failed(step: str, error: TerminalError) -> Line:
-    return {"step": step, "state": "failed", "detail": error.detail, "hint": error.next_step,
-            "error": error.to_json()}
+    return {
+        "step": step,
+        "state": "failed",
+        "detail": error.detail,
+        "hint": error.next_step,
+        "error": error.to_json(),
+    }
 
 
 # ---- the verbs
@@ -167,13 +186,13 @@ async def up(settings: Settings, emit: Emit, only: str | None = None) -> int:
     reading, writing = os.pipe()
     command = [sys.executable, "-m", "runtime", "supervise", "--progress-fd", str(writing)]
     try:
-        supervisor_log = home.logs / "supervisor.log"
-        processes.rotate(supervisor_log)
-        with open(os.open(supervisor_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
-            child = subprocess.Popen(  # noqa: ASYNC220 - starts in milliseconds, and nothing else runs here
-                [*command, *(["--only", only] if only else [])], cwd=ROOT,
-                env=base_environment(settings), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                pass_fds=(writing,), start_new_session=True, umask=0o077)
+        child = processes.spawn_detached(
+            [*command, *(["--only", only] if only else [])],
+            base_environment(settings),
+            ROOT,
+            home.logs / "supervisor.log",
+            pass_fds=(writing,),
+        )
     finally:
         os.close(writing)
     last = await _follow(reading, child, emit)
@@ -235,7 +254,8 @@ async def down(settings: Settings, emit: Emit) -> int:
         found.signal(signal.SIGTERM)
         await _follow_stop(home, found, emit)
     ran = await clean(home, settings) or ran
-    emit({"step": "down", "state": "done", "detail": "stopped" if ran else "was not running", "already": not ran})
+    detail = "stopped" if ran else "was not running"
+    emit({"step": "down", "state": "done", "detail": detail, "already": not ran})
     return 0
 
 
@@ -245,8 +265,9 @@ async def _follow_stop(home: Home, supervisor_process: Identity, emit: Emit) -> 
         async with asyncio.timeout(DOWN_WITHIN_SECONDS):
             while home.locked():
                 state = read_json(home.state_file)
-                for name, unit in reversed((state.get("services") or {}).items()):
-                    if state.get("state") == "stopping" and unit["state"] == "stopped" and name not in reported:
+                units = state["services"] if state.get("state") == "stopping" else {}
+                for name, unit in reversed(units.items()):
+                    if unit["state"] == "stopped" and name not in reported:
                         reported.add(name)
                         emit({"step": name, "state": "done", "detail": "stopped"})
                 await asyncio.sleep(POLL_SECONDS)
@@ -260,13 +281,16 @@ async def clean(home: Home, settings: Settings) -> bool:
     if lock is None:
         return False
     try:
-        node = Supervisor(home, settings, services(home, settings), lambda *_: None,
-                          last=partial(stop_sandboxes, home, settings))
-        if not (found := node.find_leftovers()):
-            return False
-        log.info("found running: %s", ", ".join(found))
+        node = Supervisor(
+            home,
+            settings,
+            services(home, settings),
+            lambda *_: None,
+            last=partial(stop_sandboxes, home, settings),
+        )
+        found = node.find_leftovers()
         await node.stop()
-        return True
+        return bool(found)
     finally:
         os.close(lock)
 
@@ -277,8 +301,14 @@ def status(settings: Settings, *, memory: bool = False) -> Line:
     state = read_json(home.state_file)
     running = home.locked()
     if not running:
-        return {"running": False, "state": "stopped", "home": str(home.path), "url": None, "services": {},
-                "error": state.get("error") if state.get("state") == "failed" else None}
+        return {
+            "running": False,
+            "state": "stopped",
+            "home": str(home.path),
+            "url": None,
+            "services": {},
+            "error": state.get("error") if state.get("state") == "failed" else None,
+        }
     for unit in (state.get("services") or {}).values():
         process = Identity.from_json(unit)
         unit["alive"] = bool(process and process.alive)
@@ -298,4 +328,3 @@ def database_url(settings: Settings) -> str:
     if not port or not home.locked():
         raise ServiceFailed("the embedded database is not running", "Start it: `./tpp up`.")
     return postgres.url(port, home.secret("postgres.password", create=False))
-

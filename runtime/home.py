@@ -76,14 +76,16 @@ class Home:
             # An interrupted first boot leaves some of our own folders; anything else is somebody's data.
             strange = sorted({entry.name for entry in self.path.iterdir()} - {*FOLDERS, "pg", "pg.new"})
             if strange:
-                raise HomeCorrupt(f"{self.path} is not empty and was not made by Terminal++ (it holds {strange[0]!r})")
+                raise HomeCorrupt(f"{self.path} is not empty and not ours: it holds {strange[0]!r}")
             return
         text = marker.read_text(errors="replace").strip()
         if not text.isdigit():
             raise HomeCorrupt(f"{marker} is damaged: it says {text[:40]!r} instead of a number")
         if int(text) > FORMAT:
-            raise HomeCorrupt(f"{self.path} has format {text}, newer than this version's {FORMAT}",
-                              "Use the newer version of Terminal++, or another TPP_HOME.")
+            raise HomeCorrupt(
+                f"{self.path} has format {text}, newer than this version's {FORMAT}",
+                "Use the newer version of Terminal++, or another TPP_HOME.",
+            )
 
     # ---- locks and secrets
 

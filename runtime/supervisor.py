@@ -36,15 +36,15 @@ from terminalpp.types.errors import ServiceFailed, TerminalError
 
 log = logging.getLogger("supervisor")
 
-Report = Callable[[str, str, str], None]                       # step, state, detail
+Report = Callable[[str, str, str], None]  # step, state, detail
 Work = Callable[[Settings, Progress], Awaitable[None]]
 
 POLL_SECONDS = 0.05
 HEALTH_EVERY_SECONDS = 5.0
-HEALTH_FAILURES_MAX = 6       # half a minute without a sign of life: frozen
+HEALTH_FAILURES_MAX = 6  # half a minute without a sign of life: frozen
 BACKOFF_FIRST_SECONDS = 0.2
 BACKOFF_MAX_SECONDS = 15.0
-CALM_SECONDS = 60.0           # a service that lived this long starts its backoff anew
+CALM_SECONDS = 60.0  # a service that lived this long starts its backoff anew
 
 
 class Unit:
@@ -61,8 +61,13 @@ class Unit:
 
     def to_json(self) -> dict[str, object]:
         process = self.running.identity if self.running else None
-        return {"pid": process.pid if process else None, "start": process.start if process else None,
-                "state": self.state, "restarts": self.restarts, "detail": self.detail}
+        return {
+            "pid": process.pid if process else None,
+            "start": process.start if process else None,
+            "state": self.state,
+            "restarts": self.restarts,
+            "detail": self.detail,
+        }
 
 
 class Supervisor:
@@ -70,9 +75,17 @@ class Supervisor:
     follows its start (migrations after Postgres); `first` is done before any service, `last` after
     those that run agents have stopped and before the data stores stop."""
 
-    def __init__(self, home: Home, settings: Settings, services: Sequence[Service], report: Report, *,
-                 first: dict[str, Work] | None = None, after: dict[str, tuple[str, Work]] | None = None,
-                 last: Callable[[], Awaitable[None]] | None = None) -> None:
+    def __init__(
+        self,
+        home: Home,
+        settings: Settings,
+        services: Sequence[Service],
+        report: Report,
+        *,
+        first: dict[str, Work] | None = None,
+        after: dict[str, tuple[str, Work]] | None = None,
+        last: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self.home, self.settings, self.report = home, settings, report
         self.units = {service.name: Unit(service) for service in services}
         self._first, self._after, self._last = first or {}, after or {}, last
@@ -173,10 +186,15 @@ class Supervisor:
     def _spec(self, service: Service) -> tuple[list[str], dict[str, str], str]:
         """Command, environment and their hash: equal hashes mean that a leftover can be adopted."""
         command = service.command(self.settings)
-        environment = {**base_environment(self.settings if service.takes_settings else None),
-                       **service.environment(self.settings)}
-        relevant = {k: v for k, v in environment.items() if service.takes_settings and
-                    (k.startswith("TPP_") or "KEY" in k or "TOKEN" in k)}
+        environment = {
+            **base_environment(self.settings if service.takes_settings else None),
+            **service.environment(self.settings),
+        }
+        relevant = {
+            k: v
+            for k, v in environment.items()
+            if service.takes_settings and (k.startswith("TPP_") or "KEY" in k or "TOKEN" in k)
+        }
         words = json.dumps([__version__, command, sorted(relevant.items())])
         digest = hashlib.sha256(words.encode("utf-8", "surrogateescape")).hexdigest()[:16]
         environment[processes.MARK] = mark_prefix(self.home, service.name) + digest
@@ -227,8 +245,11 @@ class Supervisor:
         if (identity := Identity.from_json(record)) and identity.alive:
             found.setdefault(identity, str(record.get("spec")))
         pids = {identity.pid for identity in found}
-        return [(i, spec) for i, spec in found.items()
-                if service.signature in processes.command_line(i.pid) and processes.parent(i.pid) not in pids]
+        return [
+            (i, spec)
+            for i, spec in found.items()
+            if service.signature in processes.command_line(i.pid) and processes.parent(i.pid) not in pids
+        ]
 
     async def _adopt(self, unit: Unit, digest: str) -> bool:
         """True if a leftover does the service's work already; all other leftovers are ended."""
@@ -331,10 +352,19 @@ class Supervisor:
 
     def _write(self) -> None:
         """State is for readers: a full disk must not end the services, so it is reported and left."""
-        value = {"pid": os.getpid(), "start": processes.start_of(os.getpid()), "state": self._state,
-                 "url": self.url, "port": self.settings.port, "version": __version__, "started_at": self._started_at,
-                 "error": self._error, "root": str(ROOT), "python": sys.executable,
-                 "services": {name: unit.to_json() for name, unit in self.units.items()}}
+        value = {
+            "pid": os.getpid(),
+            "start": processes.start_of(os.getpid()),
+            "state": self._state,
+            "url": self.url,
+            "port": self.settings.port,
+            "version": __version__,
+            "started_at": self._started_at,
+            "error": self._error,
+            "root": str(ROOT),
+            "python": sys.executable,
+            "services": {name: unit.to_json() for name, unit in self.units.items()},
+        }
         try:
             write_atomically(self.home.state_file, json.dumps(value, indent=1))
         except TerminalError as error:

@@ -29,10 +29,10 @@ class Service:
     """One supervised process. Subclasses fill in what differs."""
 
     name = ""
-    signature = ""                 # found in the command line of its process
-    needs: tuple[str, ...] = ()    # restarted together with these
-    starts_beside = False          # needs nothing that starts before it
-    takes_settings = True          # gets TPP_* and the providers' keys in its environment
+    signature = ""  # found in the command line of its process
+    needs: tuple[str, ...] = ()  # restarted together with these
+    starts_beside = False  # needs nothing that starts before it
+    takes_settings = True  # gets TPP_* and the providers' keys in its environment
     starts_within_s = 60.0
     stops_within_s = 10.0
     stop_signal = signal.SIGTERM

