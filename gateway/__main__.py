@@ -1,0 +1,117 @@
+"""`python -m gateway`: the server process.
+
+Binds 127.0.0.1 only. When it listens it writes `run/gateway.json` (pid, port, url) at once and whole.
+SIGTERM: no new connections, event streams and long waits end (their clients come again), everything is
+over within `DRAIN_S` and a little. It exits with status 75 when Ray is lost for good: a driver cannot join
+another cluster, so the supervisor starts a new process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import sys
+from types import FrameType
+
+import uvicorn
+
+from gateway.app import Application, create_app
+from gateway.watch import ray_lost
+from runtime.home import write_atomically
+from runtime.settings import Settings, load
+from terminalpp.types.errors import PortInUse, TerminalError
+
+DRAIN_S = 4
+EXIT_RAY_LOST = 75
+log = logging.getLogger("gateway")
+
+
+class Server(uvicorn.Server):
+    """uvicorn that says where it listens, and tells streams to end before it waits for them."""
+
+    def __init__(self, config: uvicorn.Config, app: Application, settings: Settings) -> None:
+        super().__init__(config)
+        self._app = app
+        self._settings = settings
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        port = (sockets or [])[0].getsockname()[1]
+        found = {"pid": os.getpid(), "port": port, "url": f"http://127.0.0.1:{port}"}
+        run = self._settings.home / "run"
+        run.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomically(run / "gateway.json", json.dumps(found))
+        log.info("listening at %s", found["url"])
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # In the loop, not in the handler: waking a task from a signal handler would wait for the next event.
+        asyncio.get_running_loop().call_soon_threadsafe(self._app.gateway.draining.set)
+        super().handle_exit(sig, frame)
+
+
+def listen(port: int) -> socket.socket:
+    """A bound socket on loopback. Raises PortInUse.
+
+    The protocol is named because asyncio switches Nagle's delay off only for sockets that say TCP.
+    """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as error:
+        listener.close()
+        raise PortInUse(f"127.0.0.1:{port} cannot be had: {error.strerror}") from error
+    return listener
+
+
+async def serve(settings: Settings) -> int:
+    """Runs until it is asked to stop or Ray is lost; the exit status. Raises PortInUse."""
+    listener = listen(settings.port)
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="on",
+        ws="none",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+    server = Server(config, app, settings)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    watching = asyncio.create_task(ray_lost(app))
+    try:
+        await asyncio.wait((serving, watching), return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            serving.result()
+            return 0
+        log.error("the connection to Ray is lost for good; this process ends and is started again")
+        app.gateway.draining.set()
+        server.should_exit = True
+        await serving
+        return EXIT_RAY_LOST
+    finally:
+        watching.cancel()
+
+
+def main() -> int:
+    try:
+        settings = load(os.environ)
+        logging.basicConfig(
+            level=settings.log_level.upper(),
+            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+            stream=sys.stderr,
+        )
+        return asyncio.run(serve(settings))
+    except TerminalError as error:
+        sys.stderr.write(f"gateway: {error.detail}\n{error.next_step}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

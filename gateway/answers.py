@@ -1,0 +1,241 @@
+"""What is answered: the shapes for OpenAPI, and rows of the database as those shapes.
+
+Routes return plain JSON made here; the classes document it and are checked against it by a test.
+A row may have more columns than an answer has fields, and an answer never shows a user id, a host
+path or an environment variable.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from gateway.models import SANDBOX_EXAMPLE
+
+_ID = "7d0c4d57-0d53-4a34-a1a1-3a1f0f0c9c11"
+_TIME = "2026-11-22T10:00:00.000000Z"
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+def _example(**values: Any) -> ConfigDict:
+    return ConfigDict(extra="forbid", json_schema_extra={"examples": [values]})
+
+
+class Sandbox(Answer):
+    id: str
+    name: str
+    status: str
+    status_detail: str | None
+    image: str | None
+    network: str | None
+    driver: str | None
+    isolation: str | None
+    node_id: str | None
+    generation: int
+    workspace: str | None
+    resource_limits: dict[str, Any]
+    auto_sleep_after_minutes: int | None
+    created_at: str | None
+    updated_at: str | None
+    last_activity_at: str | None
+
+    model_config = _example(
+        id=SANDBOX_EXAMPLE, name="parser", status="running", status_detail=None, image=None, network="none",
+        driver="bubblewrap", isolation="bwrap", node_id="local", generation=1, workspace=None,
+        resource_limits={"cpu": "1", "memory": "1GB", "disk": "10GB"}, auto_sleep_after_minutes=60,
+        created_at=_TIME, updated_at=_TIME, last_activity_at=_TIME,
+    )  # fmt: skip
+
+
+class Execution(Answer):
+    id: str
+    sandbox_id: str
+    command: str
+    working_directory: str
+    status: str
+    exit_code: int | None
+    reason: str | None
+    stdout: str
+    stderr: str
+    stdout_bytes: int
+    stderr_bytes: int
+    truncated: bool
+    duration_ms: int | None
+    agent: str | None
+    conversation_id: str | None
+    created_at: str | None
+    started_at: str | None
+    completed_at: str | None
+
+    model_config = _example(
+        id=_ID, sandbox_id=SANDBOX_EXAMPLE, command="echo hello", working_directory="/home/user",
+        status="completed", exit_code=0, reason="exited", stdout="hello\n", stderr="", stdout_bytes=6,
+        stderr_bytes=0, truncated=False, duration_ms=2, agent=None, conversation_id=None, created_at=_TIME,
+        started_at=_TIME, completed_at=_TIME,
+    )  # fmt: skip
+
+
+class Conversation(Answer):
+    id: str
+    sandbox_id: str
+    title: str | None
+    model: str | None
+    mode: str
+    workspace: str
+    status: str
+    settings: dict[str, Any]
+    total_tokens: int
+    cost_usd: float
+    last_seq: int
+    created_at: str | None
+    updated_at: str | None
+
+    model_config = _example(
+        id=_ID, sandbox_id=SANDBOX_EXAMPLE, title=None, model="openai/gpt-4o", mode="team",
+        workspace="/home/user/project", status="active", settings={"test_command": "pytest -q"},
+        total_tokens=0, cost_usd=0.0, last_seq=0, created_at=_TIME, updated_at=_TIME,
+    )  # fmt: skip
+
+
+class Agent(Answer):
+    id: str
+    conversation_id: str
+    role: str
+    name: str
+    status: str
+    created_at: str | None
+    updated_at: str | None
+
+    model_config = _example(
+        id=_ID, conversation_id=_ID, role="coder", name="coder", status="active", created_at=_TIME,
+        updated_at=_TIME,
+    )  # fmt: skip
+
+
+class SandboxPage(Answer):
+    items: list[Sandbox]
+    next_cursor: str | None
+
+
+class ExecutionPage(Answer):
+    items: list[Execution]
+    next_cursor: str | None
+
+
+class ConversationPage(Answer):
+    items: list[Conversation]
+    next_cursor: str | None
+
+
+class AgentPage(Answer):
+    items: list[Agent]
+    next_cursor: str | None
+
+
+class Uploaded(Answer):
+    model_config = _example(files=12, directories=3, symlinks=1, bytes=48213)
+
+    files: int
+    directories: int
+    symlinks: int
+    bytes: int
+
+
+class Accepted(Answer):
+    model_config = _example(message_id=_ID)
+
+    message_id: str
+
+
+class Cancelled(Answer):
+    model_config = _example(cancelled=True)
+
+    cancelled: bool
+
+
+class Written(Answer):
+    model_config = _example(offset=42)
+
+    offset: int
+
+
+class Event(Answer):
+    model_config = _example(
+        seq=7, type="command.started", actor="coder", created_at=_TIME,
+        payload={"exec_id": _ID, "command": "pytest -q", "cwd": "/home/user/project", "agent": "coder"},
+    )  # fmt: skip
+
+    seq: int
+    type: str
+    actor: str
+    created_at: str
+    payload: dict[str, Any]
+
+
+class Patch(Answer):
+    model_config = _example(
+        patch="ZGlmZiAtLWdpdCBhL2EgYi9hCg==", files=[{"path": "a", "added": 1, "removed": 0}]
+    )
+
+    patch: str
+    files: list[dict[str, Any]]
+
+
+class Problem(Answer):
+    """RFC 9457, with a stable `code`, the next step and whether trying again can help."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "https://terminalpp.dev/errors/not-found", "title": "There is no such thing",
+                    "status": 404, "detail": "there is no such sandbox", "instance": "/v1/sandboxes/…",
+                    "code": "not-found", "hint": "Check the id.", "retryable": False, "request_id": "8c1f",
+                }
+            ]
+        },
+    )  # fmt: skip
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    hint: str
+    retryable: bool
+    request_id: str
+    errors: list[dict[str, Any]] | None = None
+    extra: dict[str, Any] | None = None
+
+
+def moment(value: datetime | None) -> str | None:
+    """RFC 3339 in UTC with microseconds."""
+    if value is None:
+        return None
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def from_row(shape: type[Answer], row: Any, **given: Any) -> dict[str, Any]:
+    """The fields of `shape` taken from `given`, then from the row's attributes of the same name."""
+    return {
+        name: _plain(given[name] if name in given else getattr(row, name, None))
+        for name in shape.model_fields
+    }
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case datetime():
+            return moment(value)
+        case Decimal():
+            return float(value)
+        case _:
+            return value

@@ -1,0 +1,148 @@
+"""The application: its parts opened in order, its routes, its one outer layer.
+
+`create_app` does no IO; the lifespan does: Postgres, Redis, the actor runtime, the owner's account and
+token. What is given by parameter is used and not closed. The application is answered for by `Edge`, which
+stands before FastAPI: no route under /v1 is reached without a token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.responses import HTMLResponse
+
+from gateway import commands, conversations, docs, health, openapi, problems, sandboxes
+from gateway.auth import Tokens, digest
+from gateway.doors import Doors
+from gateway.edge import Edge
+from gateway.metrics import Metrics, Pulse, template
+from gateway.state import Gateway
+from runtime.home import Home
+from runtime.settings import Settings
+from schema import Database, Live, users
+from terminalpp.types.errors import InvalidInput
+
+DATABASE_WAIT_S = 10.0
+POOL_MAX = 16
+
+
+class Application(FastAPI):
+    """FastAPI behind `Edge`. `gateway` is there from the start of the lifespan on."""
+
+    gateway: Gateway
+    edge: Edge | None = None
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.opened = asyncio.Event()
+
+    def openapi(self) -> dict[str, Any]:
+        return openapi.document(self)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and self.edge is not None:
+            scope["app"] = self
+            await self.edge(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def create_app(
+    settings: Settings,
+    runtime: Any = None,
+    *,
+    database: Database | None = None,
+    live: Live | None = None,
+) -> Application:
+    """The application. Without `runtime`, `database` or `live` the lifespan connects by `settings`."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Application) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            app.gateway = gateway = await _open(settings, runtime, database, live, stack)
+            gateway.metrics.known = frozenset(template(path) for path in app.openapi()["paths"])
+            app.state.gateway = gateway
+            app.edge = Edge(super(Application, app).__call__, gateway)
+            app.opened.set()
+            pulse = asyncio.create_task(gateway.pulse.run())
+            try:
+                yield
+            finally:
+                gateway.draining.set()
+                pulse.cancel()
+
+    app = Application(
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        telemetry={"tracing": False},
+        redirect_slashes=False,
+    )
+    problems.install(app)
+    for router in (
+        health.router,
+        sandboxes.router,
+        commands.router,
+        conversations.router,
+        conversations.agents_router,
+    ):
+        app.include_router(router)
+
+    @app.get("/docs", include_in_schema=False)
+    async def documentation() -> HTMLResponse:
+        return HTMLResponse(docs.page(app.openapi()))
+
+    return app
+
+
+async def _open(
+    settings: Settings,
+    runtime: Any,
+    database: Database | None,
+    live: Live | None,
+    stack: contextlib.AsyncExitStack,
+) -> Gateway:
+    """Every part, in the order in which they need each other; closed in the reverse order."""
+    if database is None:
+        if settings.database_url is None:
+            raise InvalidInput("TPP_DATABASE_URL is not set", "Start the server with `./tpp up`.")
+        database = await Database.connect(
+            settings.database_url,
+            min_size=2,
+            max_size=POOL_MAX,
+            application_name="tpp-gateway",
+            wait_s=DATABASE_WAIT_S,
+        )
+        stack.push_async_callback(database.close)
+    if live is None:
+        if settings.redis_url is None:
+            raise InvalidInput("TPP_REDIS_URL is not set", "Start the server with `./tpp up`.")
+        live = Live(settings.redis_url)
+        stack.push_async_callback(live.close)
+    if runtime is None:
+        from runtime import connect  # imports Ray, which tools that only read the routes do not need
+
+        runtime = await connect(settings)
+        stack.push_async_callback(runtime.close)
+    token = Home(settings.home).secret("owner.token")
+    async with database.transaction() as connection:
+        owner = await users.ensure_owner(connection)
+        await users.ensure_token(connection, owner, digest(token), only=True)
+    metrics = Metrics()
+    doors = Doors(settings.home, runtime)
+    stack.push_async_callback(doors.close)
+    return Gateway(
+        settings=settings,
+        database=database,
+        live=live,
+        runtime=runtime,
+        metrics=metrics,
+        pulse=Pulse(metrics),
+        tokens=Tokens(database),
+        doors=doors,
+    )

@@ -1,0 +1,314 @@
+"""/v1/sandboxes/{id}/commands: start, watch, feed, signal, wait.
+
+Starting is the hot path: one call to the sandbox's entity and nothing else (no look-up of the token, the
+owner or a key in the database once they are known). With an Idempotency-Key the command's id is derived
+from it, and its own row is what recognises the repetition, over every crash.
+Output never passes through an actor: it is read from the journals on disk, and waited for at `tppd`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import time
+from signal import Signals
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import JSONResponse, Response
+
+from actors.sandbox import journal
+from gateway import answers
+from gateway.models import WAIT_LIMIT_MS, CommandCreate, CommandWait, SignalSend
+from gateway.once import id_for, key_of, once
+from gateway.paging import Cursor, Limit, page
+from gateway.sandboxes import owned
+from gateway.state import Gateway, gateway_of, user_of
+from schema import executions
+from terminalpp.types.errors import (
+    CommandFinished,
+    IdempotencyMismatch,
+    NotFound,
+    OffsetMismatch,
+    SandboxNotRunning,
+    Unavailable,
+)
+from terminalpp.types.ids import Ref
+from terminalpp.types.states import ExecutionState
+
+CALL_S = 30.0
+OUTPUT_MAX = 1024 * 1024
+WATCH_S = 1.0
+POLL_S = 0.05
+HEAD_BYTES = 65_536
+FINAL = frozenset(str(state) for state in ExecutionState if state.final)
+
+router = APIRouter(prefix="/v1/sandboxes/{sandbox_id}/commands", tags=["commands"])
+
+
+def from_row(row: executions.Execution) -> dict[str, Any]:
+    return answers.from_row(
+        answers.Execution,
+        row,
+        stdout=row.stdout or "",
+        stderr=row.stderr or "",
+        stdout_bytes=row.stdout_bytes or 0,
+        stderr_bytes=row.stderr_bytes or 0,
+        working_directory=row.working_directory or "/home/user",
+        duration_ms=row.execution_time_ms,
+    )
+
+
+def spelled(body: CommandCreate) -> str:
+    """The command as its record shows it."""
+    return body.command if body.command is not None else shlex.join(body.argv or [])
+
+
+@router.post("", operation_id="runCommand", status_code=201, response_model=answers.Execution)
+async def run(request: Request, sandbox_id: UUID, body: CommandCreate) -> Response:
+    """Starts a command, once; with `wait_ms` the answer waits for its end that long. A sandbox that sleeps is
+    started first. The command outlives every process of the server but its sandbox."""
+    gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
+    exec_id = id_for(request, "command")
+    if key_of(request) is not None and (known := await _repeated(gateway, sandbox, exec_id, body)):
+        return known
+    payload = body.model_dump(exclude_none=True)
+    payload |= {
+        "exec_id": exec_id,
+        "user_id": user_of(request),
+        "mode": "manual",
+        "merge": False,
+        "head_bytes": HEAD_BYTES,
+    }
+    timeout_s = body.wait_ms / 1000 + CALL_S
+    ref = Ref("sandbox", sandbox)
+    ran = await gateway.runtime.call(ref, "run", payload, timeout_s=timeout_s, idempotent=True)
+    return JSONResponse(
+        {
+            "id": exec_id,
+            "sandbox_id": sandbox,
+            "command": spelled(body),
+            "working_directory": body.cwd or "/home/user",
+            "status": ran["status"],
+            "exit_code": ran.get("exit_code"),
+            "reason": ran.get("reason"),
+            "stdout": ran.get("stdout") or "",
+            "stderr": ran.get("stderr") or "",
+            "stdout_bytes": ran.get("stdout_bytes") or 0,
+            "stderr_bytes": ran.get("stderr_bytes") or 0,
+            "truncated": bool(ran.get("truncated")),
+            "duration_ms": ran.get("duration_ms"),
+            "agent": None,
+            "conversation_id": None,
+            "created_at": ran.get("created_at"),
+            "started_at": ran.get("started_at"),
+            "completed_at": ran.get("completed_at"),
+        },
+        201,
+    )
+
+
+async def _repeated(gateway: Gateway, sandbox: str, exec_id: str, body: CommandCreate) -> Response | None:
+    """The answer to a key that was used before, None for a new one. Raises IdempotencyMismatch."""
+    try:
+        row = await executions.get(gateway.database, exec_id)
+    except NotFound:
+        return None
+    before = (row.sandbox_id, row.command, row.working_directory or "/home/user")
+    if before != (sandbox, spelled(body), body.cwd or "/home/user"):
+        raise IdempotencyMismatch("this Idempotency-Key started another command before")
+    if row.status == "pending":
+        return None  # accepted, but perhaps its starter died: the entity starts it, once
+    if row.status not in FINAL and body.wait_ms:
+        row = await _ended(gateway, sandbox, exec_id, body.wait_ms)
+    return JSONResponse(from_row(row), 201, {"idempotency-replayed": "true"})
+
+
+@router.get("", operation_id="listCommands", response_model=answers.ExecutionPage)
+async def list_all(request: Request, sandbox_id: UUID, limit: Limit = 100, cursor: Cursor = None) -> Response:
+    """Newest first."""
+    gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
+
+    async def read(**bounds: int) -> list[executions.Execution]:
+        return await executions.list(gateway.database, sandbox, **bounds)
+
+    return JSONResponse(await page(read, from_row, limit, cursor))
+
+
+async def _row(gateway: Gateway, sandbox: str, command: str) -> executions.Execution:
+    row = await executions.get(gateway.database, command)
+    if row.sandbox_id != sandbox:
+        raise NotFound(f"there is no command {command}")
+    return row
+
+
+@router.get("/{command_id}", operation_id="getCommand", response_model=answers.Execution)
+async def get(request: Request, sandbox_id: UUID, command_id: UUID) -> Response:
+    """Its record. `stdout` and `stderr` are bounded extracts; the whole is under `…/output`."""
+    gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
+    return JSONResponse(from_row(await _row(gateway, sandbox, str(command_id))))
+
+
+# ---- output -------------------------------------------------------------------------------------
+
+
+@router.get(
+    "/{command_id}/output",
+    operation_id="getOutput",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Bytes of the stream. `X-Offset`: of the first byte; `X-Next-Offset`: where to go "
+            "on; `X-Gap-Bytes`: so many before them were dropped by the journal's bound; `X-Ended`: nothing "
+            "will follow.",
+            "content": {"application/octet-stream": {}},
+        }
+    },
+)
+async def output(
+    request: Request,
+    sandbox_id: UUID,
+    command_id: UUID,
+    stream: Literal["stdout", "stderr"] = "stdout",
+    offset: Annotated[int, Query(ge=0, le=2**62)] = 0,
+    limit: Annotated[int, Query(ge=1, le=OUTPUT_MAX)] = 65536,
+    wait_ms: Annotated[int, Query(ge=0, le=WAIT_LIMIT_MS)] = 0,
+) -> Response:
+    """Bytes from `offset` on; waits up to `wait_ms` while there are none and the command runs."""
+    gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
+    command = str(command_id)
+    deadline = time.monotonic() + wait_ms / 1000
+    while True:
+        # The end is looked for before the bytes are read: what is printed between the two is not missed.
+        ended = await _has_ended(gateway, sandbox, command)
+        try:
+            chunk = journal.read(gateway.doors.run_dir(sandbox), command, stream, offset, limit)
+        except NotFound:
+            chunk = journal.Chunk(offset, b"", 0, offset)
+        left = deadline - time.monotonic()
+        if chunk.data or ended or left <= 0 or gateway.draining.is_set():
+            break
+        await _more(gateway, sandbox, command, stream, offset, left)
+    headers = {
+        "x-offset": str(chunk.offset),
+        "x-next-offset": str(chunk.next_offset),
+        "x-gap-bytes": str(chunk.gap_bytes),
+        "x-ended": "true" if ended and not chunk.data else "false",
+        "cache-control": "no-store",
+    }
+    return Response(chunk.data, headers=headers, media_type="application/octet-stream")
+
+
+async def _has_ended(gateway: Gateway, sandbox: str, command: str) -> bool:
+    """Whether nothing more will be printed: by the journals, else (no record there) by the row.
+
+    Raises NotFound for a command that does not exist."""
+    run_dir = gateway.doors.run_dir(sandbox)
+    if journal.exit_record(run_dir, command) is not None:
+        return True
+    if journal.start_record(run_dir, command) is not None and await _answers(gateway, sandbox):
+        return False
+    # Never started, or its sandbox is down: the entity's record is the truth.
+    return (await _row(gateway, sandbox, command)).status in FINAL
+
+
+async def _answers(gateway: Gateway, sandbox: str) -> bool:
+    """Whether the sandbox's tppd can be talked to just now."""
+    try:
+        await gateway.doors.watcher(sandbox).hello()
+    except (SandboxNotRunning, Unavailable):
+        return False
+    return True
+
+
+async def _more(
+    gateway: Gateway, sandbox: str, command: str, stream: str, offset: int, left_s: float
+) -> None:
+    """Returns when there may be more to read; at the latest after a second, to look around."""
+    wait_s = min(left_s, WATCH_S)
+    # Only the stream that is read may wake us: the other one's offset is put out of reach.
+    out, err = (offset, 2**62) if stream == "stdout" else (2**62, offset)
+    try:
+        await gateway.doors.watcher(sandbox).wait(
+            command, timeout_s=wait_s, until="output", out_offset=out, err_offset=err
+        )
+    except (NotFound, SandboxNotRunning, Unavailable):
+        await asyncio.sleep(min(wait_s, POLL_S))
+
+
+# ---- while it runs ------------------------------------------------------------------------------
+
+
+async def _alive(gateway: Gateway, sandbox: str, command: str) -> None:
+    """Raises NotFound or CommandFinished before anything is attached (attaching wakes a sandbox)."""
+    if await _has_ended(gateway, sandbox, command):
+        raise CommandFinished(f"command {command} has ended")
+
+
+@router.post(
+    "/{command_id}/stdin",
+    operation_id="writeStdin",
+    response_model=answers.Written,
+    openapi_extra={"requestBody": {"content": {"application/octet-stream": {}}}},
+)
+async def stdin(
+    request: Request,
+    sandbox_id: UUID,
+    command_id: UUID,
+    offset: Annotated[int, Query(ge=0, le=2**62, description="Bytes written so far.")],
+    eof: Annotated[bool, Query(description="Close standard input behind the body.")] = False,
+) -> Response:
+    """Writes the body at `offset`; the command must have been started with `stdin`. What was written before
+    is recognised by the offset and not written twice, so a repeated request is harmless."""
+    gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
+    command, data = str(command_id), await request.body()
+    await _alive(gateway, sandbox, command)
+    async with gateway.doors.into(sandbox) as door:
+        following = await door.stdin(command, offset, data, eof=eof)
+    if following < offset + len(data):
+        raise OffsetMismatch("not all of it was taken", "", {"expected": following})
+    return JSONResponse({"offset": following})
+
+
+@router.post("/{command_id}/signal", operation_id="signalCommand", status_code=204)
+async def signal(request: Request, sandbox_id: UUID, command_id: UUID, body: SignalSend) -> Response:
+    """Sends a signal to the command, or to every process it has started."""
+    gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
+    command = str(command_id)
+
+    async def work() -> Response:
+        await _alive(gateway, sandbox, command)
+        async with gateway.doors.into(sandbox) as door:
+            if body.signal == "KILL" and body.tree:
+                await door.kill_tree(command)
+            else:
+                await door.signal(command, Signals[f"SIG{body.signal}"], tree=body.tree)
+        return Response(status_code=204)
+
+    return await once(request, work)
+
+
+@router.post("/{command_id}/wait", operation_id="waitCommand", response_model=answers.Execution)
+async def wait(request: Request, sandbox_id: UUID, command_id: UUID, body: CommandWait) -> Response:
+    """Its record when it has ended, or as it stands after `timeout_ms`."""
+    gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
+    await _row(gateway, sandbox, str(command_id))
+    return JSONResponse(from_row(await _ended(gateway, sandbox, str(command_id), body.timeout_ms)))
+
+
+async def _ended(gateway: Gateway, sandbox: str, command: str, timeout_ms: int) -> executions.Execution:
+    """The row, once it is final or the time is up."""
+    deadline = time.monotonic() + timeout_ms / 1000
+    while True:
+        row = await _row(gateway, sandbox, command)
+        left = deadline - time.monotonic()
+        if row.status in FINAL or left <= 0 or gateway.draining.is_set():
+            return row
+        if journal.exit_record(gateway.doors.run_dir(sandbox), command) is not None:
+            await asyncio.sleep(min(left, 0.01))  # it has ended; its entity is writing that down
+            continue
+        try:
+            await gateway.doors.watcher(sandbox).wait(command, timeout_s=min(left, WATCH_S))
+        except (NotFound, SandboxNotRunning, Unavailable):
+            await asyncio.sleep(min(left, POLL_S))

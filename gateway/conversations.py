@@ -1,0 +1,195 @@
+"""/v1/conversations and /v1/agents: talk to a team, follow what it does, cancel, take the diff."""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Request
+from starlette.responses import JSONResponse, Response
+
+from gateway import answers
+from gateway.models import ConversationCreate, MessageCreate, ModelChange
+from gateway.once import id_for, once
+from gateway.paging import Cursor, Limit, page
+from gateway.sandboxes import owned as owned_sandbox
+from gateway.sse import EventStream
+from gateway.state import Gateway, gateway_of, user_of
+from schema import agents, conversations
+from terminalpp.types.errors import InvalidInput, NotFound
+from terminalpp.types.ids import Ref
+
+DIFF_S = 110.0
+
+router = APIRouter(prefix="/v1/conversations", tags=["conversations"])
+agents_router = APIRouter(prefix="/v1/agents", tags=["agents"])
+
+
+def from_row(row: conversations.Conversation) -> dict[str, Any]:
+    settings = dict(row.settings)
+    return answers.from_row(
+        answers.Conversation,
+        row,
+        model=row.model_used,
+        mode=settings.pop("mode", "team"),
+        workspace=settings.pop("workspace", ""),
+        settings=settings,
+        last_seq=row.event_seq,
+    )
+
+
+async def owned(request: Request, conversation_id: UUID) -> conversations.Conversation:
+    """The caller's conversation. Raises NotFound, also for what belongs to somebody else."""
+    row = await conversations.get(gateway_of(request).database, str(conversation_id))
+    if row.user_id != user_of(request) or row.status == "deleted":
+        raise NotFound(f"there is no conversation {conversation_id}")
+    return row
+
+
+async def _shown(gateway: Gateway, id: str, status: int = 200) -> Response:
+    return JSONResponse(from_row(await conversations.get(gateway.database, id)), status)
+
+
+@router.post("", operation_id="createConversation", status_code=201, response_model=answers.Conversation)
+async def create(request: Request, body: ConversationCreate) -> Response:
+    """A conversation about a directory of a sandbox. The team begins with the first message."""
+    gateway = gateway_of(request)
+    sandbox = await owned_sandbox(request, body.sandbox_id)
+
+    async def work() -> Response:
+        id = id_for(request, "conversation")
+        payload = body.model_dump(exclude_none=True)
+        payload |= {"sandbox_id": sandbox, "user_id": user_of(request)}
+        await gateway.runtime.send(Ref("conversation", id), "create", payload, message_id=f"{id}:create")
+        return await _shown(gateway, id, 201)
+
+    return await once(request, work)
+
+
+@router.get("", operation_id="listConversations", response_model=answers.ConversationPage)
+async def list_all(request: Request, limit: Limit = 100, cursor: Cursor = None) -> Response:
+    """The last used first."""
+    gateway, user = gateway_of(request), user_of(request)
+
+    async def read(**bounds: int) -> list[conversations.Conversation]:
+        return await conversations.list(gateway.database, user, **bounds)
+
+    return JSONResponse(await page(read, from_row, limit, cursor))
+
+
+@router.get("/{conversation_id}", operation_id="getConversation", response_model=answers.Conversation)
+async def get(request: Request, conversation_id: UUID) -> Response:
+    return JSONResponse(from_row(await owned(request, conversation_id)))
+
+
+@router.post(
+    "/{conversation_id}/messages",
+    operation_id="postMessage",
+    status_code=202,
+    response_model=answers.Accepted,
+)
+async def post(request: Request, conversation_id: UUID, body: MessageCreate) -> Response:
+    """Accepts the message durably: from here on the work is done whatever dies. A message posted while the
+    team works is seen at its next step. With an Idempotency-Key the message's id is derived from it."""
+    gateway, row = gateway_of(request), await owned(request, conversation_id)
+    message_id = id_for(request, "message")
+    payload = {"message_id": message_id, "text": body.checked()}
+    await gateway.runtime.send(Ref("conversation", row.id), "post", payload, message_id=message_id)
+    return JSONResponse({"message_id": message_id}, 202)
+
+
+@router.get(
+    "/{conversation_id}/events",
+    operation_id="followEvents",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Server-sent events: `id` is the number, `event` the type, `data` all as JSON.",
+            "content": {"text/event-stream": {"schema": {"$ref": "#/components/schemas/Event"}}},
+        }
+    },
+)
+async def follow_events(
+    request: Request,
+    conversation_id: UUID,
+    after: Annotated[int, Query(ge=0, le=2**62, description="Begin behind this number.")] = 0,
+    follow: Annotated[bool, Query(description="Go on with new events; false: end at the head.")] = True,
+    last_event_id: Annotated[str | None, Header(description="The same as `after`; it wins.")] = None,
+) -> Response:
+    """Every event since the first, for ever, then new ones as they happen. A comment every 15 s shows that
+    the line is alive. Connect again with `Last-Event-ID` and nothing is missed or repeated."""
+    if last_event_id is not None:
+        if not last_event_id.isdecimal() or len(last_event_id) > 18:
+            raise InvalidInput("Last-Event-ID must be the number of an event")
+        after = int(last_event_id)
+    row = await owned(request, conversation_id)
+    return EventStream(gateway_of(request), row.id, after, follow)
+
+
+@router.post(
+    "/{conversation_id}/cancel", operation_id="cancelTurn", status_code=202, response_model=answers.Cancelled
+)
+async def cancel(request: Request, conversation_id: UUID) -> Response:
+    """Asks the running turn to end; what was done is kept, and `turn.finished` says so. Without a running
+    turn nothing happens."""
+    gateway, row = gateway_of(request), await owned(request, conversation_id)
+
+    async def work() -> Response:
+        message_id = id_for(request, "cancel")
+        await gateway.runtime.send(Ref("conversation", row.id), "cancel", {}, message_id=message_id)
+        return JSONResponse({"cancelled": True}, 202)
+
+    return await once(request, work)
+
+
+@router.post("/{conversation_id}/model", operation_id="setModel", response_model=answers.Conversation)
+async def set_model(request: Request, conversation_id: UUID, body: ModelChange) -> Response:
+    """Takes effect with the next model call."""
+    gateway, row = gateway_of(request), await owned(request, conversation_id)
+
+    async def work() -> Response:
+        ref, payload = Ref("conversation", row.id), {"model": body.model}
+        await gateway.runtime.send(ref, "set_model", payload, message_id=id_for(request, "model"))
+        return await _shown(gateway, row.id)
+
+    return await once(request, work)
+
+
+@router.get(
+    "/{conversation_id}/diff",
+    operation_id="getDiff",
+    response_model=answers.Patch,
+    responses={200: {"content": {"text/x-diff": {}}}},
+)
+async def diff(request: Request, conversation_id: UUID) -> Response:
+    """What the team changed: a patch for `git apply`, as text/x-diff, or in base64 with
+    `Accept: application/json`."""
+    gateway, row = gateway_of(request), await owned(request, conversation_id)
+    value = await gateway.runtime.call(Ref("conversation", row.id), "diff", {}, timeout_s=DIFF_S)
+    if "application/json" in request.headers.get("accept", ""):
+        return JSONResponse({"patch": value["patch"], "files": value["files"]})
+    return Response(base64.b64decode(value["patch"]), media_type="text/x-diff")
+
+
+@agents_router.get("", operation_id="listAgents", response_model=answers.AgentPage)
+async def list_agents(
+    request: Request,
+    conversation_id: UUID | None = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """The agents of one conversation in the order of the team, or all, the last active first."""
+    gateway = gateway_of(request)
+    if conversation_id is None:
+        rows = await agents.list_all(gateway.database, user_of(request), limit=10_000)
+    else:
+        rows = await agents.list(gateway.database, (await owned(request, conversation_id)).id)
+
+    async def read(limit: int, offset: int) -> list[agents.Agent]:
+        return rows[offset : offset + limit]
+
+    def shape(row: agents.Agent) -> dict[str, Any]:
+        return answers.from_row(answers.Agent, row, role=row.type)
+
+    return JSONResponse(await page(read, shape, limit, cursor))

@@ -1,0 +1,84 @@
+"""The gateway's ways into sandboxes, kept open: bytes go straight to `tppd`, not through an actor.
+
+A `Door` (files, standard input, signals) needs an attachment from the sandbox's entity, asked for once
+and again when the sandbox has moved or was started anew. Watching a command's output needs none: the
+journals lie in the run directory, and a `Tppd` without an epoch may wait there.
+At most `KEPT` of each stay open while unused; the one unused longest goes first.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from actors.sandbox.door import Door
+from actors.sandbox.tppd import Tppd
+from terminalpp.types.ids import Ref
+
+KEPT = 64
+ATTACH_S = 60.0
+
+
+class Doors:
+    def __init__(self, home: Path, runtime: Any) -> None:
+        self._home = home
+        self._runtime = runtime
+        self._doors: OrderedDict[str, Door] = OrderedDict()
+        self._watchers: OrderedDict[str, Tppd] = OrderedDict()
+        self._used: dict[str, int] = {}
+
+    def run_dir(self, sandbox_id: str) -> Path:
+        """Where the sandbox's journals lie on this node."""
+        return self._home / "sandboxes" / sandbox_id / "run"
+
+    @asynccontextmanager
+    async def into(self, sandbox_id: str) -> AsyncIterator[Door]:
+        """A door into the sandbox, which is started if it sleeps. Raises TerminalError."""
+        async def attach() -> dict[str, Any]:
+            return await self._runtime.call(Ref("sandbox", sandbox_id), "attach", {}, timeout_s=ATTACH_S)
+
+        door = self._doors.get(sandbox_id)
+        if door is None:
+            attachment = await attach()
+            # Another request may have attached meanwhile: one door per sandbox.
+            door = self._doors.get(sandbox_id)
+            if door is None:
+                door = self._doors[sandbox_id] = Door(attachment, attach)
+        self._doors.move_to_end(sandbox_id)
+        self._used[sandbox_id] = self._used.get(sandbox_id, 0) + 1
+        try:
+            yield door
+        finally:
+            self._used[sandbox_id] -= 1
+            if not self._used[sandbox_id]:
+                del self._used[sandbox_id]
+            await self._trim()
+
+    def watcher(self, sandbox_id: str) -> Tppd:
+        """A client that may wait and look, nothing else."""
+        watcher = self._watchers.get(sandbox_id)
+        if watcher is None:
+            watcher = self._watchers[sandbox_id] = Tppd(self.run_dir(sandbox_id))
+        self._watchers.move_to_end(sandbox_id)
+        return watcher
+
+    async def forget(self, sandbox_id: str) -> None:
+        """Close what is open for a sandbox that is gone."""
+        for kept in (self._doors.pop(sandbox_id, None), self._watchers.pop(sandbox_id, None)):
+            if kept is not None:
+                await kept.close()
+
+    async def close(self) -> None:
+        for sandbox_id in [*self._doors, *self._watchers]:
+            await self.forget(sandbox_id)
+
+    async def _trim(self) -> None:
+        # A watcher that is closed while it waits is opened again by the wait's own retry.
+        while len(self._watchers) > KEPT:
+            await self._watchers.popitem(last=False)[1].close()
+        idle = [id for id in self._doors if id not in self._used]
+        for sandbox_id in idle[: max(0, len(self._doors) - KEPT)]:
+            await self._doors.pop(sandbox_id).close()

@@ -1,0 +1,112 @@
+"""What an operator asks: does it live, can it work, which version, what does it count. No token needed;
+the answers hold no data of an account. Text by default (one line per part), JSON with `Accept`."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import APIRouter, Request
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from gateway.state import Gateway, gateway_of
+from schema import migrations, users
+from terminalpp import __version__
+from terminalpp.types.errors import TerminalError, Unavailable
+
+CHECK_S = 3.0
+LAG_ALARM_S = 1.0
+
+router = APIRouter(tags=["server"])
+
+
+def _wants_json(request: Request) -> bool:
+    return "application/json" in request.headers.get("accept", "")
+
+
+async def _database(gateway: Gateway) -> str:
+    await users.user_of_token(gateway.database, "0" * 64)
+    return "answers"
+
+
+async def _migrations(gateway: Gateway) -> str:
+    states = await migrations.status(gateway.settings.database_url or "")
+    wrong = [f"{state.version} is {state.state}" for state in states if state.state != "applied"]
+    if wrong:
+        raise Unavailable("migration " + ", ".join(wrong))
+    return f"{len(states)} applied"
+
+
+async def _live(gateway: Gateway) -> str:
+    if not await gateway.live.ping():
+        raise Unavailable("no answer")
+    return "answers"
+
+
+async def _actors(gateway: Gateway) -> str:
+    cells = await gateway.runtime.cells()
+    return f"{len(cells)} cells"
+
+
+CHECKS: dict[str, Callable[[Gateway], Awaitable[str]]] = {
+    "postgres": _database,
+    "migrations": _migrations,
+    "redis": _live,
+    "ray": _actors,
+}
+
+
+async def check(gateway: Gateway, name: str) -> dict[str, Any]:
+    """One part: `{name, ok, detail, ms}`. Never raises; a part that does not answer in 3 s is not ok."""
+    started = time.monotonic()
+    try:
+        async with asyncio.timeout(CHECK_S):
+            ok, detail = True, await CHECKS[name](gateway)
+    except TimeoutError:
+        ok, detail = False, f"no answer within {CHECK_S:.0f} s"
+    except TerminalError as error:
+        ok, detail = False, error.detail
+    except Exception as error:  # whatever a part throws, the answer is that this part is not ready
+        ok, detail = False, type(error).__name__
+    return {"name": name, "ok": ok, "detail": detail, "ms": round((time.monotonic() - started) * 1000, 1)}
+
+
+@router.get("/livez", operation_id="livez", summary="Whether this process lives")
+async def livez(request: Request) -> Response:
+    """`lag_ms` is the worst delay of the event loop in the last 30 s. Always 200 while it can answer."""
+    lag_ms = round(gateway_of(request).pulse.lag_seconds * 1000, 1)
+    if _wants_json(request):
+        return JSONResponse({"alive": True, "lag_ms": lag_ms})
+    word = "slow" if lag_ms > LAG_ALARM_S * 1000 else "ok"
+    return PlainTextResponse(f"{word} loop lag {lag_ms} ms\n")
+
+
+@router.get("/readyz", operation_id="readyz", summary="Whether every part it needs answers")
+async def readyz(request: Request) -> Response:
+    """503 when a part does not answer; the line (or the entry) of that part says why."""
+    gateway = gateway_of(request)
+    checks = await asyncio.gather(*(check(gateway, name) for name in CHECKS))
+    ready = all(item["ok"] for item in checks) and not gateway.draining.is_set()
+    status = 200 if ready else 503
+    headers = {} if ready else {"retry-after": "1"}
+    if _wants_json(request):
+        return JSONResponse({"ready": ready, "checks": checks}, status, headers)
+    lines = [
+        f"{'ok  ' if item['ok'] else 'FAIL'} {item['name']:<10} {item['detail']} ({item['ms']} ms)\n"
+        for item in checks
+    ]
+    return PlainTextResponse("".join(lines), status, headers)
+
+
+@router.get("/version", operation_id="version", summary="The version of the server")
+async def version() -> dict[str, str]:
+    return {"name": "terminalpp", "version": __version__, "api": "v1", "python": platform.python_version()}
+
+
+@router.get("/metrics", operation_id="metrics", summary="Counters in Prometheus' text format")
+async def metrics(request: Request) -> Response:
+    return Response(gateway_of(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,74 @@
+"""Counters for Prometheus, on a registry of our own. Labels are route templates, methods and status
+classes; never an id of a user, sandbox or conversation, so the number of series is fixed by the code."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections import deque
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_ID = re.compile(r"/(?:[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|\{[a-z_]+\})(?=/|$)")
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+def template(path: str) -> str:
+    """A path with its ids replaced, so that each route is one label value."""
+    return _ID.sub("/{id}", path)
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.known: frozenset[str] = frozenset()
+        self.requests = Counter(
+            "tpp_http_requests", "Requests answered.", ["method", "route", "status"], registry=self.registry
+        )
+        self.seconds = Histogram(
+            "tpp_http_request_seconds",
+            "Time to the end of the answer (streams: to its beginning).",
+            ["route"],
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self.streams = Gauge("tpp_event_streams", "Event streams open now.", registry=self.registry)
+        self.events = Counter("tpp_events_sent", "Events sent to streams.", registry=self.registry)
+        self.uploaded = Counter("tpp_archive_bytes", "Bytes of archives unpacked.", registry=self.registry)
+        self.lag = Gauge("tpp_loop_lag_seconds", "Worst loop lag of the last 30 s.", registry=self.registry)
+
+    def observe(self, method: str, path: str, status: int, seconds: float) -> None:
+        route = template(path)
+        if route not in self.known:
+            route = "other"
+        if method not in ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"):
+            method = "other"
+        self.requests.labels(method, route, str(status)).inc()
+        self.seconds.labels(route).observe(seconds)
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)
+
+
+class Pulse:
+    """How late the event loop runs: it asks to be woken every 100 ms and notes by how much it was missed."""
+
+    PERIOD_S = 0.1
+    WINDOW = 300
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._lags: deque[float] = deque(maxlen=self.WINDOW)
+
+    @property
+    def lag_seconds(self) -> float:
+        """The worst of the last 30 s."""
+        return max(self._lags, default=0.0)
+
+    async def run(self) -> None:
+        while True:
+            asked = time.monotonic()
+            await asyncio.sleep(self.PERIOD_S)
+            self._lags.append(max(0.0, time.monotonic() - asked - self.PERIOD_S))
+            self._metrics.lag.set(self.lag_seconds)

@@ -1,0 +1,167 @@
+"""What may be sent: strict bodies with examples. Unknown fields are refused, and so is the NUL character,
+which neither Postgres nor a command line can carry. Sizes are bytes, durations milliseconds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from terminalpp.types import errors
+
+TEXT_LIMIT_BYTES = 1024 * 1024
+WAIT_LIMIT_MS = 60_000
+SANDBOX_EXAMPLE = "0b0f2a63-5c1e-4d8a-9a55-7e2b60a0c0de"
+
+
+def _no_nul(value: Any) -> None:
+    match value:
+        case str():
+            if "\x00" in value:
+                raise ValueError("must not contain the NUL character")
+        case dict():
+            for name, inner in value.items():
+                _no_nul(name)
+                _no_nul(inner)
+        case list():
+            for inner in value:
+                _no_nul(inner)
+
+
+class Body(BaseModel):
+    """Base of every request body."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def refuse_nul(cls, value: Any) -> Any:
+        _no_nul(value)
+        return value
+
+
+def _example(**values: Any) -> ConfigDict:
+    return ConfigDict(extra="forbid", json_schema_extra={"examples": [values]})
+
+
+def _absolute(path: str) -> str:
+    if not path.startswith("/") or ".." in path.split("/"):
+        raise ValueError("must be an absolute path without `..`")
+    return path
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be empty")
+    return text
+
+
+AbsolutePath = Annotated[str, Field(max_length=512), AfterValidator(_absolute)]
+Model = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_not_blank)]
+
+
+class ResourceLimits(Body):
+    model_config = _example(cpu="2", memory="2GB", disk="10GB", pids=512)
+
+    cpu: str | float | None = Field(None, description="CPUs, such as `2` or `0.5`.")
+    memory: str | int | None = Field(None, description="Bytes, or with a unit: `512MB`, `2GB`.")
+    disk: str | int | None = Field(None, description="Bytes, or with a unit.")
+    pids: int | None = Field(None, ge=16, le=1_000_000, description="Processes and threads.")
+    nofile: int | None = Field(None, ge=64, le=1_048_576, description="Open files of a process.")
+
+
+class SandboxCreate(Body):
+    model_config = _example(name="parser", network="none", resource_limits={"memory": "2GB"})
+
+    name: Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_not_blank)] | None = None
+    image: str | None = Field(None, min_length=1, max_length=255, description="Null: the built-in image.")
+    network: Literal["none", "open"] | None = Field(None, description="Null: the server's default.")
+    resource_limits: ResourceLimits | None = None
+    auto_sleep_after_minutes: int | None = Field(
+        None, ge=0, le=525_600, description="Idle minutes until it is stopped; 0: never. Null: 60."
+    )
+
+
+class CommandCreate(Body):
+    model_config = _example(command="python -m pytest -q", cwd="/home/user/project", wait_ms=5000)
+
+    command: str | None = Field(None, min_length=1, max_length=131_072, description="A shell line.")
+    argv: list[str] | None = Field(None, min_length=1, max_length=4096, description="Or a program as it is.")
+    cwd: AbsolutePath | None = None
+    env: dict[Annotated[str, Field(pattern=r"^[^=]{1,255}$")], str] | None = Field(None, max_length=256)
+    stdin: bool = Field(False, description="Keep standard input open for `POST …/stdin`.")
+    wait_ms: int = Field(0, ge=0, le=WAIT_LIMIT_MS, description="Wait so long for the end of the command.")
+
+    @model_validator(mode="after")
+    def one_of_two(self) -> CommandCreate:
+        if (self.command is None) == (self.argv is None):
+            raise ValueError("send exactly one of `command` and `argv`")
+        return self
+
+
+class SignalSend(Body):
+    model_config = _example(signal="INT", tree=True)
+
+    signal: Literal["HUP", "INT", "QUIT", "KILL", "USR1", "USR2", "TERM", "CONT", "STOP", "TSTP", "WINCH"] = (
+        "TERM"
+    )
+    tree: bool = Field(True, description="To every process that the command has started.")
+
+
+class CommandWait(Body):
+    model_config = _example(timeout_ms=30000)
+
+    timeout_ms: int = Field(30_000, ge=0, le=WAIT_LIMIT_MS)
+
+
+class TurnLimits(Body):
+    """Bounds of each turn; null: the server's setting. They can be lowered and raised."""
+
+    model_config = _example(max_steps=40, max_usd=1.5)
+
+    max_steps: int | None = Field(None, ge=1, le=10_000)
+    max_seconds: float | None = Field(None, gt=0, le=604_800)
+    max_tokens: int | None = Field(None, ge=1)
+    max_usd: float | None = Field(None, gt=0)
+    repair_rounds: int | None = Field(None, ge=0, le=100)
+
+
+class ConversationCreate(Body):
+    model_config = _example(
+        sandbox_id=SANDBOX_EXAMPLE, workspace="/home/user/project", mode="team", test_command="pytest -q"
+    )
+
+    sandbox_id: UUID
+    workspace: AbsolutePath = Field(description="The directory in the sandbox that the team works in.")
+    title: str | None = Field(None, max_length=255)
+    model: Model | None = Field(None, description="A litellm model string. Null: the server's default.")
+    mode: Literal["team", "single"] = "team"
+    test_command: str | None = Field(None, min_length=1, max_length=8192)
+    setup_command: str | None = Field(None, min_length=1, max_length=8192)
+    limits: TurnLimits | None = None
+
+
+class MessageCreate(Body):
+    model_config = _example(text="The test of the parser fails on empty input. Fix it.")
+
+    text: Annotated[str, AfterValidator(_not_blank)] = Field(
+        description=f"The task, or the next word in it; at most {TEXT_LIMIT_BYTES} bytes of UTF-8."
+    )
+
+    def checked(self) -> str:
+        """The text. Raises TooLarge."""
+        size = len(self.text.encode())
+        if size > TEXT_LIMIT_BYTES:
+            raise errors.TooLarge(
+                f"the text has {size} bytes; the limit is {TEXT_LIMIT_BYTES}",
+                "Put long material into a file of the workspace and name it in the task.",
+                {"limit_bytes": TEXT_LIMIT_BYTES},
+            )
+        return self.text
+
+
+class ModelChange(Body):
+    model_config = _example(model="openai/gpt-4o")
+
+    model: Model

@@ -1,0 +1,195 @@
+"""/v1/sandboxes: make, start, stop, delete; put a directory in, take a file out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated
+from urllib.parse import parse_qsl
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import JSONResponse, Response
+
+from gateway import answers
+from gateway.models import SandboxCreate
+from gateway.once import id_for, once
+from gateway.paging import Cursor, Limit, page, plain
+from gateway.state import Gateway, gateway_of, user_of
+from gateway.unpack import unpack
+from schema import sandboxes
+from terminalpp.types.errors import FileProblem, InvalidInput, NotFound, TooLarge
+from terminalpp.types.ids import Ref
+
+START_WAIT_S = 60.0
+FILE_LIMIT_BYTES = 64 * 1024 * 1024
+
+router = APIRouter(prefix="/v1/sandboxes", tags=["sandboxes"])
+Wait = Annotated[bool, Query(description="Answer once it runs or has failed, at most 60 s later.")]
+
+
+async def owned(request: Request, sandbox_id: UUID) -> str:
+    """The id as text, if the caller owns that sandbox. One look-up per sandbox, then from memory: an
+    owner never changes. Raises NotFound, also for what belongs to somebody else."""
+    gateway, id = gateway_of(request), str(sandbox_id)
+    owner = gateway.owners.get(id)
+    if owner is None:
+        owner = gateway.remember_owner(id, (await sandboxes.get(gateway.database, id)).user_id)
+    if owner != user_of(request):
+        raise NotFound(f"there is no sandbox {id}")
+    return id
+
+
+async def shown(gateway: Gateway, sandbox_id: str, status: int = 200) -> Response:
+    row = await sandboxes.get(gateway.database, sandbox_id)
+    return JSONResponse(answers.from_row(answers.Sandbox, row), status)
+
+
+async def _settled(gateway: Gateway, sandbox_id: str) -> None:
+    """Returns when the sandbox has stopped starting, or after START_WAIT_S, or when we must stop."""
+    deadline, pause = time.monotonic() + START_WAIT_S, 0.02
+    while time.monotonic() < deadline and not gateway.draining.is_set():
+        row = await sandboxes.get(gateway.database, sandbox_id)
+        if row.status in ("running", "error"):
+            return
+        await asyncio.sleep(pause)
+        pause = min(0.25, pause * 1.5)
+
+
+@router.post("", operation_id="createSandbox", status_code=201, response_model=answers.Sandbox)
+async def create(request: Request, body: SandboxCreate, wait: Wait = False) -> Response:
+    """Its record is there at once; it starts in the background. Its image may have to be built first:
+    `status_detail` says how far that is."""
+    gateway = gateway_of(request)
+
+    async def work() -> Response:
+        id = id_for(request, "sandbox")
+        payload = {
+            **body.model_dump(exclude_none=True),
+            "user_id": user_of(request),
+            "name": body.name or f"sandbox-{id[:8]}",
+        }
+        ref = Ref("sandbox", id)
+        await gateway.runtime.send(ref, "create", payload, message_id=f"{id}:create")
+        if wait:
+            await _settled(gateway, id)
+        return await shown(gateway, id, 201)
+
+    return await once(request, work)
+
+
+@router.get("", operation_id="listSandboxes", response_model=answers.SandboxPage)
+async def list_all(request: Request, limit: Limit = 100, cursor: Cursor = None) -> Response:
+    """Newest first."""
+    gateway, user = gateway_of(request), user_of(request)
+
+    async def read(**bounds: int) -> list[sandboxes.Sandbox]:
+        return await sandboxes.list(gateway.database, user, **bounds)
+
+    return JSONResponse(await page(read, plain(answers.Sandbox), limit, cursor))
+
+
+@router.get("/{sandbox_id}", operation_id="getSandbox", response_model=answers.Sandbox)
+async def get(request: Request, sandbox_id: UUID) -> Response:
+    return await shown(gateway_of(request), await owned(request, sandbox_id))
+
+
+@router.post("/{sandbox_id}/start", operation_id="startSandbox", response_model=answers.Sandbox)
+async def start(request: Request, sandbox_id: UUID, wait: Wait = False) -> Response:
+    """Starts it if it is stopped or has failed."""
+    gateway, id = gateway_of(request), await owned(request, sandbox_id)
+
+    async def work() -> Response:
+        await gateway.runtime.send(Ref("sandbox", id), "start", {}, message_id=id_for(request, "start"))
+        if wait:
+            await _settled(gateway, id)
+        return await shown(gateway, id)
+
+    return await once(request, work)
+
+
+@router.post("/{sandbox_id}/stop", operation_id="stopSandbox", response_model=answers.Sandbox)
+async def stop(request: Request, sandbox_id: UUID) -> Response:
+    """Ends every process in it; its files stay. Running commands are recorded as failed, reason `lost`."""
+    gateway, id = gateway_of(request), await owned(request, sandbox_id)
+
+    async def work() -> Response:
+        await gateway.runtime.send(Ref("sandbox", id), "stop", {}, message_id=id_for(request, "stop"))
+        return await shown(gateway, id)
+
+    return await once(request, work)
+
+
+@router.delete("/{sandbox_id}", operation_id="deleteSandbox", status_code=204)
+async def delete(request: Request, sandbox_id: UUID) -> Response:
+    """Deletes it with all its files, commands and conversations. It cannot be undone."""
+    gateway, id = gateway_of(request), await owned(request, sandbox_id)
+    await gateway.runtime.send(Ref("sandbox", id), "destroy", {}, message_id=f"{id}:destroy")
+    gateway.owners.pop(id, None)
+    await gateway.doors.forget(id)
+    return Response(status_code=204)
+
+
+def raw_path(request: Request) -> str:
+    """The query's `path`, its bytes kept as they are (a file name need not be UTF-8). Raises InvalidInput."""
+    query = request.scope["query_string"].decode("latin-1")
+    found = [value for name, value in parse_qsl(query, True, errors="surrogateescape") if name == "path"]
+    if len(found) != 1 or not found[0].startswith("/") or "\0" in found[0] or ".." in found[0].split("/"):
+        raise InvalidInput("path: must be given once, absolute, without `..`")
+    return found[0]
+
+
+PathQuery = Annotated[
+    str, Query(description="Absolute path in the sandbox.", examples=["/home/user/project"], min_length=1)
+]
+
+
+@router.put(
+    "/{sandbox_id}/archive",
+    operation_id="putArchive",
+    response_model=answers.Uploaded,
+    openapi_extra={"requestBody": {"required": True, "content": {"application/x-tar": {}}}},
+)
+async def put_archive(request: Request, sandbox_id: UUID, path: PathQuery) -> Response:
+    """Unpacks the body, an uncompressed tar, under `path` as it arrives. Modes and symlinks are kept; device
+    nodes, absolute names and `..` are refused. The limit is TPP_ARCHIVE_LIMIT_BYTES."""
+    gateway, id = gateway_of(request), await owned(request, sandbox_id)
+    base = raw_path(request)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        async for chunk in request.stream():
+            if chunk:
+                gateway.metrics.uploaded.inc(len(chunk))
+                yield chunk
+
+    async with gateway.doors.into(id) as door:
+        counts = await unpack(door, base, chunks())
+    return JSONResponse(
+        {
+            "files": counts.files,
+            "directories": counts.directories,
+            "symlinks": counts.symlinks,
+            "bytes": counts.bytes,
+        }
+    )
+
+
+@router.get(
+    "/{sandbox_id}/files",
+    operation_id="getFile",
+    responses={200: {"content": {"application/octet-stream": {}}, "description": "The bytes of the file."}},
+    response_class=Response,
+)
+async def get_file(request: Request, sandbox_id: UUID, path: PathQuery) -> Response:
+    """The bytes of one regular file of at most 64 MiB."""
+    gateway, id = gateway_of(request), await owned(request, sandbox_id)
+    name = raw_path(request)
+    async with gateway.doors.into(id) as door:
+        found = await door.stat(name)
+        if found.kind != "file":
+            raise FileProblem("it is not a regular file but a " + found.kind)
+        if found.size_bytes > FILE_LIMIT_BYTES:
+            raise TooLarge(f"the file has {found.size_bytes} bytes; the limit is {FILE_LIMIT_BYTES}")
+        data = await door.read_file(name, 0, FILE_LIMIT_BYTES)
+    return Response(data, media_type="application/octet-stream")

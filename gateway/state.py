@@ -1,0 +1,49 @@
+"""What the routes share: one object per application, made by `create_app`, opened by its lifespan."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import Request
+
+from gateway.auth import Tokens
+from gateway.doors import Doors
+from gateway.metrics import Metrics, Pulse
+from runtime.settings import Settings
+from schema import Database, Live
+
+OWNERS_KEPT = 10_000
+
+
+@dataclass
+class Gateway:
+    """`draining` is set when the process is asked to stop: streams end, long waits answer as they stand."""
+
+    settings: Settings
+    database: Database
+    live: Live
+    runtime: Any
+    metrics: Metrics
+    pulse: Pulse
+    tokens: Tokens
+    doors: Doors
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+    streams: int = 0                                        # event streams open now
+    owners: dict[str, str] = field(default_factory=dict)    # sandbox id -> user id; never changes
+
+    def remember_owner(self, sandbox_id: str, user_id: str) -> str:
+        if len(self.owners) >= OWNERS_KEPT:
+            self.owners.clear()
+        self.owners[sandbox_id] = user_id
+        return user_id
+
+
+def gateway_of(request: Request) -> Gateway:
+    return request.app.state.gateway
+
+
+def user_of(request: Request) -> str:
+    """The id of the account that the edge has recognised."""
+    return request.scope["user_id"]

@@ -1,0 +1,146 @@
+"""An archive into a sandbox: entries go through the Door as they arrive, many at once, bounded.
+
+At most `IN_FLIGHT` operations and `IN_FLIGHT_BYTES` of content are under way; a file larger than
+`PIECE` is sent piece by piece. Operations on one path keep their order. Files replace what is there,
+each at once; directories may exist. An error stops the upload, names the entry, and leaves what was
+unpacked before: sending the archive again is safe.
+Everything is done with the rights of the sandbox's user, inside the sandbox; nothing is written through
+a symlink that the archive itself brought. Directories keep their mode plus the owner's `rwx`, or
+nothing could be put into a read-only one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from actors.sandbox.door import Door
+from gateway.tar import Entry, Reader, Source, shown
+from terminalpp.types.errors import InvalidInput, TerminalError
+
+PIECE = 1024 * 1024
+IN_FLIGHT = 64
+IN_FLIGHT_BYTES = 8 * PIECE
+
+
+@dataclass
+class Counts:
+    files: int = 0
+    directories: int = 0
+    symlinks: int = 0
+    bytes: int = 0
+
+
+@dataclass
+class _Pipeline:
+    """Operations under way, oldest first."""
+
+    under_way: deque[tuple[str, int, asyncio.Task[Any]]] = field(default_factory=deque)
+    paths: set[str] = field(default_factory=set)
+    size: int = 0
+
+    async def add(self, path: str, size: int, operation: Coroutine[Any, Any, Any]) -> None:
+        self.under_way.append((path, size, asyncio.create_task(operation)))
+        self.paths.add(path)
+        self.size += size
+        while len(self.under_way) > IN_FLIGHT or self.size > IN_FLIGHT_BYTES:
+            await self._oldest()
+
+    async def drain(self) -> None:
+        while self.under_way:
+            await self._oldest()
+
+    async def _oldest(self) -> None:
+        path, size, task = self.under_way[0]
+        try:
+            await task
+        except TerminalError as error:
+            raise type(error)(f"{shown(path)}: {error.detail}", error.next_step, error.extra) from error
+        self.under_way.popleft()
+        self.paths.discard(path)
+        self.size -= size
+
+    async def abandon(self) -> None:
+        tasks = [task for _, _, task in self.under_way]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def unpack(door: Door, base: str, chunks: AsyncIterator[bytes]) -> Counts:
+    """Unpack the tar under the directory `base`. Raises InvalidInput, FileProblem, DiskFull, Unavailable."""
+    counts, reader, pipeline = Counts(), Reader(Source(chunks)), _Pipeline()
+    links: set[str] = set()
+    # First and alone: it opens the connection, and an unusable base is reported before anything else.
+    await door.mkdir(base)
+    try:
+        while (entry := await reader.next()) is not None:
+            _refuse_through_links(entry.name, links)
+            path = f"{base.rstrip('/')}/{entry.name}" if entry.name else base
+            if path in pipeline.paths:
+                await pipeline.drain()
+            links.discard(entry.name)
+            await _put(door, base, path, entry, reader, pipeline, counts)
+            if entry.kind == "symlink":
+                links.add(entry.name)
+        await pipeline.drain()
+    finally:
+        await pipeline.abandon()
+    return counts
+
+
+def _refuse_through_links(name: str, links: set[str]) -> None:
+    if not links:
+        return
+    at = name.find("/")
+    while at > 0:
+        if name[:at] in links:
+            raise InvalidInput(f"{shown(name)} would be written through the archive's own symlink")
+        at = name.find("/", at + 1)
+
+
+async def _put(
+    door: Door, base: str, path: str, entry: Entry, reader: Reader, pipeline: _Pipeline, counts: Counts
+) -> None:
+    match entry.kind:
+        case "directory":
+            if entry.name:
+                await pipeline.add(path, 0, door.mkdir(path, mode=entry.mode | 0o700))
+            counts.directories += 1
+            return
+        case "symlink":
+            await pipeline.add(path, 0, door.symlink(path, entry.target))
+            counts.symlinks += 1
+            return
+        case "hardlink":
+            # The sandbox has no hard links over the wire: the content is copied.
+            await pipeline.drain()
+            await pipeline.add(path, 0, _copy(door, f"{base.rstrip('/')}/{entry.target}", path))
+        case "file" if entry.size <= PIECE:
+            data = await reader.content(entry.size)
+            await pipeline.add(path, entry.size, door.write_file(path, data, entry.mode))
+        case _:
+            await pipeline.add(path, PIECE, door.write_stream(path, _content(reader), entry.mode))
+            await pipeline.drain()
+    counts.files += 1
+    counts.bytes += entry.size
+
+
+async def _content(reader: Reader) -> AsyncIterator[bytes]:
+    while data := await reader.content(PIECE):
+        yield data
+
+
+async def _copy(door: Door, source: str, path: str) -> None:
+    found = await door.stat(source)
+    await door.write_stream(path, _pieces(door, source), found.mode)
+
+
+async def _pieces(door: Door, source: str) -> AsyncIterator[bytes]:
+    offset = 0
+    while data := await door.read_file(source, offset, PIECE):
+        yield data
+        offset += len(data)
