@@ -1,0 +1,104 @@
+"""Real services for the tests: one Postgres and one Redis per session, one database per test.
+
+The database of a test is a copy (`CREATE DATABASE … TEMPLATE`, some 30 ms) of one that was migrated once.
+fsync is off: these databases do not outlive the session. Both servers are children of the test process, are
+told to die with it, and are stopped by their process id at the end.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from schema import Database, migrations
+from tests.services import PostgresServer, RedisServer
+
+
+@pytest.fixture(scope="session")
+def server_folder() -> Iterator[Callable[[], Path]]:
+    """Makes folders for servers; all are removed at the end."""
+    made: list[Path] = []
+
+    def make() -> Path:
+        made.append(Path(tempfile.mkdtemp(prefix="tpp-test-")))
+        return made[-1]
+
+    yield make
+    for folder in made:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+async def postgres_url(server_folder: Callable[[], Path]) -> AsyncIterator[str]:
+    """The URL of database `postgres` on the session's server."""
+    server = PostgresServer(server_folder())
+    server.start()
+    try:
+        await server.answer()
+        yield server.url()
+    finally:
+        server.stop()
+
+
+def with_database(url: str, name: str) -> str:
+    return f"{url.rpartition('/')[0]}/{name}"
+
+
+async def admin(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture(scope="session")
+async def template_database(postgres_url: str) -> str:
+    """The name of a migrated database that nothing is connected to."""
+    await admin(postgres_url, "CREATE DATABASE template_tpp")
+    await migrations.migrate(with_database(postgres_url, "template_tpp"))
+    return "template_tpp"
+
+
+@pytest.fixture
+async def empty_database_url(postgres_url: str) -> AsyncIterator[str]:
+    """The URL of a new database with nothing in it."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    await admin(postgres_url, f"CREATE DATABASE {name} TEMPLATE template0")
+    yield with_database(postgres_url, name)
+    await admin(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database_url(postgres_url: str, template_database: str) -> AsyncIterator[str]:
+    """The URL of a fresh migrated database, for whoever makes connections of its own."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    await admin(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template_database}")
+    yield with_database(postgres_url, name)
+    await admin(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A `schema.Database` on a fresh migrated database."""
+    database = await Database.connect(database_url, max_size=20)
+    yield database
+    await database.close()
+
+
+@pytest.fixture(scope="session")
+async def redis_url() -> AsyncIterator[str]:
+    """The URL of the session's Redis."""
+    server = RedisServer()
+    server.start()
+    try:
+        await server.answer()
+        yield server.url
+    finally:
+        server.stop()
