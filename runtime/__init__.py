@@ -1,0 +1,30 @@
+"""The actor system on Ray, settings, embedded services and boot. The only importer of ray.
+
+Authors of entities need what is named here. `Context`, `Runtime` and `connect` are loaded at first use:
+the boot verbs import this package too, and answer without waiting for asyncpg.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from runtime.decorators import durable, effect, readonly, volatile
+from runtime.entity import Action, Entity, Turn
+
+if TYPE_CHECKING:
+    from runtime.client import Runtime
+    from runtime.cluster import connect
+    from runtime.context import Context
+
+__all__ = [
+    "Action", "Context", "Entity", "Runtime", "Turn", "connect", "durable", "effect", "readonly", "volatile",
+]
+_LATER = {"Context": "runtime.context", "Runtime": "runtime.client", "connect": "runtime.cluster"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'runtime' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_LATER[name]), name)

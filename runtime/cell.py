@@ -1,0 +1,175 @@
+"""`Cell`: the Ray actor around a `Host`; cell 0 of a node also runs its `Steward`.
+
+Ray restarts a cell that dies, but gives up for good on an actor whose constructor raises; so the
+constructor only starts `_boot`, which tries until the database answers, and every method waits for it.
+Methods of the control group run on a thread and loop of their own (Ray does that per concurrency group):
+they answer while the main loop is busy, and therefore only read. Settings come from the environment,
+which Ray's workers inherit from the head: no secret passes through Ray's tables.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import logging
+import os
+import sys
+import uuid
+from typing import Any
+
+import ray
+
+from runtime import settings as settings_module
+from runtime import wire
+from runtime.client import Runtime
+from runtime.cluster import CONTROL_GROUP, ROOT, RayCells
+from runtime.host import Host
+from runtime.placement import number
+from runtime.registry import Registry
+from runtime.steward import Steward
+from runtime.watchdog import Watchdog
+from schema import Database, Live
+
+log = logging.getLogger("terminalpp.runtime")
+
+
+class Cell:
+    async def __init__(self, name: str, group: str) -> None:
+        os.chdir(ROOT)
+        logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        self._name = name
+        self._group = group
+        self._owner = f"{name}@{uuid.uuid4().hex}"
+        self._ready = False  # the group's modules are imported
+        self._host: Host | None = None
+        self._steward: Steward | None = None
+        self._watchdog = Watchdog(asyncio.get_running_loop())
+        self._watchdog.start()
+        self._booting = asyncio.create_task(self._boot(), name="boot")
+
+    async def _boot(self) -> Host:
+        while True:
+            try:
+                return await self._try_boot()
+            except Exception:
+                log.exception("%s could not start; trying again", self._name)
+                await asyncio.sleep(1.0)
+
+    async def _try_boot(self) -> Host:
+        settings = settings_module.load(os.environ)
+        logging.getLogger("terminalpp").setLevel(settings.log_level.upper())
+        registry = Registry.load(settings.entity_registry, settings.preload_registry)
+        database = await Database.connect(settings.database_url or "", application_name=self._name)
+        cells = RayCells()
+        runtime = Runtime(settings, database, cells, owns_database=False)
+        live = Live(settings.redis_url or "")
+        host = Host(self._owner, settings, registry, database, live, runtime)
+        await host.renew()
+        host.start()
+        self._host = host
+        if number(self._name) == 0:
+            self._steward = Steward(self._name, host, cells)
+            self._steward.start()
+        host.background(self._preload(registry), "preload")
+        return host
+
+    async def _preload(self, registry: Registry) -> None:
+        """Import the group's heavy modules now, so that the first entity does not wait for them."""
+        for module in registry.preload(self._group):
+            try:
+                await asyncio.to_thread(importlib.import_module, module)
+            except Exception:
+                # Activating an entity of that module will tell the caller; other kinds are unharmed.
+                log.exception("%s cannot be imported", module)
+        self._ready = True
+
+    async def _booted_host(self) -> Host:
+        return self._host or await asyncio.shield(self._booting)
+
+    # ---- the main loop -----------------------------------------------------------------------------
+
+    async def booted(self) -> str:
+        await self._booted_host()
+        return self._owner
+
+    async def activate(self, data: bytes) -> bytes:
+        """[kind, id, takeover_from, crashed] → null."""
+        ref, (takeover_from, crashed) = wire.parse(data)
+        host = await self._booted_host()
+        return await _reply(host.activate(ref, takeover_from, crashed))
+
+    async def call(self, data: bytes) -> bytes:
+        """[kind, id, method, payload] → the method's value."""
+        ref, (method, payload) = wire.parse(data)
+        host = await self._booted_host()
+        return await _reply(_call(host, ref, method, payload))
+
+    async def deliver(self, data: bytes) -> bytes:
+        """[kind, id, message_id] → the stored message's result, once it was applied."""
+        ref, (message_id,) = wire.parse(data)
+        host = await self._booted_host()
+        return await _reply(_deliver(host, ref, message_id))
+
+    async def nudge(self, data: bytes) -> bytes:
+        ref, _ = wire.parse(data)
+        host = await self._booted_host()
+        return await _reply(_nudge(host, ref))
+
+    async def locate(self, data: bytes) -> bytes:
+        """[kind, id] → the name of the cell that hosts it now. Only of the steward."""
+        ref, _ = wire.parse(data)
+        await self._booted_host()
+        if self._steward is None:
+            return wire.refusal(wire.NOT_HERE)
+        return await _reply(self._steward.locate(ref))
+
+    async def retire(self) -> None:
+        """Give all entities up in good order, before the steward ends this cell."""
+        host = await self._booted_host()
+        await host.stop()
+
+    # ---- the control loop --------------------------------------------------------------------------
+
+    @ray.method(concurrency_group=CONTROL_GROUP)
+    async def ping(self) -> bytes:
+        host = self._host
+        return wire.encode({
+            "name": self._name, "group": self._group, "owner": self._owner, "pid": os.getpid(),
+            "ready": self._ready, "entities": host.count if host else 0,
+            "idle_seconds": host.clock() - host.idle_since if host and not host.count else 0.0,
+            "lag_ms": round(self._watchdog.lag_ms, 1),
+        })
+
+    @ray.method(concurrency_group=CONTROL_GROUP)
+    async def describe(self) -> bytes:
+        """What `ping` says, and the entities: which sandbox and which agents stand in this actor."""
+        host = self._host
+        told: dict[str, Any] = json.loads(await self.ping())
+        state = "starting" if host is None else "serving" if host.serving else "suspended"
+        return wire.encode(told | {"state": state, "entities": host.list() if host else []})
+
+
+async def _reply(work: Any) -> bytes:
+    """Run it and pack what happened. Cancellation is not packed: nobody waits for it."""
+    try:
+        return wire.value(await work)
+    except wire.Refused as refused:
+        return wire.refusal(str(refused.args[0]))
+    except Exception as error:
+        packed = wire.as_terminal(error)
+        if packed is not error:
+            log.error("a call failed", exc_info=error)
+        return wire.failure(packed)
+
+
+async def _call(host: Host, ref: Any, method: str, payload: Any) -> Any:
+    return await host.find(ref).call(method, payload)
+
+
+async def _deliver(host: Host, ref: Any, message_id: str) -> Any:
+    return (await host.find(ref).deliver(message_id)).unwrap()
+
+
+async def _nudge(host: Host, ref: Any) -> None:
+    host.find(ref).wake()

@@ -1,0 +1,159 @@
+"""The door to Ray: `connect` holds the one `ray.init`, `RayCells` makes and asks cells.
+
+Measured with Ray 2.60 and relied upon: workers import the server's packages because `connect` changes
+to the project root first (Ray puts the driver's working directory on the workers' path, also for actors
+restarted after that driver ended; no runtime_env, no PYTHONPATH). `get_actor` and actor creation block
+for up to a minute when the GCS is away, so they run in threads and handles are kept. An actor that
+restarts answers ActorUnavailableError; the call may or may not have been started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtime.client import CellLost, Runtime
+from schema import Database
+from terminalpp.types import errors
+
+if TYPE_CHECKING:
+    from runtime.settings import Settings
+
+log = logging.getLogger("terminalpp.runtime")
+ROOT = Path(__file__).resolve().parent.parent
+NAMESPACE = "terminalpp"
+CONTROL_GROUP = "control"
+CALLS_PER_CELL = 10_000  # coroutines of one cell; entities have their own, lower bounds
+
+
+async def connect(settings: Settings, database: Database | None = None) -> Runtime:
+    """Join the cluster at `settings.ray_address` and make sure that this node's steward stands.
+
+    Uses `database` if given, else its own pool on `settings.database_url`. Raises Unavailable when
+    Ray or Postgres does not answer. Changes the working directory of the process.
+    """
+    if settings.ray_address is None or settings.database_url is None:
+        raise errors.InvalidInput("ray_address and database_url must be resolved before connect()")
+    await asyncio.to_thread(_init_ray, settings.ray_address)
+    owns = database is None
+    database = database or await Database.connect(
+        settings.database_url, max_size=10, application_name="terminalpp runtime"
+    )
+    runtime = Runtime(settings, database, RayCells(leave=True), owns_database=owns)
+    await runtime.ensure_steward()
+    return runtime
+
+
+def _init_ray(address: str) -> None:
+    """In a thread: on the main thread Ray would replace the SIGTERM handler of the gateway."""
+    import ray
+    from ray._private import ray_constants
+
+    if ray.is_initialized():
+        return
+    os.chdir(ROOT)
+    if address.rpartition(":")[0] in ("127.0.0.1", "localhost"):
+        # Else Ray replaces a loopback address by the machine's outward one, where our head does not listen.
+        ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        ray.init(
+            address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False,
+            logging_level=logging.WARNING,
+        )
+    except (ConnectionError, RuntimeError) as error:
+        raise errors.Unavailable(f"Ray does not answer at {address}: {error}") from error
+
+
+class RayCells:
+    """Implements `runtime.client.Cells` with detached named actors."""
+
+    def __init__(self, *, leave: bool = False) -> None:
+        self._handles: dict[str, Any] = {}
+        self._leave = leave
+
+    async def ask(self, name: str, method: str, *args: Any, timeout_s: float) -> Any:
+        from ray import exceptions
+
+        handle = self._handles.get(name) or await self._find(name)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await getattr(handle, method).remote(*args)
+        except TimeoutError:
+            raise errors.DeadlineExceeded(f"{name} did not answer {method} in {timeout_s:.1f} s") from None
+        except exceptions.ActorUnavailableError as error:
+            raise CellLost(name, str(error)) from error
+        except exceptions.ActorDiedError as error:
+            self._handles.pop(name, None)
+            raise CellLost(name, str(error)) from error
+        except exceptions.RayTaskError as error:
+            raise errors.TerminalError(f"{name}.{method}: {error}") from error
+        except exceptions.RayError as error:
+            self._handles.pop(name, None)
+            raise CellLost(name, str(error)) from error
+
+    async def names(self) -> list[str]:
+        import ray
+
+        found = await self._blocking(ray.util.list_named_actors)
+        return sorted(name for name in found if name.startswith("cell/"))
+
+    async def start(self, name: str, group: str) -> None:
+        if name in self._handles:
+            return
+        self._handles[name] = await self._blocking(_create, name, group)
+
+    async def kill(self, name: str, *, restart: bool) -> None:
+        """End the cell's process; without `restart` for good, and its name is free again."""
+        import ray
+
+        handle = self._handles.get(name) or await self._find(name)
+        await self._blocking(ray.kill, handle, no_restart=not restart)
+        if not restart:
+            self._handles.pop(name, None)
+
+    async def close(self) -> None:
+        import ray
+
+        self._handles.clear()
+        if self._leave:
+            await asyncio.to_thread(ray.shutdown)
+
+    async def _find(self, name: str) -> Any:
+        import ray
+
+        try:
+            handle = await self._blocking(ray.get_actor, name, NAMESPACE)
+        except ValueError as error:
+            raise CellLost(name, "there is no such cell", gone=True) from error
+        self._handles[name] = handle
+        return handle
+
+    @staticmethod
+    async def _blocking(function: Any, *args: Any, **kwargs: Any) -> Any:
+        from ray.exceptions import RayError
+
+        try:
+            async with asyncio.timeout(60):
+                return await asyncio.to_thread(function, *args, **kwargs)
+        except TimeoutError:
+            raise errors.Unavailable("Ray's head does not answer") from None
+        except RayError as error:
+            raise errors.Unavailable(f"Ray: {error}") from error
+
+
+def _create(name: str, group: str) -> Any:
+    import ray
+
+    from runtime.cell import Cell
+
+    return (
+        ray.remote(concurrency_groups={CONTROL_GROUP: 16})(Cell)
+        .options(
+            name=name, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, num_cpus=0,
+            max_restarts=-1, max_task_retries=0, max_concurrency=CALLS_PER_CELL,
+        )
+        .remote(name, group)
+    )

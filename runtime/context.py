@@ -1,0 +1,58 @@
+"""What an entity is given to work with."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from terminalpp.types.ids import Fence, Ref, new_id
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from runtime.activation import Activation
+    from runtime.client import Runtime
+    from runtime.entity import Turn
+    from runtime.settings import Settings
+    from schema import Connection, Database, Live
+
+
+class Context:
+    """One per activation. Everything here ends with it: its tasks are cancelled, its fence is refused."""
+
+    def __init__(self, activation: Activation) -> None:
+        self._activation = activation
+        host = activation.host
+        self.ref: Ref = activation.ref
+        self.fence: Fence = activation.fence
+        self.database: Database = host.database
+        self.live: Live = host.live
+        self.redis_url: str | None = host.settings.redis_url
+        self.settings: Settings = host.settings
+        self.runtime: Runtime = host.runtime
+        self.node_id: str = host.settings.node_id
+
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Run `work` in the background for as long as the entity is active; it keeps the entity active.
+
+        If it raises, the entity is restarted from its committed state (Fenced: dropped).
+        """
+        return self._activation.spawn(work, name)
+
+    @asynccontextmanager
+    async def fenced(self) -> AsyncIterator[Connection]:
+        """A transaction that holds the entity's row under our epoch. Raises Fenced, Unavailable.
+
+        Short, and nothing else awaited inside: turns and the cell's lease wait for it.
+        """
+        self._activation.check_serving()
+        async with self.database.fenced(self.fence) as connection:
+            yield connection
+
+    def turn(self) -> AbstractAsyncContextManager[Turn]:
+        """A turn for background work: waits for the running one, then gives state and transaction.
+
+        Never from within a turn: it would wait for itself.
+        """
+        return self._activation.open_turn(new_id())

@@ -1,0 +1,132 @@
+"""Performs an entity's outbox: each action by its `@effect` method, at least once, until it returns.
+
+Actions run beside each other and beside the turns, at most `EFFECTS_MAX` at once (the rest wait as rows).
+An action is done when its method returned and the mark is committed; a crash in between repeats the
+method with the same `Action.id`. Bookkeeping is fenced, so a stale owner can neither finish nor bury
+an action.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from runtime import supervision, wire
+from runtime.decorators import Kind
+from runtime.entity import EFFECT_FAILED, Action
+from runtime.supervision import Verdict
+from schema import mailbox, outbox
+from terminalpp.types import errors
+
+if TYPE_CHECKING:
+    from runtime.activation import Activation
+
+log = logging.getLogger("terminalpp.runtime")
+EFFECTS_MAX = 16
+
+
+class Effects:
+    def __init__(self, activation: Activation) -> None:
+        self._activation = activation
+        self._wake = asyncio.Event()
+        self._loop: asyncio.Task[None] | None = None
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    def start(self) -> None:
+        self._wake.set()
+        self._loop = asyncio.create_task(self._dispatch(), name=f"effects of {self._activation.ref}")
+
+    def stop(self) -> list[asyncio.Task[Any]]:
+        """The tasks to cancel."""
+        return [*self._running.values(), *([self._loop] if self._loop else [])]
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    async def interrupted(self) -> bool:
+        """Whether some action may have been under way when the last owner died."""
+        rows = await outbox.pending(self._activation.host.database, self._activation.ref)
+        return any(_seconds_until(row.retry_at) <= 0 for row in rows)
+
+    async def _dispatch(self) -> None:
+        activation = self._activation
+        pause: float | None = None
+        while not activation.closed:
+            with contextlib.suppress(TimeoutError):  # the time of an action's next try has come
+                await asyncio.wait_for(self._wake.wait(), pause)
+            self._wake.clear()
+            try:
+                rows = await outbox.pending(activation.host.database, activation.ref)
+            except Exception as error:
+                log.warning("outbox of %s: %s", activation.ref, error)
+                pause = 1.0
+                continue
+            pause = None
+            for row in rows:
+                if row.action_id in self._running:
+                    continue
+                wait = _seconds_until(row.retry_at)
+                if wait > 0:
+                    pause = wait if pause is None else min(pause, wait)
+                elif len(self._running) < EFFECTS_MAX:
+                    self._running[row.action_id] = asyncio.create_task(
+                        self._perform(row), name=f"{row.name} of {activation.ref}"
+                    )
+
+    async def _perform(self, row: outbox.ActionRow) -> None:
+        activation = self._activation
+        try:
+            try:
+                await self._method(row.name)(Action(row.action_id, row.name, row.payload, row.attempts + 1))
+                async with activation.context.fenced() as connection:
+                    await outbox.done(connection, row.action_id)
+            except Exception as error:
+                await self._failed(row, error)
+        except errors.Fenced as error:
+            activation.host.drop(activation, error)
+        except Exception as error:
+            log.warning("%s of %s: %s", row.name, activation.ref, error)
+            await asyncio.sleep(1.0)  # the database is away: the row still says pending
+        finally:
+            self._running.pop(row.action_id, None)
+            activation.last_used = activation.host.clock()
+            self._wake.set()
+
+    def _method(self, name: str) -> Any:
+        entity = self._activation.entity
+        if entity.methods.get(name) is not Kind.EFFECT:
+            raise errors.UnknownMethod(f"{entity.ref} has no effect {name!r}")
+        return getattr(entity, name)
+
+    async def _failed(self, row: outbox.ActionRow, error: Exception) -> None:
+        activation = self._activation
+        ruling = supervision.judge_effect(error, row.attempts + 1)
+        reason = wire.as_terminal(error).to_json()
+        log.warning("%s of %s failed (%d): %r", row.name, activation.ref, row.attempts + 1, error,
+                    exc_info=None if isinstance(error, errors.TerminalError) else error)
+        if ruling.verdict is Verdict.DROP:
+            raise errors.Fenced(str(error)) from error
+        async with activation.context.fenced() as connection:
+            if ruling.verdict is Verdict.RETRY:
+                await outbox.failed(connection, row.action_id, reason, ruling.pause_seconds)
+                return
+            await outbox.to_dead_letter(connection, row.action_id, reason)
+            if hasattr(activation.cls, "on_effect_failed"):
+                action = {"id": row.action_id, "name": row.name, "payload": row.payload}
+                # Above any depth limit: the entity must learn of it.
+                await mailbox.enqueue(
+                    connection, activation.ref, f"effect-failed/{row.action_id}", EFFECT_FAILED,
+                    {"action": action, "error": reason}, str(activation.ref), max_depth=2**31 - 1,
+                )
+        activation.wake()
+
+
+def _seconds_until(moment: datetime) -> float:
+    return (moment - datetime.now(UTC)).total_seconds()

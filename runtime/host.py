@@ -1,0 +1,226 @@
+"""Everything a cell does apart from Ray: hosts entities, renews their leases, polls, passivates.
+
+What it guarantees:
+- One activation per entity in this cell, made by one claim in the database.
+- It serves only while it can prove its lease on its own clock; then it refuses calls and starts no turn.
+  Work under way goes on: its writes are fenced, and so is the sandbox helper.
+- What a renewal does not confirm was taken over, and is dropped at once.
+- No wake-up is needed for liveness: each second it asks which of its entities have work (one query).
+
+It refuses to decide who hosts what: the steward does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from runtime import leases, wire
+from runtime.activation import Activation
+from schema import entities
+from terminalpp.types import errors
+from terminalpp.types.ids import Ref
+
+if TYPE_CHECKING:
+    from runtime.client import Runtime
+    from runtime.registry import Registry
+    from runtime.settings import Settings
+    from schema import Database, Live
+
+log = logging.getLogger("terminalpp.runtime")
+POLL_SECONDS = 1.0
+ENTITIES_MAX = 5000  # hosted by one cell; 6.5 KB each (measured), so memory is not what runs out first
+
+
+def boot_clock() -> float:
+    """Seconds since boot, sleep included: a laptop that slept past its leases must know it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Host:
+    """`owner` names this incarnation of the cell and is never used again."""
+
+    def __init__(
+        self, owner: str, settings: Settings, registry: Registry, database: Database, live: Live,
+        runtime: Runtime, clock: Any = boot_clock,
+    ) -> None:
+        self.owner = owner
+        self.settings = settings
+        self.registry = registry
+        self.database = database
+        self.live = live
+        self.runtime = runtime
+        self.clock = clock
+        self.idle_since = clock()
+        self._table: dict[Ref, Activation] = {}
+        self._activating: dict[Ref, asyncio.Task[None]] = {}
+        self._lease = leases.Lease.begin(settings.lease_seconds, clock())
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    # ---- life ------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        for work in (self._renew_for_ever(), self._poll_for_ever()):
+            self.background(work, "host")
+
+    async def stop(self) -> None:
+        """Give everything up in good order; returns when stopped."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        activations = list(self._table.values())
+        self._table.clear()
+        for activation in activations:
+            await activation.passivate()
+
+    def background(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._background_done)
+
+    def _background_done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s failed", task.get_name(), exc_info=error)
+
+    @property
+    def serving(self) -> bool:
+        return self._lease.serving(self.clock())
+
+    # ---- the table -------------------------------------------------------------------------------
+
+    @property
+    def count(self) -> int:
+        return len(self._table) + len(self._activating)
+
+    def list(self) -> list[dict[str, Any]]:
+        """Kind, id and epoch of what is hosted. Safe to call from another thread."""
+        return [
+            {"kind": ref.kind, "id": ref.id, "epoch": activation.fence.epoch, "calls": activation.calls}
+            for ref, activation in list(self._table.items())
+        ]
+
+    def find(self, ref: Ref) -> Activation:
+        """Raises Refused when it is not here, or when the cell cannot serve."""
+        activation = self._table.get(ref)
+        if activation is None or activation.closed:
+            raise wire.Refused(wire.NOT_HERE)
+        if not self.serving:
+            raise wire.Refused(wire.SUSPENDED)
+        return activation
+
+    def nudge(self, ref: Ref) -> None:
+        """Wake the entity if it is here; else its own cell's poll or the sweeper will."""
+        if (activation := self._table.get(ref)) is not None:
+            activation.wake()
+        else:
+            self.runtime.nudge(ref)
+
+    async def activate(self, ref: Ref, takeover_from: str | None = None, crashed: bool = False) -> None:
+        """Claim and start the entity unless it is here. Two callers at once share one claim.
+
+        `takeover_from`: an owner known to be dead. `crashed`: the last owner did not give it up in peace.
+        Raises Unavailable while another live owner holds it, Quarantined, Overloaded, and whatever
+        its `activated` raises.
+        """
+        if (present := self._table.get(ref)) is not None and not present.closed:
+            return
+        task = self._activating.get(ref)
+        if task is None:
+            task = asyncio.create_task(self._activate(ref, takeover_from, crashed), name=f"activate {ref}")
+            self._activating[ref] = task
+            task.add_done_callback(lambda _: self._activating.pop(ref, None))
+        await asyncio.shield(task)
+
+    async def _activate(self, ref: Ref, takeover_from: str | None, crashed: bool) -> None:
+        if not self.serving:
+            raise wire.Refused(wire.SUSPENDED)
+        if len(self._table) >= ENTITIES_MAX:
+            raise errors.Overloaded(f"this cell hosts {ENTITIES_MAX} entities")
+        cls = await asyncio.to_thread(self.registry.class_of, ref.kind)
+        row = await entities.claim(
+            self.database, ref, self.owner, self.settings.lease_seconds, takeover_from
+        )
+        if row is None:
+            raise errors.Unavailable(f"{ref} is held by another cell")
+        activation = Activation(self, cls, row)
+        try:
+            if crashed:
+                await activation.note_crash()
+            self._table[ref] = activation
+            await activation.start()
+        except BaseException as error:
+            self._forget(activation)
+            if isinstance(error, Exception) and not isinstance(error, errors.TerminalError):
+                log.exception("%s could not be activated", ref)
+                await activation.count_failure(error)
+            await activation.close(error if isinstance(error, Exception) else None)
+            await entities.release(self.database, row.fence)
+            raise
+
+    def drop(self, activation: Activation, error: Exception) -> None:
+        """Forget an entity that is no longer ours. Writes nothing; may be called from its own tasks."""
+        if activation.closed:
+            return
+        log.warning("dropping %s at epoch %d: %s", activation.ref, activation.fence.epoch, error)
+        activation.closed = True
+        self._forget(activation)
+        fenced = isinstance(error, errors.Fenced)
+        self.background(activation.close(None if fenced else error), f"close {activation.ref}")
+
+    def _forget(self, activation: Activation) -> None:
+        if self._table.get(activation.ref) is activation:
+            del self._table[activation.ref]
+        if not self._table:
+            self.idle_since = self.clock()
+
+    # ---- the rounds ------------------------------------------------------------------------------
+
+    async def _renew_for_ever(self) -> None:
+        while True:
+            try:
+                await self.renew()
+            except Exception as error:
+                log.warning("leases could not be renewed: %s", error or type(error).__name__)
+            await asyncio.sleep(self._lease.renew_every)
+
+    async def renew(self) -> None:
+        """One renewal of all leases; drops what it does not confirm."""
+        sent_at = self.clock()
+        held = {self._key(activation) for activation in self._table.values()}
+        confirmed = await asyncio.wait_for(
+            entities.renew(self.database, self.owner, self.settings.lease_seconds),
+            self.settings.lease_seconds * leases.MARGIN,
+        )
+        self._lease = self._lease.renewed(sent_at)
+        for kind, id, epoch in leases.lost(held, confirmed):
+            activation = self._table.get(Ref(kind, id))
+            if activation is not None and activation.fence.epoch == epoch:
+                self.drop(activation, errors.Fenced(f"{activation.ref} was taken over"))
+
+    async def _poll_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                await self.poll()
+            except Exception as error:
+                log.warning("poll: %s", error or type(error).__name__)
+
+    async def poll(self) -> None:
+        """Wake entities that have work, and passivate those that have had none for long."""
+        if not self._table:
+            return
+        for ref in await entities.owned_with_work(self.database, self.owner):
+            if (activation := self._table.get(ref)) is not None:
+                activation.wake()
+        for activation in list(self._table.values()):
+            if activation.idle_for > activation.cls.idle_seconds and not activation.closed:
+                self._forget(activation)
+                self.background(activation.passivate(), f"passivate {activation.ref}")
+
+    @staticmethod
+    def _key(activation: Activation) -> leases.Key:
+        return (activation.ref.kind, activation.ref.id, activation.fence.epoch)
