@@ -1,0 +1,266 @@
+"""The agent loop: ask the model, run what it calls for, show it the result, until it has its answer.
+
+The loop holds no state of its own. It starts by folding the task's events and then does whatever comes
+next, so that killing it anywhere and starting it again goes on where it was:
+
+- killed before the model answered: the same call id is asked again, the model actor knows the reply;
+- killed between reply and tools, or between two tools: the open calls are found and run, in order;
+- killed inside a tool: the recorded effect says how to finish it; its command is joined, not restarted;
+- killed after the answer: the answer is in the log and is returned.
+
+Before each model call it checks every stop condition: limits of the turn (steps, seconds, tokens,
+dollars), replies that cannot be used (three in a row), and running in circles (one nudge, then the end).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from graphs import limits as limits_of
+from graphs import stuck, tools, transcript
+from graphs.limits import Limits, Spent
+from graphs.ports import Hands, LoopPort
+from graphs.structured import Malformed
+from graphs.transcript import Call, Step, Transcript
+from terminalpp.types.errors import ModelReplyCut, ModelReplyInvalid
+from terminalpp.types.ids import derived_id
+
+PLAN_REMINDER_EVERY = 10
+
+
+@dataclass(frozen=True)
+class Task:
+    """One piece of work for one agent. `task_id` names it for ever; equal ids mean equal tasks."""
+
+    task_id: str
+    conversation_id: str
+    role: str
+    model: str
+    system: str
+    text: str
+    tools: tuple[str, ...]
+    native: bool
+    limits: Limits
+    started_at: float  # of the turn, Unix seconds
+    spent: Spent = field(default_factory=Spent)  # by the turn before this task
+    context_characters: int = 400_000
+    max_calls: int | None = None  # tool calls allowed in all
+    reminder: str | None = None  # the plan, told again every ten steps
+    takes_messages: bool = False  # whether what the person types meanwhile goes to this agent
+    answer: Callable[[str], dict[str, Any]] | None = None  # reads the final reply; raises Malformed
+
+
+async def run(task: Task, port: LoopPort, hands: Hands) -> dict[str, Any]:
+    """Work until there is an answer or a limit. Returns `{status, content, answer, limit, value, spent}`.
+
+    `status` is done, malformed (the answer stayed unreadable after one repair) or stopped. Raises the
+    model's errors and, when superseded by another activation, Fenced.
+    """
+    state = transcript.fold(task.task_id, await port.history(), native=task.native, schemas=tools.SCHEMAS)
+    loop = _Loop(task, port, hands, state)
+    while True:
+        if state.steps:
+            await loop.finish_calls(state.steps[-1])
+        if state.stopped is not None:
+            return loop.result("stopped", limit=state.stopped["limit"], value=state.stopped["value"])
+        done = await loop.answered()
+        if done is not None:
+            return done
+        if await loop.may_ask():
+            await loop.ask()
+
+
+class _Loop:
+    def __init__(self, task: Task, port: LoopPort, hands: Hands, state: Transcript) -> None:
+        self.task, self.port, self.hands, self.state = task, port, hands, state
+
+    async def answered(self) -> dict[str, Any] | None:
+        """The result, when the last reply is the agent's answer and nobody has spoken since."""
+        step = self.state.steps[-1] if self.state.steps else None
+        if step is None or step.calls or step.words:
+            return None
+        content = str(step.reply.get("content") or "").strip()
+        if step.problem or not content:
+            await self.nudge("malformed", step.problem or "Your reply was empty. Go on, or give your answer.")
+            return None
+        if await self.deliver():
+            return None
+        if self.task.answer is None:
+            return self.result("done", content=content)
+        try:
+            return self.result("done", content=content, answer=self.task.answer(content))
+        except Malformed as problem:
+            if self.state.nudges("repair"):
+                return self.result("malformed", content=content)
+            await self.nudge(
+                "repair",
+                f"Your answer could not be read: {problem}. Answer again with the JSON "
+                "object alone, in the form you were given.",
+            )
+            return None
+
+    async def may_ask(self) -> bool:
+        """Check every stop condition; a limit is put on the log, a nudge is given instead of a call."""
+        if transcript.malformed_in_a_row(self.state) >= limits_of.MALFORMED_IN_A_ROW:
+            await self.stop("malformed", limits_of.MALFORMED_IN_A_ROW)
+            return False
+        circle = stuck.circling(transcript.deeds(self.state))
+        if circle is not None:
+            if self.state.nudges("stuck"):
+                await self.stop("stuck", self.state.nudges("stuck") + 1)
+                return False
+            await self.nudge(
+                "stuck",
+                f"You are going in circles: {circle}. Stop, think about what you have "
+                "learnt, and try something else or give your answer.",
+            )
+        total = _sum(self.task.spent, self.state.spent)
+        reached = limits_of.check(self.task.limits, total, self.port.now() - self.task.started_at)
+        if reached is not None:
+            await self.stop(reached.limit, reached.value)
+            return False
+        await self.deliver()
+        steps = len(self.state.steps)
+        if (
+            self.task.reminder
+            and steps
+            and steps % PLAN_REMINDER_EVERY == 0
+            and not any(word.get("reason") == "plan" for word in self.state.last_words())
+        ):
+            await self.nudge("plan", self.task.reminder)
+        return True
+
+    async def ask(self) -> None:
+        """One model call. An unusable reply is a nudge; the third in a row is the turn's error."""
+        task, state = self.task, self.state
+        failures = state.nudges("reply")
+        request = {
+            "call_id": derived_id(task.task_id, "model", len(state.steps), failures),
+            "task_id": task.task_id,
+            "conversation_id": task.conversation_id,
+            "agent": task.role,
+            "model": task.model,
+            "messages": transcript.messages(state, task.system, task.text, task.context_characters),
+            "tools": [tools.TOOLS[name] for name in task.tools] if task.native and task.tools else None,
+        }
+        try:
+            reply = await self.port.complete(request)
+        except (ModelReplyInvalid, ModelReplyCut) as problem:
+            if transcript.malformed_in_a_row(state) + 1 >= limits_of.MALFORMED_IN_A_ROW:
+                raise
+            await self.nudge(
+                "reply",
+                f"Your last reply could not be used: {problem.detail} Answer again"
+                f"{', more briefly' if isinstance(problem, ModelReplyCut) else ''}.",
+            )
+            return
+        transcript.add(state, "model.finished", reply, tools.SCHEMAS)
+
+    async def finish_calls(self, step: Step) -> None:
+        """Run the reply's calls that have no result yet, one after the other."""
+        for call in step.open_calls:
+            called = step.called.get(call.id) or await self.call(step, call)
+            result = await self.perform(call, called)
+            payload = {
+                "task_id": self.task.task_id,
+                "tool_call_id": call.id,
+                "tool": call.name,
+                "ok": result.ok,
+                "output": result.output,
+            }
+            for name, value in (
+                ("exec_id", called.get("exec_id")),
+                ("exit_code", result.exit_code),
+                ("malformed", result.malformed or None),
+            ):
+                if value is not None:
+                    payload[name] = value
+            await self.emit("tool.finished", payload)
+
+    async def call(self, step: Step, call: Call) -> dict[str, Any]:
+        """Check a call, work its effect out and put it on the log before anything acts."""
+        payload: dict[str, Any] = {
+            "task_id": self.task.task_id,
+            "call_id": step.reply.get("call_id"),
+            "tool_call_id": call.id,
+            "tool": call.name,
+            "arguments": call.arguments,
+        }
+        refusal = tools.problem(call.name, call.arguments, self.task.tools)
+        used = sum(len(earlier.calls) for earlier in self.state.steps[:-1]) + step.calls.index(call)
+        if refusal is None and self.task.max_calls is not None and used >= self.task.max_calls:
+            refusal = f"you have used your {self.task.max_calls} calls: give your answer now"
+        if refusal is not None:
+            payload["effect"] = {"refused": refusal, "malformed": True}
+        else:
+            prepared = await tools.prepare(call.name, call.arguments, derived_id(call.id, "exec"), self.hands)
+            if isinstance(prepared, tools.Result):
+                payload["effect"] = {"refused": prepared.output}
+            else:
+                payload["effect"] = prepared.effect
+                if prepared.exec_id is not None:
+                    payload["exec_id"] = prepared.exec_id
+        await self.emit("tool.called", payload)
+        return payload
+
+    async def perform(self, call: Call, called: dict[str, Any]) -> tools.Result:
+        effect = called.get("effect") or {}
+        if "refused" in effect:
+            return tools.Result(False, effect["refused"], malformed=bool(effect.get("malformed")))
+        left_s = self.task.limits.max_seconds - (self.port.now() - self.task.started_at)
+        return await tools.perform(
+            call.name,
+            call.arguments,
+            tools.Prepared(effect, called.get("exec_id")),
+            self.hands,
+            timeout_s=max(1.0, min(self.task.limits.tool_timeout_seconds, left_s)),
+            limit=self.task.limits.observation_max_bytes,
+        )
+
+    async def deliver(self) -> bool:
+        """Give the agent what the person typed meanwhile. True when there was something."""
+        if not self.task.takes_messages:
+            return False
+        came = await self.port.messages()
+        for message in came:
+            transcript.add(self.state, "message.delivered", message, tools.SCHEMAS)
+        return bool(came)
+
+    async def nudge(self, reason: str, text: str) -> None:
+        await self.emit(
+            "nudge.given",
+            {"agent": self.task.role, "task_id": self.task.task_id, "reason": reason, "text": text},
+        )
+
+    async def stop(self, limit: str, value: float) -> None:
+        await self.emit(
+            "limit.reached",
+            {"agent": self.task.role, "task_id": self.task.task_id, "limit": limit, "value": value},
+        )
+
+    async def emit(self, type: str, payload: dict[str, Any]) -> None:
+        await self.port.emit(type, payload)
+        transcript.add(self.state, type, payload, tools.SCHEMAS)
+
+    def result(self, status: str, **values: Any) -> dict[str, Any]:
+        last = self.state.steps[-1].reply.get("content") if self.state.steps else ""
+        return {
+            "status": status,
+            "content": str(last or ""),
+            "spent": self.state.spent.to_json(),
+            "steps": len(self.state.steps),
+            **values,
+        }
+
+
+def _sum(before: Spent, now: Spent) -> Spent:
+    costs = [cost for cost in (before.cost_usd, now.cost_usd) if cost is not None]
+    return Spent(
+        before.steps + now.steps,
+        before.input_tokens + now.input_tokens,
+        before.output_tokens + now.output_tokens,
+        before.cached_tokens + now.cached_tokens,
+        sum(costs) if costs else None,
+    )

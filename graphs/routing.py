@@ -1,0 +1,104 @@
+"""Every decision of the graph, as pure functions of the state. Tested as tables."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from graphs.limits import Limits
+from graphs.state import State
+from terminalpp.types.states import TurnOutcome
+
+_TRIVIAL = re.compile(
+    r"\b(typos?|spelling|misspell\w*|rename|reword|whitespace|format(ting)?|indent\w*|bump|comment|"
+    r"docstring|readme|changelog|log message|error message|print)\b",
+    re.IGNORECASE,
+)
+_LARGE = re.compile(
+    r"\b(implement|refactor|design|architect\w*|migrat\w*|rewrite|add support|feature|endpoint|"
+    r"all tests|every|bug|fix|fail\w*|test\w*|crash\w*|race|deadlock|optimi[sz]e|performance|security)\b",
+    re.IGNORECASE,
+)
+_QUESTION = re.compile(
+    r"^\s*(what|why|how|where|who|which|when|does|is|are|can|could|explain|describe|show|list|tell)\b",
+    re.IGNORECASE,
+)
+_ORDER = re.compile(
+    r"\b(fix|change|add|make|write|create|update|remove|delete|implement|run)\b", re.IGNORECASE
+)
+TRIVIAL_CHARACTERS = 200
+
+
+def route(task: str, mode: str) -> str:
+    """single (the person asked for one agent), trivial (no planner, no critic) or normal (all five)."""
+    if mode == "single":
+        return "single"
+    short = len(task) <= TRIVIAL_CHARACTERS and task.count("\n") < 3
+    if question(task) or (short and _TRIVIAL.search(task) and not _LARGE.search(task)):
+        return "trivial"
+    return "normal"
+
+
+def question(task: str) -> bool:
+    """Whether the task only asks: nothing is to be changed, so no tests are run beforehand."""
+    short = len(task) <= TRIVIAL_CHARACTERS and task.count("\n") < 3
+    return short and bool(_QUESTION.search(task)) and not _ORDER.search(task)
+
+
+def after_route(state: State) -> str:
+    return "planner" if state["route"] == "normal" else "baseline"
+
+
+def after_planner(state: State) -> str:
+    return "executor" if state.get("stopped") else "baseline"
+
+
+def after_gate(state: State) -> str:
+    """coder (the gate wrote what to repair), critic (nothing red, not yet reviewed) or executor.
+
+    A revision that the critic asked for is not reviewed again: the critic speaks once.
+    """
+    if state.get("stopped"):
+        return "executor"
+    if state.get("feedback"):
+        return "coder"
+    tests = state.get("tests")
+    red = bool(tests and tests["ran"] and not tests["passed"])
+    return "critic" if state["route"] == "normal" and not state.get("verdict") and not red else "executor"
+
+
+def after_critic(state: State) -> str:
+    return "coder" if state.get("feedback") and not state.get("stopped") else "executor"
+
+
+def blocking(issues: list[dict[str, Any]], failed_evidence: set[int]) -> list[dict[str, Any]]:
+    """The findings that may send the work back: severe ones, and those whose evidence really fails."""
+    return [
+        issue for index, issue in enumerate(issues) if issue["severity"] == "high" or index in failed_evidence
+    ]
+
+
+def repair_wanted(state: State, tests: dict[str, Any] | None, limits: Limits) -> bool:
+    """Whether the gate sends the coder back: red tests, rounds left, and the last round changed something."""
+    if tests is None or tests["passed"] or not tests["ran"] or state.get("stopped"):
+        return False
+    if state.get("verdict"):  # what the critic asked for is tried once; the guard keeps the better tree
+        return False
+    if state.get("kept") is not None and state["kept"] == state["snapshot"]:
+        return False
+    return state.get("rounds", 0) < limits.repair_rounds
+
+
+def outcome(state: State) -> TurnOutcome:
+    """How the turn ended. PASSED only when tests were run and the last standing report is green."""
+    if state.get("stopped"):
+        return TurnOutcome.STOPPED
+    tests = state.get("tests")
+    if not tests or not tests["ran"]:
+        return TurnOutcome.UNVERIFIED
+    return TurnOutcome.PASSED if tests["passed"] else TurnOutcome.FAILED
+
+
+def turn_limit(limit: str | None) -> bool:
+    """Whether a limit ends the whole turn, not only the agent that ran into it."""
+    return limit in ("steps", "seconds", "tokens", "usd")

@@ -1,0 +1,274 @@
+"""The whole graph on stand-ins for sandbox and model, killed at every point and resumed.
+
+The saver is LangGraph's in-memory one with the same rule as ours: a step's events enter the log in the
+moment its checkpoint is stored (`graphs/saver.py` does it in one transaction; tests/graphs/test_saver.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+
+from graphs import digest, graph, limits, loop, prompting, routing, structured, tools
+from graphs.ports import Services, TurnSpec
+from graphs.state import OUTGOING
+from tests.graphs.doubles import Crash, MemoryHands, MemoryPort, MemoryWorkspace, Once, Points, World
+
+PLAN = '{"goal": "add works", "acceptance": ["1 + 1 is 2"], "steps": ["fix add"], "test_commands": ["tests"]}'
+APPROVE = '{"verdict": "approve", "issues": []}'
+FILE = "/home/user/repo/add.py"
+
+
+class Saver(InMemorySaver):
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+
+    async def aput(self, config, checkpoint, metadata, new_versions):
+        self.world.points.pass_("before checkpoint")
+        stored = await super().aput(config, checkpoint, metadata, new_versions)
+        if OUTGOING in new_versions:
+            for type, actor, payload in checkpoint["channel_values"].get(OUTGOING, []):
+                self.world.append(type, actor, payload)
+        self.world.points.pass_("after checkpoint")
+        return stored
+
+    async def aput_writes(self, config, writes, task_id, task_path=""):
+        self.world.points.pass_("before writes")
+        await super().aput_writes(config, writes, task_id, task_path)
+        self.world.points.pass_("after writes")
+
+
+class Team:
+    """`Agents` as the agent entity does it: the loop for four roles, plain runs for the tester."""
+
+    def __init__(self, world: World, bounds: limits.Limits) -> None:
+        self.world, self.bounds, self.tasks = world, bounds, Once()
+
+    async def work(self, role: str, task: dict[str, Any]) -> dict[str, Any]:
+        self.world.points.pass_(f"before {role}")
+        self.tasks.use(task["task_id"], task)
+        result = await (self.test(task) if role == "tester" else self.think(role, task))
+        self.world.points.pass_(f"after {role}")
+        return result
+
+    async def think(self, role: str, task: dict[str, Any]) -> dict[str, Any]:
+        answer = {"planner": structured.plan, "critic": structured.verdict}.get(role)
+        work = loop.Task(
+            task_id=task["task_id"], conversation_id="c", role=role, model="m", system="s",
+            text=prompting.task_text(task["kind"], task, "Fix the bug", ()), tools=tools.ROLE_TOOLS[role], native=True,
+            limits=self.bounds, started_at=1000.0, spent=limits.Spent.from_json(task["spent"]), answer=answer)
+        return await loop.run(work, MemoryPort(self.world, work.task_id, role), MemoryHands(self.world))
+
+    async def test(self, task: dict[str, Any]) -> dict[str, Any]:
+        hands = MemoryHands(self.world)
+        if task["kind"] == "evidence":
+            runs = [await hands.run(f"{task['task_id']}-{n}", command, 9) for n, command in enumerate(task["commands"])]
+            return {"status": "done", "failed": [n for n, seen in enumerate(runs) if seen.exit_code]}
+        command = task["command"] or next(iter(task["candidates"]), None)
+        if command is None:
+            return {"status": "done", "command": None, "report": None}
+        seen = await hands.run(f"{task['task_id']}-run", command, 9)
+        return {"status": "done", "command": command, "report": digest.read(seen.output, seen.exit_code).to_json()}
+
+
+class Log:
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    async def attempt(self, step: str, visit: int) -> int:
+        return 1 + sum(1 for about in self.world.of("step.started") if (about["step"], about["visit"]) == (step, visit))
+
+    async def emit(self, type: str, actor: str, payload: dict[str, Any]) -> None:
+        self.world.append(type, actor, payload)
+        self.world.points.pass_(f"after {type}")
+
+
+class Case:
+    """A world with its services; `run` may be called again after a Crash, as a new process would."""
+
+    def __init__(self, replies: dict[str, list[Any]], *, die_at: int | None = None, mode: str = "team",
+                 task: str = "Fix the bug in add", runner: Any = None, bounds: limits.Limits | None = None) -> None:
+        self.world = World(replies, Points(die_at))
+        self.world.files[FILE] = b"broken 1"
+        self.world.runner = runner or suite
+        self.workspace = MemoryWorkspace(self.world)
+        self.saver = Saver(self.world)
+        self.bounds = bounds or limits.Limits()
+        self.team = Team(self.world, self.bounds)
+        self.task, self.mode = task, mode
+
+    async def run(self, turn_id: str = "t1") -> dict[str, Any]:
+        base = dict(self.world.files)
+        points, self.world.points = self.world.points, Points()
+        self.start = getattr(self, "start", None) or await self.workspace.snapshot("base")
+        self.world.points, self.world.files = points, base
+        spec = TurnSpec("c", turn_id, self.task, self.mode, self.bounds, 1000.0, self.start)
+        services = Services(spec, self.team, self.workspace, Log(self.world), lambda: self.world.clock)
+        return await graph.run(services, self.saver)
+
+    @property
+    def steps(self) -> list[str]:
+        return [f"{about['step']}{about['visit']}" for about in self.world.of("step.finished")]
+
+
+def suite(world: World, command: str) -> tuple[int, str]:
+    """The "repository": its tests fail once per number in the file's text."""
+    failures = sum(int(word) for word in world.files[FILE].decode().split() if word.isdigit())
+    if command.startswith("prove"):
+        return (1, "proved") if "prove" in world.files[FILE].decode() else (0, "")
+    return (1, f"{failures} failed, 1 passed in 0.1s") if failures else (0, "2 passed in 0.1s")
+
+
+def write(text: str) -> tuple:
+    return ("", [("write", {"path": "add.py", "content": text})])
+
+
+def full_replies() -> dict[str, list[Any]]:
+    """Planner, a first try that fails, a repair, a critic that sends it back, an executor."""
+    return {
+        "planner": [("", [("read", {"path": "add.py"})]), PLAN],
+        "coder": [write("still 1"), "first try", write("good"), "second try", write("better"), "reviewed"],
+        "critic": ['{"verdict": "revise", "issues": [{"severity": "high", "file": "add.py", "claim": "bad name"}]}'],
+        "executor": ["All is well."],
+    }
+
+
+async def test_the_full_team_from_red_to_green():
+    case = Case(full_replies())
+    state = await case.run()
+    assert case.steps == ["route1", "planner1", "baseline1", "coder1", "gate1", "coder2", "gate2", "critic1",
+                          "coder3", "gate3", "executor1"]
+    assert routing.outcome(state) == "passed"
+    assert (state["baseline"]["passed"], state["tests"]["passed"], state["rounds"]) == (False, True, 1)
+    assert state["summary"] == "All is well."
+    assert case.world.files[FILE] == b"better"
+    assert [plan["goal"] for plan in case.world.of("plan.made")] == ["add works"]
+
+
+async def test_killed_at_every_point_and_resumed():
+    calm = Case(full_replies())
+    final = await calm.run()
+    total = calm.world.points.count
+    boundaries = [name for name in calm.world.points.names if name == "before checkpoint"]
+    assert len(boundaries) == 13  # the input, LangGraph's start, and eleven steps
+    timeless = [event.type for event in calm.world.events if event.type != "step.started"]
+    for die_at in range(1, total + 1):
+        case = Case(full_replies(), die_at=die_at)
+        with pytest.raises(Crash):
+            await case.run()
+        state = await case.run()
+        name = case.world.points.names[die_at - 1]
+        assert state == final, f"after a death {name}"
+        assert [event.type for event in case.world.events if event.type != "step.started"] == timeless, name
+        assert [event.seq for event in case.world.events] == list(range(1, len(case.world.events) + 1))
+        assert len(set(case.world.once.started)) == len(case.world.once.started)
+        opened = {payload["tool_call_id"] for payload in case.world.of("tool.called")}
+        assert opened == {payload["tool_call_id"] for payload in case.world.of("tool.finished")}
+
+
+async def test_a_trivial_task_skips_planner_and_critic():
+    case = Case({"coder": [write("good"), "done"], "executor": ["ok"]}, task="Fix the typo in the README")
+    await case.run()
+    assert case.steps == ["route1", "baseline1", "coder1", "gate1", "executor1"]
+
+
+async def test_single_mode_is_coder_and_gate():
+    case = Case({"coder": [write("good"), "I fixed it"]}, mode="single")
+    state = await case.run()
+    assert case.steps == ["route1", "baseline1", "coder1", "gate1", "executor1"]
+    assert state["summary"] == "I fixed it"
+
+
+async def test_a_revision_that_makes_it_worse_is_rolled_back():
+    case = Case({"planner": [PLAN], "coder": [write("still 1"), "a", write("now 5"), "b", write("good"), "c"],
+                 "critic": [APPROVE], "executor": ["ok"]})
+    state = await case.run()
+    assert len(case.world.of("revision.rolled_back")) == 1
+    assert case.world.files[FILE] == b"good"
+    assert state["tests"]["passed"]
+
+
+async def test_a_review_that_breaks_green_tests_keeps_the_green_tree():
+    case = Case({"planner": [PLAN], "coder": [write("good"), "a", write("pretty 2"), "b"],
+                 "critic": ['{"verdict": "revise", "issues": [{"severity": "high", "claim": "ugly"}]}'],
+                 "executor": ["ok"]})
+    state = await case.run()
+    assert case.world.files[FILE] == b"good"
+    assert routing.outcome(state) == "passed"
+    assert case.steps[-3:] == ["coder2", "gate2", "executor1"]
+
+
+async def test_only_severe_or_proven_findings_go_back():
+    def issue(evidence: str) -> str:
+        return ('{"verdict": "revise", "issues": [{"severity": "low", "claim": "c", "evidence_command": "%s"}]}'
+                % evidence)
+
+    case = Case({"planner": [PLAN], "coder": [write("good"), "a"], "critic": [issue("prove it")], "executor": ["ok"]})
+    await case.run()
+    assert "coder2" not in case.steps, "its evidence does not fail"
+    case = Case({"planner": [PLAN], "coder": [write("good prove"), "a", write("good"), "b"],
+                 "critic": [issue("prove it")], "executor": ["ok"]})
+    await case.run()
+    assert "coder2" in case.steps
+
+
+async def test_repair_rounds_are_bounded_and_red_is_told_as_red():
+    replies = [item for n in range(9) for item in (write(f"try{n} 1"), "no")]
+    case = Case({"planner": [PLAN], "coder": replies, "executor": ["It still fails."]})
+    state = await case.run()
+    assert routing.outcome(state) == "failed"
+    assert [step for step in case.steps if step.startswith("coder")] == ["coder1", "coder2", "coder3", "coder4"]
+    assert "critic1" not in case.steps
+
+
+async def test_a_round_that_changes_nothing_is_the_last():
+    case = Case({"planner": [PLAN], "coder": [write("still 1"), "a", "I cannot"], "executor": ["no"]})
+    await case.run()
+    assert [step for step in case.steps if step.startswith("coder")] == ["coder1", "coder2"]
+
+
+async def test_a_limit_ends_the_turn_without_further_model_calls():
+    case = Case({"planner": [PLAN], "coder": [write("good")] * 9}, bounds=limits.Limits(max_steps=3))
+    state = await case.run()
+    assert routing.outcome(state) == "stopped"
+    assert state["tests"]["passed"], "the tests still tell where it stands"
+    assert "limit on steps" in state["summary"]
+    assert len(case.world.of("model.finished")) == 3
+
+
+async def test_an_unreadable_plan_is_dropped():
+    case = Case({"planner": ["hm", "hm"], "coder": [write("good"), "a"], "critic": [APPROVE], "executor": ["ok"]},
+                runner=lambda world, command: (0, "1 passed"))
+    state = await case.run()
+    assert state["plan"] is None
+    assert routing.outcome(state) == "unverified", "nothing named a test command"
+
+
+async def test_the_executor_is_no_writer():
+    def runner(world: World, command: str) -> tuple[int, str]:
+        if command == "build":
+            world.files[FILE] = b"built 7"
+        return suite(world, command)
+
+    case = Case({"planner": [PLAN], "coder": [write("good"), "a"], "critic": [APPROVE],
+                 "executor": [("", [("bash", {"command": "build"})]), "ok"]}, runner=runner)
+    await case.run()
+    assert case.world.files[FILE] == b"good"
+    assert case.world.of("revision.rolled_back")[0]["reason"].startswith("the executor")
+
+
+async def test_a_new_turn_starts_afresh_also_after_an_interrupted_one():
+    case = Case(full_replies())
+    die_at = 40
+    case.world.points.die_at = die_at
+    with pytest.raises(Crash):
+        await case.run("t1")
+    case.world.replies = full_replies()
+    before = len(case.steps)
+    state = await case.run("t2")
+    assert case.steps[before:][0] == "route1"
+    assert state["turn_id"] == "t2"
+    assert routing.outcome(state) == "passed"
