@@ -1,0 +1,439 @@
+/* Commands: from START to the moment when no process and no open stream of one is left.
+ *
+ * `exec_settle` is the one place where a command's state moves on; every event (a report of the shim,
+ * the end of a pipe, a reaped process, a timer) only notes what happened and calls it. */
+#include "tppd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct exec *execs;
+static int exec_count;
+
+struct exec *exec_find(const char *id) {
+    for (struct exec *x = execs; x; x = x->next)
+        if (!strcmp(x->id, id)) return x;
+    return NULL;
+}
+
+/* ---- waiters ---- */
+
+static bool due(const struct exec *x, const struct waiter *w, int64_t now) {
+    if (w->kind == WAIT_START) return x->started || x->recorded;
+    if (w->kind == WAIT_STDIN) return x->in.pipe < 0 || x->in.queue.len < STDIN_QUEUE || now >= w->deadline_ms;
+    if (w->kind == WAIT_KILL) return x->shim_gone && x->recorded;
+    if (x->recorded || now >= w->deadline_ms) return true;
+    return w->kind == WAIT_OUTPUT && (x->out.end > w->out_offset || x->err.end > w->err_offset);
+}
+
+static void answer(struct exec *x, const struct waiter *w) {
+    struct buffer *b = &w->conn->out;
+    if (w->kind == WAIT_STDIN) {
+        if (x->in.pipe < 0) {
+            reply_error(b, STATUS_FINISHED, w->id, 0, "%s has ended or closed its standard input", x->id);
+        } else {
+            size_t begin = reply_begin(b, STATUS_OK, w->id);
+            reply_number(b, TAG_OFFSET, (int64_t)x->in.taken);
+            reply_end(b, begin);
+        }
+    } else if (w->kind == WAIT_START && x->start_errno) {
+        reply_error(b, STATUS_NOT_STARTED, w->id, 0, "%s", x->start_error);
+    } else {
+        exec_status(b, x, w->id, w->created);
+    }
+    conn_flush(w->conn);
+}
+
+static void wake(struct exec *x) {
+    int64_t now = now_ms();
+    for (struct waiter **p = &x->waiters; *p;) {
+        struct waiter *w = *p;
+        if (!due(x, w, now)) {
+            p = &w->next;
+            continue;
+        }
+        if (w->kind == WAIT_START && w->timeout_ms > 0 && !x->start_errno) {
+            w->kind = WAIT_EXIT; /* START with a time limit goes on as WAIT */
+            w->deadline_ms = now + w->timeout_ms;
+            continue;
+        }
+        *p = w->next;
+        answer(x, w); /* may close the connection, whose waiters then go too: start over */
+        free(w);
+        p = &x->waiters;
+    }
+}
+
+void exec_wait(struct exec *x, struct conn *c, uint32_t id, enum waiting kind, const struct request *r,
+               bool created) {
+    struct waiter *w = calloc(1, sizeof *w);
+    if (!w) abort();
+    *w = (struct waiter){.conn = c, .id = id, .kind = kind, .created = created, .next = x->waiters};
+    w->timeout_ms = field_number(r, TAG_TIMEOUT_MS, 0);
+    if (kind == WAIT_STDIN) w->timeout_ms = 20000;
+    if (w->timeout_ms < 0) w->timeout_ms = 0;
+    if (w->timeout_ms > 86400000) w->timeout_ms = 86400000;
+    w->deadline_ms = now_ms() + w->timeout_ms;
+    w->out_offset = (uint64_t)field_number(r, TAG_OUT_OFFSET, 0);
+    w->err_offset = (uint64_t)field_number(r, TAG_ERR_OFFSET, 0);
+    x->waiters = w;
+    exec_settle(x);
+}
+
+void execs_forget(struct conn *c) {
+    for (struct exec *x = execs; x; x = x->next)
+        for (struct waiter **p = &x->waiters; *p;) {
+            struct waiter *w = *p;
+            if (w->conn == c) {
+                *p = w->next;
+                free(w);
+            } else {
+                p = &w->next;
+            }
+        }
+}
+
+void exec_status(struct buffer *b, struct exec *x, uint32_t id, bool created) {
+    size_t begin = reply_begin(b, STATUS_OK, id);
+    reply_number(b, TAG_STATE, x->recorded ? STATE_ENDED : STATE_RUNNING);
+    reply_number(b, TAG_CREATED, created);
+    reply_number(b, TAG_OUT_END, (int64_t)x->out.end);
+    reply_number(b, TAG_ERR_END, (int64_t)x->err.end);
+    if (x->recorded) reply_bytes(b, TAG_RECORD, x->record.at, x->record.len);
+    reply_end(b, begin);
+}
+
+/* ---- standard input ---- */
+
+static void input_close(struct input *in) {
+    if (in->pipe < 0) return;
+    unwatch(in->pipe);
+    close(in->pipe);
+    in->pipe = -1;
+    buffer_free(&in->queue);
+}
+
+static void input_pump(struct input *in) {
+    size_t done = 0;
+    while (done < in->queue.len) {
+        ssize_t n = write(in->pipe, in->queue.at + done, in->queue.len - done);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && errno == EAGAIN) break;
+        if (n < 0) {
+            input_close(in); /* nobody reads it any more */
+            return;
+        }
+        done += (size_t)n;
+    }
+    memmove(in->queue.at, in->queue.at + done, in->queue.len - done);
+    in->queue.len -= done;
+    if (!in->queue.len && in->eof) input_close(in);
+    else rewatch(in->pipe, &in->handle, in->queue.len ? EPOLLOUT : 0);
+}
+
+static void input_ready(struct handle *h, uint32_t events) {
+    struct input *in = (struct input *)h;
+    if (in->pipe < 0) return;
+    if (events & EPOLLERR) input_close(in);
+    else input_pump(in);
+    exec_settle(in->exec);
+}
+
+void exec_input(struct exec *x, struct conn *c, const struct request *r) {
+    struct input *in = &x->in;
+    struct bytes data = {NULL, 0};
+    field(r, TAG_DATA, &data);
+    uint64_t offset = (uint64_t)field_number(r, TAG_OFFSET, 0);
+    bool eof = field_number(r, TAG_FLAGS, 0) & 1;
+    if (offset > in->taken) {
+        size_t begin = reply_begin(&c->out, STATUS_OFFSET, r->id);
+        static const char text[] = "standard input was written beyond what was taken so far";
+        reply_number(&c->out, TAG_OFFSET, (int64_t)in->taken);
+        reply_bytes(&c->out, TAG_DETAIL, text, sizeof text - 1);
+        reply_end(&c->out, begin);
+        return;
+    }
+    bool repeated = offset + data.len <= in->taken && (!eof || in->eof);
+    if (!repeated && (in->pipe < 0 || in->eof || !(x->flags & START_STDIN))) {
+        reply_error(&c->out, STATUS_FINISHED, r->id, 0, "%s has ended or its standard input is closed", x->id);
+        return;
+    }
+    if (!repeated) {
+        size_t known = (size_t)(in->taken - offset);
+        size_t fresh = data.len > known ? data.len - known : 0;
+        size_t room = in->queue.len < STDIN_QUEUE ? STDIN_QUEUE - in->queue.len : 0;
+        if (fresh && !room) {
+            exec_wait(x, c, r->id, WAIT_STDIN, r, false); /* answered when there is room; sent again then */
+            return;
+        }
+        size_t take = fresh < room ? fresh : room;
+        if (take) buffer_add(&in->queue, data.at + known, take);
+        in->taken += take;
+        in->eof = eof && take == fresh;
+        input_pump(in);
+    }
+    size_t begin = reply_begin(&c->out, STATUS_OK, r->id);
+    reply_number(&c->out, TAG_OFFSET, (int64_t)in->taken);
+    reply_end(&c->out, begin);
+}
+
+/* ---- start ---- */
+
+static void close_pair(int pair[2]) {
+    for (int i = 0; i < 2; i++)
+        if (pair[i] >= 0) close(pair[i]);
+}
+
+static void take_report(struct exec *x) {
+    struct report r;
+    while (x->report_fd >= 0) {
+        ssize_t n = recv(x->report_fd, &r, sizeof r, MSG_DONTWAIT);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && errno == EAGAIN) return;
+        if (n != (ssize_t)sizeof r) {
+            unwatch(x->report_fd);
+            close(x->report_fd);
+            x->report_fd = -1;
+            return;
+        }
+        if (r.kind == REPORT_STARTED) {
+            x->started = true;
+            x->command = r.pid;
+            continue;
+        }
+        if (r.kind == REPORT_FAILED) {
+            x->start_errno = r.error ? r.error : EIO;
+            r.step[sizeof r.step - 1] = 0;
+            snprintf(x->start_error, sizeof x->start_error, "%s: %s", r.step, strerror(x->start_errno));
+        } else {
+            x->wait_status = r.status;
+            x->usage = r.usage;
+        }
+        x->command_ended = true;
+        x->ended_us = now_us();
+        x->ended_ms = wall_ms();
+    }
+}
+
+static void report_ready(struct handle *h, uint32_t events) {
+    struct exec *x = (struct exec *)h;
+    (void)events;
+    take_report(x);
+    exec_settle(x);
+}
+
+static int open_folder(const char *id) {
+    char path[ID_MAX + 8];
+    snprintf(path, sizeof path, "x/%s", id);
+    if (mkdirat(options.run_fd, path, 0700) < 0 && errno != EEXIST) return -1;
+    return openat(options.run_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+static void enlist(struct exec *x, int in, int out, int err, int report) {
+    x->report.ready = report_ready;
+    x->report_fd = report;
+    watch(report, &x->report, EPOLLIN);
+    stream_open(&x->out, x, "out", out);
+    stream_open(&x->err, x, "err", err);
+    x->in = (struct input){.handle = {input_ready}, .exec = x, .pipe = in};
+    if (in >= 0) {
+        fcntl(in, F_SETFL, O_NONBLOCK);
+        watch(in, &x->in.handle, 0); /* EPOLLERR always comes: the reader is gone */
+    }
+    x->next = execs;
+    execs = x;
+    exec_count++;
+}
+
+/* The shim is forked first and waits: when there is no process to be had, nothing was recorded and the
+ * id is still free. Then start.json; then the go byte. A crash in between leaves a record without a run
+ * (lost), never a run without a record. */
+int exec_start(const char *id, const char *spec_hash, int64_t at_epoch, int flags, char **argv, char **envp,
+               const char *cwd, struct exec **result, const char **why) {
+    int in[2] = {-1, -1}, out[2] = {-1, -1}, err[2] = {-1, -1}, talk[2] = {-1, -1}, status;
+    struct exec *x = calloc(1, sizeof *x);
+    if (!x) abort();
+    x->dir = -1;
+    *why = "too many commands are running";
+    status = STATUS_OVERLOADED;
+    if (exec_count >= MAX_EXECS || stopping) goto failed;
+    *why = "no file descriptors left";
+    if (flags & START_STDIN ? pipe2(in, O_CLOEXEC) : (in[0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
+        goto failed;
+    if (pipe2(out, O_CLOEXEC) < 0 || (!(flags & START_MERGE) && pipe2(err, O_CLOEXEC) < 0)) goto failed;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, talk) < 0) goto failed;
+    *why = "cannot write the start record";
+    status = STATUS_DISK_FULL;
+    if ((x->dir = open_folder(id)) < 0) goto failed;
+    snprintf(x->id, sizeof x->id, "%s", id);
+    snprintf(x->spec_hash, sizeof x->spec_hash, "%s", spec_hash);
+    x->flags = flags;
+    x->started_ms = wall_ms();
+    x->started_us = now_us();
+    struct launch l = {argv, envp, cwd, in[0], out[1], err[1] >= 0 ? err[1] : out[1], talk[1], flags};
+    *why = "no process to be had (the sandbox's limit on processes)";
+    status = STATUS_OVERLOADED;
+    if ((x->shim = fork()) < 0) goto failed;
+    if (x->shim == 0) shim_run(&l);
+    *why = "cannot write the start record";
+    status = STATUS_DISK_FULL;
+    if (start_write(x->dir, x, at_epoch) < 0) goto failed; /* closing `talk` sends the shim home */
+    close(in[0]), close(out[1]), close(talk[1]);
+    if (err[1] >= 0) close(err[1]);
+    enlist(x, in[1], out[0], err[0], talk[0]);
+    if (write(talk[0], "g", 1) < 0) say("%s: its shim is gone before the start", id);
+    *result = x;
+    return STATUS_OK;
+failed:
+    close_pair(in), close_pair(out), close_pair(err), close_pair(talk);
+    if (x->dir >= 0) close(x->dir);
+    free(x);
+    return status;
+}
+
+/* ---- life ---- */
+
+static void forget(struct exec *x) {
+    for (struct exec **p = &execs; *p; p = &(*p)->next)
+        if (*p == x) {
+            *p = x->next;
+            exec_count--;
+            break;
+        }
+    x->gone = true; /* events of this round may still name it */
+    if (x->report_fd >= 0) {
+        unwatch(x->report_fd);
+        close(x->report_fd);
+        x->report_fd = -1;
+    }
+    input_close(&x->in);
+    close(x->dir);
+    buffer_free(&x->record);
+    bury(x);
+}
+
+/* The command ended, and its pipes have too, or had GRACE_MS for it. */
+static bool may_record(struct exec *x) {
+    if (x->recorded || !x->command_ended) return false;
+    stream_read(&x->out, 8 * 1024 * 1024);
+    stream_read(&x->err, 8 * 1024 * 1024);
+    if (x->out.pipe < 0 && x->err.pipe < 0) return true;
+    if (!x->grace_ms) x->grace_ms = now_ms() + GRACE_MS;
+    return now_ms() >= x->grace_ms || (x->shim_gone && !x->orphaned);
+}
+
+static void save(struct exec *x) {
+    x->saved = record_write(x->dir, "exit.json", x->record.at, x->record.len) == 0;
+    x->save_ms = now_ms() + 1000; /* a full disk: again in a second, for ever */
+}
+
+void exec_settle(struct exec *x) {
+    if (x->gone) return;
+    if (may_record(x)) {
+        x->recorded = true;
+        exit_compose(x);
+        save(x);
+        if (x->command_ended) input_close(&x->in);
+    }
+    wake(x);
+    bool idle = x->recorded && x->saved && x->shim_gone && !x->waiters;
+    if (idle && x->out.pipe < 0 && x->err.pipe < 0) forget(x);
+}
+
+static void ended(struct exec *x, int status) {
+    x->wait_status = status;
+    x->command_ended = true;
+    x->ended_us = now_us();
+    x->ended_ms = wall_ms();
+}
+
+/* The shim was killed from inside: what it had is ours now. Killed before it told the command's pid,
+ * nobody knows what runs: all of it is killed, and it counts as ended by that. */
+static void orphan(struct exec *x) {
+    x->orphaned = true;
+    if (x->started || x->command_ended) return;
+    snprintf(x->start_error, sizeof x->start_error, "its supervisor was killed from inside the sandbox");
+    x->started = true;
+    ended(x, SIGKILL);
+    exec_kill(x);
+}
+
+static void reap_one(pid_t pid, int status, const struct rusage *usage) {
+    if (files_reaped(pid)) return;
+    for (struct exec *x = execs; x; x = x->next) {
+        bool shim = x->shim == pid && !x->shim_gone && !x->orphaned;
+        bool command = x->orphaned && x->command == pid && !x->command_ended;
+        if (!shim && !command) continue;
+        take_report(x);
+        if (shim && WIFEXITED(status) && WEXITSTATUS(status) == 0) x->shim_gone = true;
+        else if (shim) orphan(x);
+        if (command) {
+            x->usage = *usage;
+            ended(x, status);
+        }
+        if (x->shim_gone && !x->command_ended) ended(x, SIGKILL);
+        exec_settle(x);
+        return;
+    }
+}
+
+void execs_reap(void) {
+    int status;
+    struct rusage usage;
+    for (pid_t pid; (pid = wait4(-1, &status, WNOHANG, &usage)) > 0;) reap_one(pid, status, &usage);
+    for (struct exec *x = execs, *next; x; x = next) {
+        next = x->next;
+        struct process *list = NULL;
+        if (!x->orphaned || x->shim_gone) continue;
+        if (!x->command_ended && kill(x->command, 0) < 0) ended(x, SIGKILL); /* reaped by the late shim */
+        if (x->command_ended && tree_scan(x, &list) == 0) x->shim_gone = true;
+        free(list);
+        exec_settle(x);
+    }
+}
+
+void exec_kill(struct exec *x) {
+    if (x->killing || x->shim_gone) return;
+    x->killing = true;
+    x->kill_rounds = 0;
+    tree_kill_round(x);
+}
+
+void execs_stop(void) {
+    for (struct exec *x = execs; x; x = x->next) exec_kill(x);
+}
+
+static void sooner(int64_t *wait, int64_t due_ms, int64_t now) {
+    int64_t left = due_ms > now ? due_ms - now : 0;
+    if (*wait < 0 || left < *wait) *wait = left;
+}
+
+int64_t execs_tick(void) {
+    int64_t wait = -1;
+    for (struct exec *x = execs, *next; x; x = next) {
+        next = x->next;
+        int64_t now = now_ms();
+        if (x->killing && !x->shim_gone && now >= x->kill_ms) tree_kill_round(x);
+        if (x->recorded && !x->saved && now >= x->save_ms) save(x);
+        exec_settle(x);
+    }
+    int64_t now = now_ms();
+    for (struct exec *x = execs; x; x = x->next) {
+        if (x->killing && !x->shim_gone) sooner(&wait, x->kill_ms, now);
+        if (x->grace_ms && !x->recorded) sooner(&wait, x->grace_ms, now);
+        if (x->recorded && !x->saved) sooner(&wait, x->save_ms, now);
+        for (struct waiter *w = x->waiters; w; w = w->next)
+            if (w->kind == WAIT_EXIT || w->kind == WAIT_OUTPUT || w->kind == WAIT_STDIN)
+                sooner(&wait, w->deadline_ms, now);
+    }
+    return wait;
+}

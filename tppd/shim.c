@@ -1,0 +1,153 @@
+/* The shim: one small process between tppd and each command. It is the command's parent and a child
+ * subreaper, so whatever the command leaves behind, daemons that forked twice and called setsid
+ * included, stays below it: the shim ends exactly when the last of them has ended, and that end is
+ * the proof that a tree is empty.
+ *
+ * It waits for a go byte before the command starts (tppd writes start.json meanwhile), and reports on
+ * the same socket: started, failed to start, ended. All signals stay blocked in it. */
+#include "tppd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define HIGH 100 /* where fds wait while 0, 1 and 2 are put in order */
+
+void close_from(int first) {
+    if (syscall(436 /* close_range */, (unsigned)first, ~0u, 0u) == 0) return;
+    struct rlimit limit;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    for (int fd = first; fd < (int)(limit.rlim_cur < 65536 ? limit.rlim_cur : 65536); fd++) close(fd);
+}
+
+static void limit(int resource, rlim_t value) {
+    struct rlimit r = {value, value}, now;
+    if (!value || getrlimit(resource, &now) < 0) return;
+    if (now.rlim_max != RLIM_INFINITY && now.rlim_max < value) r = (struct rlimit){now.rlim_max, now.rlim_max};
+    setrlimit(resource, &r);
+}
+
+/* To the sandbox user, without any capability, never to gain one again, under the filter. */
+int drop_rights(bool ptrace, const char **step) {
+    struct rlimit none = {0, 0};
+    setrlimit(RLIMIT_CORE, &none);
+    if (options.nofile) limit(RLIMIT_NOFILE, options.nofile);
+    else setrlimit(RLIMIT_NOFILE, &options.given_nofile);
+    limit(RLIMIT_FSIZE, options.fsize);
+    limit(RLIMIT_DATA, options.data);
+    *step = "drop capabilities";
+    for (int cap = 0; cap < 64; cap++) prctl(PR_CAPBSET_DROP, cap, 0, 0, 0); /* without SETPCAP: stays */
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    if (options.drop) {
+        *step = "change user";
+        if (setgroups(0, NULL) < 0 && errno != EPERM) return -1;
+        if (setresgid(options.gid, options.gid, options.gid) < 0) return -1;
+        if (setresuid(options.uid, options.uid, options.uid) < 0) return -1;
+        *step = "drop capabilities";
+    }
+    limit(RLIMIT_NPROC, options.nproc); /* only now: it counts the processes of the user one is */
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct empty[2] = {{0, 0, 0}, {0, 0, 0}};
+    if (syscall(SYS_capset, &header, empty) < 0) return -1;
+    *step = "set no-new-privileges";
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return -1;
+    *step = "install the system call filter";
+    return seccomp_install(ptrace);
+}
+
+static void execute(char **argv, char **envp) {
+    if (strchr(argv[0], '/')) {
+        execve(argv[0], argv, envp);
+        return;
+    }
+    const char *path = "/usr/local/bin:/usr/bin:/bin";
+    for (char **e = envp; *e; e++)
+        if (!strncmp(*e, "PATH=", 5)) path = *e + 5;
+    int denied = 0;
+    for (const char *at = path;; at++) {
+        size_t n = strcspn(at, ":");
+        char file[4096];
+        if (n + strlen(argv[0]) + 2 < sizeof file) {
+            snprintf(file, sizeof file, "%.*s/%s", n ? (int)n : 1, n ? at : ".", argv[0]);
+            execve(file, argv, envp);
+            if (errno == EACCES) denied = EACCES;
+            else if (errno != ENOENT && errno != ENOTDIR) return;
+        }
+        at += n;
+        if (!*at) break;
+    }
+    errno = denied ? denied : ENOENT;
+}
+
+static _Noreturn void command_run(const struct launch *l, int failure) {
+    struct report r = {.kind = REPORT_FAILED};
+    const char *step = "start a session";
+    if (setsid() < 0) goto failed;
+    for (int signo = 1; signo < 65; signo++) signal(signo, SIG_DFL);
+    umask(022);
+    if (drop_rights(l->flags & START_PTRACE, &step) < 0) goto failed;
+    step = "enter the directory";
+    if (chdir(options.home) < 0 && chdir("/") < 0) goto failed;
+    if (l->cwd && chdir(l->cwd) < 0) goto failed;
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    step = "execute";
+    execute(l->argv, l->envp);
+failed:
+    r.error = errno;
+    snprintf(r.step, sizeof r.step, "%s", step);
+    if (write(failure, &r, sizeof r) < 0) _exit(126);
+    _exit(127);
+}
+
+static int high(int fd) { return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, HIGH); }
+
+_Noreturn void shim_run(const struct launch *l) {
+    int fds[4] = {high(l->in), high(l->out), high(l->err), high(l->report)};
+    for (int i = 0; i < 3; i++) dup2(fds[i], i); /* without CLOEXEC: these three are the command's */
+    dup2(fds[3], 3);
+    fcntl(3, F_SETFD, FD_CLOEXEC);
+    close_from(4);
+    prctl(PR_SET_NAME, "tppd-shim");
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    char go;
+    if (read(3, &go, 1) != 1) _exit(0); /* nothing was recorded: nothing is started */
+
+    struct report r = {.kind = REPORT_FAILED};
+    int failure[2] = {-1, -1};
+    pid_t pid = pipe2(failure, O_CLOEXEC) < 0 ? -1 : fork();
+    if (pid == 0) command_run(l, failure[1]);
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int i = 0; i < 3; i++)
+        if (null < 0 || dup2(null, i) < 0) close(i); /* or the pipes would never end */
+    if (pid < 0) {
+        r.error = errno;
+        snprintf(r.step, sizeof r.step, "fork");
+    } else {
+        close(failure[1]);
+        ssize_t n;
+        while ((n = read(failure[0], &r, sizeof r)) < 0 && errno == EINTR) {}
+        if (n == 0) r.kind = REPORT_STARTED;
+    }
+    r.pid = pid;
+    if (write(3, &r, sizeof r) < 0) _exit(1);
+    for (;;) {
+        struct report end = {.kind = REPORT_ENDED};
+        pid_t ended = wait4(-1, &end.status, 0, &end.usage);
+        if (ended < 0 && errno == EINTR) continue;
+        if (ended < 0) _exit(0);
+        end.pid = ended;
+        if (ended == pid && r.kind == REPORT_STARTED && write(3, &end, sizeof end) < 0) _exit(1);
+    }
+}

@@ -1,0 +1,231 @@
+/* tppd: process 1 of a sandbox. docs/tppd.md holds the wire protocol, the journal format and what is
+ * guaranteed; the numbers below also stand in actors/sandbox/wire.py and a test compares the two.
+ *
+ *   main.c      options, process-wide set-up, the one epoll loop
+ *   conns.c     connections of clients: frames in, frames out, never blocking
+ *   requests.c  one function per operation
+ *   execs.c     commands: table, life cycle, waiters, standard input
+ *   shim.c      the small process between tppd and a command; drops rights and starts the program
+ *   seccomp.c   the system calls that commands may not make
+ *   journals.c  output to bounded segments on disk
+ *   records.c   start.json, exit.json, generation, epoch
+ *   trees.c     finding and killing every process a command left
+ *   files.c     the process that does file operations with the sandbox user's rights
+ *   wire.c      frames and growing buffers
+ */
+#ifndef TPPD_H
+#define TPPD_H
+#define _GNU_SOURCE
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+#define TPPD_VERSION 1
+#define MAX_FRAME (16u * 1024 * 1024)
+#define MAX_OUT_QUEUE (32u * 1024 * 1024) /* a client that reads no replies is cut off beyond this */
+#define MAX_CONNS 1024
+#define MAX_EXECS 1024   /* commands with a process or an open stream left */
+#define MAX_WORKERS 64   /* file connections */
+#define SEGMENT_BYTES (8u * 1024 * 1024)
+#define KEEP_FIRST 2     /* segments; with KEEP_LAST this is the 64 MiB bound of a stream */
+#define KEEP_LAST 6
+#define GRACE_MS 200     /* how long an ended command's pipes may stay open before it counts as ended */
+#define STDIN_QUEUE (1024u * 1024)
+#define ID_MAX 64
+
+enum op {
+    OP_HELLO = 1, OP_START = 2, OP_STATUS = 3, OP_WAIT = 4, OP_STDIN = 5, OP_SIGNAL = 6, OP_KILL_TREE = 7,
+    OP_LIST = 8, OP_FILES = 9,
+    OP_STAT = 16, OP_READ = 17, OP_WRITE = 18, OP_MKDIR = 19, OP_SYMLINK = 20, OP_REMOVE = 21,
+    OP_LISTDIR = 22,
+};
+
+enum tag {
+    TAG_EXEC_ID = 1, TAG_EPOCH = 2, TAG_ARG = 3, TAG_ENV = 4, TAG_CWD = 5, TAG_FLAGS = 6, TAG_SPEC_HASH = 7,
+    TAG_OUT_OFFSET = 8, TAG_ERR_OFFSET = 9, TAG_UNTIL = 10, TAG_TIMEOUT_MS = 11, TAG_OFFSET = 12,
+    TAG_DATA = 13, TAG_SIGNO = 14, TAG_PATH = 15, TAG_MODE = 16, TAG_LIMIT = 17, TAG_TARGET = 18,
+    TAG_WRITE_ID = 19,
+    TAG_STATE = 32, TAG_RECORD = 33, TAG_OUT_END = 34, TAG_ERR_END = 35, TAG_CREATED = 36, TAG_DETAIL = 37,
+    TAG_ERRNO = 38, TAG_VERSION = 39, TAG_GENERATION = 40, TAG_STARTED_MS = 41, TAG_SIZE = 42,
+    TAG_MTIME_NS = 43, TAG_KIND = 44, TAG_NAME = 45,
+};
+
+enum status {
+    STATUS_OK = 0, STATUS_NOT_FOUND = 1, STATUS_CONFLICT = 2, STATUS_FENCED = 3, STATUS_OFFSET = 4,
+    STATUS_FINISHED = 5, STATUS_NOT_STARTED = 6, STATUS_INVALID = 7, STATUS_FILE = 8, STATUS_TOO_LARGE = 9,
+    STATUS_OVERLOADED = 10, STATUS_DISK_FULL = 11, STATUS_INTERNAL = 12,
+};
+
+enum { STATE_RUNNING = 1, STATE_ENDED = 2, STATE_LOST = 3 };
+enum { START_MERGE = 1, START_STDIN = 2, START_PTRACE = 4 };
+enum { FILE_FINAL = 1, FILE_PARENTS = 2, FILE_FIRST = 4 };
+
+/* ---- wire.c ---- */
+struct buffer { uint8_t *at; size_t len, cap; };
+struct bytes { const uint8_t *at; size_t len; };
+struct request { uint8_t op; uint32_t id; const uint8_t *fields; size_t len; };
+
+void buffer_add(struct buffer *b, const void *data, size_t len);
+void buffer_text(struct buffer *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void buffer_json(struct buffer *b, const char *text);
+void buffer_free(struct buffer *b);
+bool request_parse(const uint8_t *frame, size_t len, struct request *r);
+bool field_next(const struct request *r, size_t *cursor, uint8_t *tag, struct bytes *value);
+bool field(const struct request *r, uint8_t tag, struct bytes *value);
+int64_t field_number(const struct request *r, uint8_t tag, int64_t otherwise);
+char *field_text(const struct request *r, uint8_t tag); /* malloc'ed; NULL when absent or with a zero byte */
+size_t reply_begin(struct buffer *b, uint8_t status, uint32_t id);
+void reply_bytes(struct buffer *b, uint8_t tag, const void *data, size_t len);
+void reply_number(struct buffer *b, uint8_t tag, int64_t value);
+void reply_end(struct buffer *b, size_t begin);
+void reply_error(struct buffer *b, uint8_t status, uint32_t id, int error, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
+
+/* ---- main.c ---- */
+struct handle { void (*ready)(struct handle *, uint32_t events); };
+struct options {
+    int run_fd, listen_fd;
+    int64_t generation;
+    uid_t uid; gid_t gid; bool drop;
+    const char *home;
+    rlim_t nproc, nofile, fsize, data; /* 0: as it is */
+    struct rlimit given_nofile;
+};
+extern struct options options;
+extern int epoll_fd;
+extern volatile int64_t *epoch;         /* shared with file workers */
+extern int64_t started_ms;
+extern bool stopping;
+int64_t now_ms(void);                   /* monotonic */
+int64_t now_us(void);
+int64_t wall_ms(void);
+void watch(int fd, struct handle *h, uint32_t events);
+void rewatch(int fd, struct handle *h, uint32_t events);
+void unwatch(int fd);
+void bury(void *memory);                /* freed after this round of events */
+void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* ---- conns.c ---- */
+struct conn {
+    struct handle handle;
+    int fd;
+    bool dead;
+    struct buffer in, out;
+    size_t sent;
+    struct conn *next;
+};
+void conns_listen(int fd);
+void conn_flush(struct conn *c);
+void conn_close(struct conn *c);
+int conn_release(struct conn *c);       /* forget it but keep its fd open */
+
+/* ---- requests.c ---- */
+void request_handle(struct conn *c, const struct request *r);
+
+/* ---- journals.c ---- */
+struct exec;
+struct stream {
+    struct handle handle;
+    struct exec *exec;
+    int pipe;                           /* -1: at its end */
+    const char *prefix;
+    int file;
+    uint64_t end, segment;
+    uint64_t kept[KEEP_FIRST + KEEP_LAST + 1];
+    int count;
+};
+void stream_open(struct stream *s, struct exec *x, const char *prefix, int pipe);
+size_t stream_read(struct stream *s, size_t budget);
+void stream_close(struct stream *s);
+
+/* ---- execs.c ---- */
+enum waiting { WAIT_START, WAIT_EXIT, WAIT_OUTPUT, WAIT_STDIN, WAIT_KILL };
+struct waiter {
+    struct conn *conn;
+    uint32_t id;
+    enum waiting kind;
+    bool created;
+    uint64_t out_offset, err_offset;
+    int64_t deadline_ms, timeout_ms;
+    struct waiter *next;
+};
+struct input {
+    struct handle handle;
+    struct exec *exec;
+    int pipe;                           /* -1: closed */
+    struct buffer queue;
+    uint64_t taken;
+    bool eof;
+};
+struct exec {
+    struct handle report;
+    char id[ID_MAX + 1], spec_hash[65];
+    int dir, report_fd, flags;
+    pid_t shim, command;
+    bool started, command_ended, shim_gone, orphaned, recorded, saved, killing, gone;
+    int start_errno, wait_status, kill_rounds;
+    char start_error[128];
+    struct rusage usage;
+    int64_t started_ms, started_us, ended_ms, ended_us, grace_ms, kill_ms, save_ms;
+    struct stream out, err;
+    struct input in;
+    struct buffer record;
+    struct waiter *waiters;
+    struct exec *next;
+};
+extern struct exec *execs;
+struct exec *exec_find(const char *id);
+int exec_start(const char *id, const char *spec_hash, int64_t at_epoch, int flags, char **argv, char **envp,
+               const char *cwd, struct exec **out, const char **why);
+void exec_wait(struct exec *x, struct conn *c, uint32_t id, enum waiting kind, const struct request *r,
+               bool created);
+void exec_status(struct buffer *b, struct exec *x, uint32_t id, bool created);
+void exec_input(struct exec *x, struct conn *c, const struct request *r);
+void exec_kill(struct exec *x);
+void exec_settle(struct exec *x);
+void execs_forget(struct conn *c);
+void execs_reap(void);
+int64_t execs_tick(void);               /* does what is due; ms to the next thing due, -1: nothing */
+void execs_stop(void);
+
+/* ---- shim.c ---- */
+struct report {
+    enum { REPORT_STARTED, REPORT_FAILED, REPORT_ENDED } kind;
+    pid_t pid;
+    int status, error;
+    char step[32];
+    struct rusage usage;
+};
+struct launch { char **argv, **envp; const char *cwd; int in, out, err, report, flags; };
+_Noreturn void shim_run(const struct launch *l);
+int drop_rights(bool ptrace, const char **step);
+void close_from(int first);
+
+/* ---- seccomp.c ---- */
+int seccomp_install(bool ptrace);
+
+/* ---- records.c ---- */
+enum { RECORD_NONE, RECORD_RUNNING, RECORD_ENDED, RECORD_LOST };
+int record_write(int dir, const char *name, const void *data, size_t len);
+int record_read(int dir, const char *name, struct buffer *b);
+int record_of(const char *id, char spec_hash[65], struct buffer *exit_json);
+int64_t number_read(const char *name);
+int number_write(const char *name, int64_t value);
+int start_write(int dir, const struct exec *x, int64_t at_epoch);
+void exit_compose(struct exec *x);
+
+/* ---- trees.c ---- */
+struct process { pid_t pid, parent; char state; bool ours; };
+int tree_scan(const struct exec *x, struct process **list); /* living processes of x; -1: cannot tell */
+int tree_signal(const struct exec *x, int signo);
+void tree_kill_round(struct exec *x);
+
+/* ---- files.c ---- */
+void files_take(struct conn *c, uint32_t id);
+bool files_reaped(pid_t pid);
+bool files_is_worker(pid_t pid);
+
+#endif
