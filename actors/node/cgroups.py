@@ -1,0 +1,134 @@
+"""Resource limits of a sandbox through control groups, version 1 or 2, where this process may write them.
+
+Where it may not (an ordinary user without a delegated group), nothing is made and the caller falls back
+to rlimits; `Group.limits` says what is in force by which means. The group is made and filled before the
+first process enters it, and removed when the sandbox has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from actors.node.driver import SandboxSpec
+
+PARENT = "tpp"
+OVERHEAD_PIDS = 64  # bwrap, tppd, its file processes and a shim per command
+PERIOD_US = 100_000
+
+
+@dataclass(slots=True)
+class Group:
+    """`procs`: files into which a process writes its pid to be limited. `limits`: name → means."""
+
+    procs: list[str] = field(default_factory=list)
+    limits: dict[str, str] = field(default_factory=dict)
+
+
+def _mounts() -> tuple[dict[str, Path], Path | None]:
+    """(controller → mount point of version 1, mount point of version 2)."""
+    first: dict[str, Path] = {}
+    second = None
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, where, kind, options = line.split()[:4]
+        if kind == "cgroup":
+            first |= {o: Path(where) for o in options.split(",") if o in ("memory", "pids", "cpu")}
+        elif kind == "cgroup2":
+            second = Path(where)
+    return first, second
+
+
+def _write(path: Path, value: object) -> bool:
+    try:
+        path.write_text(str(value))
+    except OSError:
+        return False
+    return True
+
+
+def _settings(controller: str, version: int, spec: SandboxSpec) -> list[tuple[str, object, bool]]:
+    """(file, value, whether the limit stands on it) in the order in which they are written."""
+    quota = int(spec.cpu * PERIOD_US)
+    if version == 1:
+        return {
+            "memory": [
+                ("memory.limit_in_bytes", spec.memory_bytes, True),
+                ("memory.memsw.limit_in_bytes", spec.memory_bytes, False),
+            ],
+            "pids": [("pids.max", spec.pids + OVERHEAD_PIDS, True)],
+            "cpu": [("cpu.cfs_period_us", PERIOD_US, True), ("cpu.cfs_quota_us", quota, True)],
+        }[controller]
+    return {
+        "memory": [("memory.max", spec.memory_bytes, True), ("memory.swap.max", 0, False)],
+        "pids": [("pids.max", spec.pids + OVERHEAD_PIDS, True)],
+        "cpu": [("cpu.max", f"{quota} {PERIOD_US}", True)],
+    }[controller]
+
+
+def _make(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder / "cgroup.procs", os.W_OK)
+
+
+def _apply(folder: Path, controller: str, version: int, spec: SandboxSpec) -> bool:
+    return all(
+        _write(folder / name, value) or not needed
+        for name, value, needed in _settings(controller, version, spec)
+    )
+
+
+def create(spec: SandboxSpec) -> Group:
+    """Make the groups of this sandbox and set its limits; what cannot be had is left out."""
+    group = Group()
+    first, second = _mounts()
+    for controller, mount in first.items():
+        folder = mount / PARENT / spec.sandbox_id
+        if _make(folder) and _apply(folder, controller, 1, spec):
+            group.procs.append(str(folder / "cgroup.procs"))
+            group.limits[controller] = "cgroup v1"
+    if second is not None:
+        _create_second(second, spec, group)
+    return group
+
+
+def _create_second(mount: Path, spec: SandboxSpec, group: Group) -> None:
+    wanted = [c for c in ("memory", "pids", "cpu") if c not in group.limits]
+    try:
+        offered = (mount / "cgroup.controllers").read_text().split()
+    except OSError:
+        return
+    wanted = [c for c in wanted if c in offered]
+    if not wanted or not _make(mount / PARENT):
+        return
+    for controller in wanted:  # one by one: one that is refused does not take the others along
+        _write(mount / "cgroup.subtree_control", f"+{controller}")
+        _write(mount / PARENT / "cgroup.subtree_control", f"+{controller}")
+    folder = mount / PARENT / spec.sandbox_id
+    if not _make(folder):
+        return
+    enforced = [c for c in wanted if _apply(folder, c, 2, spec)]
+    if enforced:
+        group.procs.append(str(folder / "cgroup.procs"))
+        group.limits |= dict.fromkeys(enforced, "cgroup v2")
+
+
+def remove(sandbox_id: str) -> bool:
+    """Remove the groups; false while a process is still in one (try again then)."""
+    first, second = _mounts()
+    mounts = {*first.values(), *([second] if second else [])}
+    gone = True
+    for mount in mounts:
+        folder = mount / PARENT / sandbox_id
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                folder.rmdir()
+            except OSError as error:
+                if isinstance(error, FileNotFoundError):
+                    raise
+                gone = False
+    return gone
