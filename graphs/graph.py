@@ -58,7 +58,7 @@ async def run(services: Services, saver: BaseCheckpointSaver) -> State:
     config = {"configurable": {"thread_id": turn.conversation_id}, "recursion_limit": RECURSION_LIMIT}
     known = await graph.aget_state(config)
     ours = known.values.get("turn_id") == turn.turn_id  # else: the turn before, ended or cancelled
-    if ours and not known.next:
+    if ours and not known.tasks:  # `next` leaves LangGraph's own first step out, `tasks` does not
         return State(**known.values)
     start = None if ours else {**FRESH, "turn_id": turn.turn_id}
     return State(**await graph.ainvoke(start, config, durability="sync"))
