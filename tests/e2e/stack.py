@@ -78,7 +78,7 @@ class Stack:
 
     def cells(self) -> list[dict[str, Any]]:
         """Every cell as Ray itself knows it: name, pid and the entities it hosts (`kind/id`)."""
-        address = self.state()["services"]["ray"]["address"]
+        address = self.state()["services"]["ray"]["detail"]
         environ = self.environ() | {
             "PYTHONPATH": str(ROOT),
             "RAY_AUTH_MODE": "token",
