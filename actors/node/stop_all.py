@@ -1,0 +1,43 @@
+"""`python -m actors.node.stop_all`: end every sandbox of this TPP_HOME. Part of `./tpp down`.
+
+Workspaces and journals stay. Prints one JSON line per sandbox and exits with 1 if one could not be
+ended. Works without the actor system, which is gone by then; a driver that is not available here has
+nothing running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+
+from actors.node.entity import make_drivers
+from actors.sandbox.host import ENDED_MARK
+from runtime import settings
+from terminalpp.types.errors import TerminalError
+
+
+async def stop_all(of: settings.Settings) -> int:
+    """Stop them, report each on standard output; the number that could not be stopped."""
+    failed = 0
+    for name, driver in make_drivers(of).items():
+        if not (await driver.probe()).available:
+            continue
+        for sandbox_id in await driver.list():
+            report = {"sandbox": sandbox_id, "driver": name, "state": "stopped"}
+            try:
+                if await driver.inspect(sandbox_id) is None:
+                    continue
+                # So that it counts as stopped, not as dead, when it is looked at again.
+                (of.home / "sandboxes" / sandbox_id / ENDED_MARK).touch()
+                await driver.stop(sandbox_id)
+            except (TerminalError, OSError) as error:
+                failed += 1
+                report |= {"state": "failed", "detail": str(error)}
+            sys.stdout.write(json.dumps(report) + "\n")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(1 if asyncio.run(stop_all(settings.load(os.environ))) else 0)

@@ -1,0 +1,123 @@
+"""What is told of a command: the answer to a caller, and the extract that its row keeps.
+
+Both are read from the journal of the run directory, which any process of the host may do at any time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.sandbox import journal
+from actors.sandbox.journal import ExitRecord
+from schema.executions import Execution
+from terminalpp.types.errors import NotFound, TerminalError
+
+HEAD_BYTES = 64 * 1024        # of each stream in an answer, unless asked otherwise
+ROW_BYTES = 64 * 1024         # of each stream in a row: half from its beginning, half from its end
+
+
+def of_record(run_dir: str, record: ExitRecord, head: int) -> dict[str, Any]:
+    """The answer for a command that has ended. `duration_ms` has a fraction."""
+    out, out_cut = _head(run_dir, record.exec_id, "stdout", record.out_bytes, head)
+    err, err_cut = _head(run_dir, record.exec_id, "stderr", record.err_bytes, head)
+    return {
+        "exec_id": record.exec_id, "status": str(record.state), "exit_code": exit_code(record),
+        "stdout": out, "stderr": err, "stdout_bytes": record.out_bytes, "stderr_bytes": record.err_bytes,
+        "truncated": out_cut or err_cut, "duration_ms": record.duration_ms, "reason": reason(record),
+    }
+
+
+def of_open(run_dir: str, row: Execution, head: int) -> dict[str, Any]:
+    """The answer for a command that has not ended: `running` once its program runs, else `pending`."""
+    started = journal.start_record(run_dir, row.id) is not None
+    size = {stream: journal.end(run_dir, row.id, stream) if started else 0 for stream in ("stdout", "stderr")}
+    out, out_cut = _head(run_dir, row.id, "stdout", size["stdout"], head)
+    err, err_cut = _head(run_dir, row.id, "stderr", size["stderr"], head)
+    return {
+        "exec_id": row.id, "status": "running" if started else row.status, "exit_code": None,
+        "stdout": out, "stderr": err, "stdout_bytes": size["stdout"], "stderr_bytes": size["stderr"],
+        "truncated": out_cut or err_cut, "duration_ms": None, "reason": None,
+    }
+
+
+def of_row(row: Execution) -> dict[str, Any]:
+    """The answer for a command whose end is in its row and whose journal is no more."""
+    return {
+        "exec_id": row.id, "status": row.status, "exit_code": row.exit_code,
+        "stdout": row.stdout or "", "stderr": row.stderr or "",
+        "stdout_bytes": row.stdout_bytes or 0, "stderr_bytes": row.stderr_bytes or 0,
+        "truncated": row.truncated, "duration_ms": row.execution_time_ms, "reason": row.reason,
+    }
+
+
+def extract(run_dir: str, exec_id: str, stream: journal.Stream, size: int) -> str:
+    """The stream as its row keeps it: whole, or its two ends with the number of bytes left out."""
+    if size <= ROW_BYTES:
+        return read(run_dir, exec_id, stream, 0, size).decode("utf-8", "replace")
+    half = ROW_BYTES // 2
+    head = read(run_dir, exec_id, stream, 0, half)
+    tail = read(run_dir, exec_id, stream, size - half, half)
+    left_out = f"\n… {size - len(head) - len(tail)} bytes left out; the journal has them …\n"
+    return head.decode("utf-8", "replace") + left_out + tail.decode("utf-8", "replace")
+
+
+def read(run_dir: str, exec_id: str, stream: journal.Stream, offset: int, limit: int) -> bytes:
+    """Up to `limit` bytes across segments; what the journal dropped, or never had, is left out."""
+    parts: list[bytes] = []
+    left = limit
+    while left > 0:
+        try:
+            chunk = journal.read(run_dir, exec_id, stream, offset, left)
+        except NotFound:
+            break
+        if not chunk.data:
+            break
+        parts.append(chunk.data)
+        left -= len(chunk.data) + chunk.gap_bytes
+        offset = chunk.next_offset
+    return b"".join(parts)
+
+
+def _head(
+    run_dir: str, exec_id: str, stream: journal.Stream, size: int, limit: int
+) -> tuple[str, bool]:
+    """The stream's first `limit` bytes as text, and whether there is more than that."""
+    if size == 0:
+        return "", False  # the most common case costs no look at the disk
+    data = read(run_dir, exec_id, stream, 0, min(size, limit))
+    return data.decode("utf-8", "replace"), size > len(data)
+
+
+def exit_code(record: ExitRecord) -> int | None:
+    """As a shell says it: the code, 128 plus the signal's number, or 127 for what could not be started."""
+    if record.signal is not None:
+        return 128 + record.signal
+    return 127 if record.reason == "not-started" else record.exit_code
+
+
+def reason(record: ExitRecord) -> str | None:
+    """What the status does not say: the signal, why it was not started, or that it was lost."""
+    match record.reason:
+        case "exited":
+            return None
+        case "signalled":
+            return f"signal {record.signal}"
+        case "not-started":
+            return f"not-started: {record.error}"
+        case other:
+            return other
+
+
+def end_of(run_dir: str, exec_id: str) -> ExitRecord:
+    """The record of a command whose sandbox is dead: its own if it ended before, else a `lost` one."""
+    if record := journal.exit_record(run_dir, exec_id):
+        return record
+    if start := journal.start_record(run_dir, exec_id):
+        return journal.lost_record(run_dir, start)
+    return ExitRecord(exec_id, "lost", None, None, "the sandbox died before it was started", 0, 0, 0, 0.0,
+                      0, 0, False, 0.0, 0)
+
+
+def not_started(exec_id: str, error: TerminalError) -> ExitRecord:
+    """The record of a command that tppd refused and kept no record of."""
+    return ExitRecord(exec_id, "not-started", None, None, error.detail, 0, 0, 0, 0.0, 0, 0, False, 0.0, 0)

@@ -1,0 +1,377 @@
+"""The sandbox entity: the shell around `core` that persists, publishes and acts.
+
+A sandbox's life (`core.Sandbox`) is its state. Turns change it, together with the row that people see
+and the effect that makes it true; effects reach the driver through the node entity. What happens inside
+goes to tppd directly (`Commands`), for callers too: `attach` hands them the way in.
+
+Who wakes it. `run` and `attach` start a sandbox that sleeps, died or was never started; one that a
+person stopped is started by `attach` and `start` alone, and `run` says SandboxNotRunning. While it runs,
+a reminder looks after it every half minute: is it alive, is a command left behind by a crash, has nobody
+used it for `auto_sleep_after_minutes` (a running command is use). After a crash of its cell the same
+reminder, or the next call, activates it again, and it adopts what runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from actors.sandbox import core, host, record
+from actors.sandbox.answers import HEAD_BYTES
+from actors.sandbox.commands import Commands, attached_of
+from actors.sandbox.core import Wanted
+from runtime import Action, Context, Entity, Turn, durable, effect, readonly, volatile
+from schema import sandboxes
+from terminalpp.types import errors
+from terminalpp.types.ids import Ref
+from terminalpp.types.states import SandboxState
+
+TEND = "tend"
+TEND_SECONDS = 30.0
+ATTACH_SECONDS = 600.0   # longest wait for a start; an image may have to be built
+POLL_SECONDS = 0.25      # in case a change came from a turn that tells nobody
+NODE_WAIT_MS = 1000
+
+
+class Sandbox(Entity):
+    kind = "sandbox"
+
+    def __init__(self, ref: Ref, context: Context) -> None:
+        super().__init__(ref, context)
+        self.run_dir = str(Path(context.settings.home) / "sandboxes" / ref.id / "run")
+        self.commands = Commands(context, ref.id, self.run_dir, self._look_after, self._usable)
+        self._changed = asyncio.Event()
+        self._looking = asyncio.Lock()
+        self._touched = 0.0
+
+    @property
+    def core(self) -> core.Sandbox:
+        return record.core_of(self.state)
+
+    async def activated(self) -> None:
+        if self.state:
+            self.context.spawn(self._adopt(), "adopting commands")
+
+    async def passivated(self) -> None:
+        await self.commands.attach(None)
+
+    # ---- life: durable --------------------------------------------------------------------------
+
+    @durable
+    async def create(self, turn: Turn, payload: dict[str, Any]) -> dict[str, Any]:
+        """Make the sandbox and its row (or take over the row that is there); `start` starts it as well.
+
+        Payload: user_id, and optionally name, image, network, resource_limits, environment,
+        auto_sleep_after_minutes, description, start. Returns `describe`. Raises InvalidInput, Conflict.
+        """
+        if not turn.state:
+            turn.state.update(await record.create(turn.connection, self.ref.id, payload, self.context))
+        if payload.get("start"):
+            await self._step(turn, core.Start())
+        return record.describe(self.ref.id, turn.state)
+
+    @durable
+    async def start(self, turn: Turn, _payload: dict[str, Any]) -> dict[str, Any]:
+        """Start it if it does not run. Returns `describe` at once; it may still be starting."""
+        self._exists(turn.state)
+        await self._step(turn, core.Start())
+        return record.describe(self.ref.id, turn.state)
+
+    @durable
+    async def stop(self, turn: Turn, _payload: dict[str, Any]) -> dict[str, Any]:
+        """End it and its commands; the workspace stays. Returns at once; `settled` waits."""
+        self._exists(turn.state)
+        await self._step(turn, core.Stop())
+        return record.describe(self.ref.id, turn.state)
+
+    @durable
+    async def destroy(self, turn: Turn, _payload: dict[str, Any]) -> dict[str, Any]:
+        """End it and delete its workspace, journals and row. Repeating it is fine."""
+        if turn.state:
+            await self._step(turn, core.Destroy())
+        return {"id": self.ref.id, "destroyed": True}
+
+    async def on_reminder(self, turn: Turn, payload: dict[str, Any]) -> None:
+        """Look after it: put it to sleep if nobody uses it, else see in the background that all is well."""
+        if payload.get("name") != TEND:
+            return
+        if not self.core.usable:
+            turn.cancel_reminder(TEND)
+            return
+        if self.commands.used_at > self._touched or self.commands.busy:
+            self._touched = time.monotonic()
+            await sandboxes.touch(turn.connection, self.ref.id)
+        minutes = turn.state.get("auto_sleep_after_minutes")
+        row = await sandboxes.get(turn.connection, self.ref.id)
+        idle_s = (datetime.now(UTC) - row.last_activity_at).total_seconds()
+        if minutes and not self.commands.busy and idle_s > minutes * 60:
+            await self._step(turn, core.Stop(idle=True))
+        else:
+            self.context.spawn(self._adopt(), "looking after commands")
+
+    async def on_effect_failed(self, turn: Turn, payload: dict[str, Any]) -> None:
+        """An effect was given up: say so on the record rather than wait for ever."""
+        action = payload.get("action") or {}
+        generation = int((action.get("payload") or {}).get("generation", 0))
+        match action.get("name"):
+            case "launch":
+                await self._step(turn, core.StartFailed(generation, payload.get("error") or {}))
+            case "halt":
+                detail = str((payload.get("error") or {}).get("detail", ""))
+                await self._step(turn, core.Died(generation, f"it could not be stopped: {detail}"))
+            case _:
+                row_error = str((payload.get("error") or {}).get("detail", ""))
+                with contextlib.suppress(errors.NotFound):
+                    await sandboxes.set_status(turn.connection, self.ref.id, SandboxState.ERROR, row_error)
+
+    # ---- use: volatile --------------------------------------------------------------------------
+
+    @volatile
+    async def run(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """Run a command once per `exec_id`, wait up to `wait_ms` for its end.
+
+        Payload: exec_id, `command` (text for the shell) or `argv`, and optionally cwd, env, merge,
+        stdin, agent, conversation_id, mode, wait_ms (0), head_bytes (64 KiB). Returns exec_id, status,
+        exit_code, stdout and stderr (the first `head_bytes` of each, undecodable bytes replaced),
+        stdout_bytes, stderr_bytes, truncated, duration_ms, reason. A command that could not be started
+        is an answer (`failed`, exit_code 127, reason `not-started: …`), because it was accepted.
+        Raises InvalidInput, SandboxNotRunning (a person stopped it), IdempotencyMismatch, and what
+        starting a sandbox raises.
+        """
+        if not self.core.usable:
+            if self.core.wanted is Wanted.STOPPED:
+                raise errors.SandboxNotRunning(f"sandbox {self.ref.id} was stopped")
+            await self._usable()
+        return await self.commands.run(payload, self.state["user_id"])
+
+    @volatile
+    async def wait(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """The command `exec_id` after its end or `timeout_ms`, shaped as `run` answers. Raises NotFound."""
+        wait_s = float(payload.get("timeout_ms", 0)) / 1000
+        head = int(payload.get("head_bytes", HEAD_BYTES))
+        return await self.commands.wait(str(payload["exec_id"]), wait_s, head)
+
+    @volatile
+    async def attach(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """The way in for a `Door`, after starting the sandbox where needed. `timeout_ms`: longest wait.
+
+        Raises NotFound, DeadlineExceeded (still starting), and what starting a sandbox raises.
+        """
+        await self._usable(float(payload.get("timeout_ms", ATTACH_SECONDS * 1000)) / 1000)
+        if not await self._answers() and await self._look_after():
+            await self._usable()
+        self.commands.used_at = time.monotonic()
+        s = self.core
+        started = s.started or {}
+        return {
+            "sandbox_id": self.ref.id, "run_dir": started.get("run_dir", self.run_dir),
+            "epoch": self.context.fence.epoch, "generation": s.generation,
+            "network": s.spec.get("network", "none"), "isolation": started.get("isolation"),
+            "shell": started.get("shell", "/bin/sh"),
+        }
+
+    @volatile
+    async def signal(self, payload: dict[str, Any]) -> None:
+        """Send `signal` (a number) to `exec_id`, with `tree` to all it left. See Tppd.signal."""
+        await self.commands.tppd.signal(str(payload["exec_id"]), int(payload["signal"]),
+                                        epoch=self.context.fence.epoch, tree=bool(payload.get("tree")))
+
+    @volatile
+    async def kill(self, payload: dict[str, Any]) -> None:
+        """Kill `exec_id` and every process it left; returns when none is there."""
+        await self.commands.tppd.kill_tree(str(payload["exec_id"]), epoch=self.context.fence.epoch)
+
+    @volatile
+    async def stdin(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """Write `data` (base64) at `offset`; `eof` closes it. Returns the next `offset`."""
+        data = base64.b64decode(payload.get("data") or "")
+        offset = await self.commands.tppd.stdin(
+            str(payload["exec_id"]), int(payload.get("offset", 0)), data,
+            epoch=self.context.fence.epoch, eof=bool(payload.get("eof")))
+        return {"offset": offset}
+
+    @readonly
+    async def status(self, _payload: dict[str, Any] | None = None) -> dict[str, Any]:
+        """What it is now: status, generation, driver, isolation, limits, error, … Raises NotFound."""
+        self._exists(self.state)
+        return record.describe(self.ref.id, self.state)
+
+    @readonly
+    async def settled(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """`status` once nothing is under way (no start, no stop), or after `timeout_ms`."""
+        deadline = time.monotonic() + float(payload.get("timeout_ms", 30_000)) / 1000
+        while not record.at_rest(self.core) and time.monotonic() < deadline:
+            await self._news(deadline)
+        return await self.status()
+
+    # ---- effects --------------------------------------------------------------------------------
+
+    @effect
+    async def launch(self, action: Action) -> None:
+        """Have the node start this generation; its progress becomes the row's detail."""
+        generation = int(action.payload["generation"])
+        s = self.core
+        if s.generation != generation or s.status is not SandboxState.STARTING:
+            return
+        try:
+            answer = await self._launch(s)
+        except errors.TerminalError as error:
+            if error.retryable:
+                raise
+            await self._apply(core.StartFailed(generation, error.to_json()))
+            return
+        started = {**answer["started"], "boot_id": host.boot_id(),
+                   "shell": await host.find_shell(answer["started"]["run_dir"])}
+        host.forget_mark(self.run_dir)
+        await self._apply(core.Started(generation, answer["driver"], started, answer.get("note") or ""))
+        await self._adopt()
+
+    @effect
+    async def halt(self, action: Action) -> None:
+        """End the commands, then the sandbox of this generation."""
+        generation = int(action.payload["generation"])
+        s = self.core
+        if s.generation != generation or not s.ending:
+            return
+        await self._attach()
+        with contextlib.suppress(errors.SandboxNotRunning, errors.Unavailable, errors.DeadlineExceeded):
+            await self.commands.kill_all()
+        await self._node("stop_sandbox", {"sandbox_id": self.ref.id, "driver": s.driver}, 120)
+        await self._apply(core.Stopped(generation))
+
+    @effect
+    async def remove(self, action: Action) -> None:
+        """Delete all that is left of it."""
+        await self.commands.attach(None)
+        await self._node("remove_sandbox", {"sandbox_id": self.ref.id, "driver": self.core.driver}, 120)
+        async with self.context.fenced() as connection:
+            await sandboxes.delete(connection, self.ref.id)
+
+    async def _launch(self, s: core.Sandbox) -> dict[str, Any]:
+        """The node's last answer. Progress is written at most twice a second."""
+        seen, said = 0, 0.0
+        request = {"spec": {"sandbox_id": self.ref.id, "generation": s.generation, **s.spec},
+                   "driver": s.driver, "wait_ms": NODE_WAIT_MS}
+        while True:
+            answer = await self._node("start_sandbox", {**request, "seen": seen}, 30)
+            if answer["state"] == "started":
+                return answer
+            seen = answer["seen"]
+            if answer["lines"] and time.monotonic() - said > 0.5:
+                said = time.monotonic()
+                async with self.context.fenced() as connection:
+                    await sandboxes.set_status(connection, self.ref.id, SandboxState.STARTING,
+                                               answer["lines"][-1][:500])
+
+    async def _node(self, method: str, payload: dict[str, Any], timeout_s: float) -> Any:
+        """Call the node; all its methods may be repeated. Raises what they raise, or Unavailable."""
+        ref = Ref("node", str(self.state.get("node_id") or self.context.node_id))
+        return await self.context.runtime.call(ref, method, payload, timeout_s=timeout_s, idempotent=True)
+
+    # ---- inside ---------------------------------------------------------------------------------
+
+    def _exists(self, state: dict[str, Any]) -> None:
+        if not state or record.core_of(state).wanted is Wanted.DESTROYED:
+            raise errors.NotFound(f"there is no sandbox {self.ref.id}")
+
+    async def _step(self, turn: Turn, op: core.Op) -> core.Applied | None:
+        """Apply `op` within the turn: state, row, effects and the reminder are committed together."""
+        before = record.core_of(turn.state)
+        applied = core.apply(before, op)
+        if applied is None:
+            return None
+        await record.write_row(turn.connection, self.ref.id, before, applied.sandbox, self.context.node_id)
+        turn.state["core"] = applied.sandbox.to_json()
+        for action in applied.actions:
+            name = {"start": "launch", "stop": "halt", "remove": "remove"}[action.name]
+            turn.act(name, {"generation": action.generation}, key=str(action.generation))
+        if isinstance(op, core.Started) and applied.sandbox.usable:
+            turn.remind(TEND, after_seconds=TEND_SECONDS, every_seconds=TEND_SECONDS)
+        elif applied.ended:
+            turn.cancel_reminder(TEND)
+        return applied
+
+    async def _apply(self, op: core.Op) -> None:
+        """`_step` in a turn of its own, and what must follow its commit."""
+        async with self.context.turn() as turn:
+            applied = await self._step(turn, op) if turn.state else None
+        self._changed.set()
+        if applied is not None and applied.ended:
+            await self.commands.attach(None)
+            await self.commands.settle()
+
+    async def _attach(self) -> None:
+        """Let `commands` use the generation that runs, or none."""
+        s = self.core
+        own = dict(s.spec.get("environment") or {})
+        runs = s.status is SandboxState.RUNNING and s.started
+        await self.commands.attach(attached_of(s.started, s.generation, own) if runs and s.started else None)
+
+    async def _adopt(self) -> None:
+        """Make what is open right again: after an activation, a start, and every now and then."""
+        await self._attach()
+        s = self.core
+        if s.usable:
+            await self.commands.adopt()
+        elif s.status in (SandboxState.STOPPED, SandboxState.ERROR):
+            await self.commands.settle()
+
+    async def _usable(self, timeout_s: float = ATTACH_SECONDS) -> None:
+        """Return once commands may be started, starting the sandbox if it does not run.
+
+        Raises NotFound, DeadlineExceeded, or why it could not be started.
+        """
+        self._exists(self.state)
+        deadline = time.monotonic() + timeout_s
+        if self.core.wanted is not Wanted.RUNNING or self.core.status is SandboxState.ERROR:
+            await self._apply(core.Start())
+        while not self.core.usable:
+            s = self.core
+            if s.wanted is Wanted.DESTROYED:
+                raise errors.NotFound(f"sandbox {self.ref.id} was deleted")
+            if s.wanted is Wanted.STOPPED:
+                raise errors.SandboxNotRunning(f"sandbox {self.ref.id} was stopped")
+            if s.status is SandboxState.ERROR:
+                raise errors.from_json(s.error) if s.error else errors.SandboxFailed(s.detail)
+            if time.monotonic() > deadline:
+                raise errors.DeadlineExceeded(f"sandbox {self.ref.id} is still starting: {s.detail}")
+            await self._news(deadline)
+        await self._attach()
+
+    async def _news(self, deadline: float) -> None:
+        """Return when something changed, or soon."""
+        self._changed.clear()
+        with contextlib.suppress(TimeoutError):
+            left = max(0.01, deadline - time.monotonic())
+            await asyncio.wait_for(self._changed.wait(), min(POLL_SECONDS, left))
+
+    async def _answers(self) -> bool:
+        try:
+            await self.commands.tppd.hello(self.context.fence.epoch, timeout_s=10)
+        except (errors.SandboxNotRunning, errors.Unavailable, errors.DeadlineExceeded):
+            return False
+        return True
+
+    async def _look_after(self) -> bool:
+        """Nobody answered: whether the sandbox is dead. If so, that is now its recorded state."""
+        async with self._looking:
+            s = self.core
+            if s.status is not SandboxState.RUNNING:
+                return True
+            if s.ending or await self._answers():
+                return False
+            try:
+                asked = {"sandbox_id": self.ref.id, "driver": s.driver}
+                found = await self._node("inspect_sandbox", asked, 30)
+            except errors.TerminalError:
+                return False  # the node does not know just now; the reminder asks again
+            if found is not None and found["generation"] == s.generation:
+                return False
+            detail, expected = host.why_it_died(s.started or {}, self.run_dir)
+            await self._apply(core.Died(s.generation, detail, expected))
+            return True

@@ -1,0 +1,132 @@
+"""What is written down of a sandbox: its entity's state, its row, and the answer to whoever asks.
+
+State: `core` (core.Sandbox as JSON, whose `spec` is what the driver is told), user_id, node_id, name,
+auto_sleep_after_minutes. The row shows the same to people and SQL; the state decides.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.sandbox import core, limits
+from actors.sandbox.command import check_environment
+from actors.sandbox.core import Wanted
+from actors.sandbox.host import machine_limits
+from runtime import Context
+from schema import Connection, sandboxes
+from terminalpp.types.errors import InvalidInput, NotFound
+from terminalpp.types.states import Network, SandboxState
+
+SEED_IMAGE = "ubuntu:22.04"  # the column's default, which stands for the built-in image
+_OPTIONS = {"user_id", "name", "description", "image", "network", "resource_limits", "environment",
+            "auto_sleep_after_minutes", "start", "id"}
+
+
+async def create(c: Connection, id: str, payload: dict[str, Any], context: Context) -> dict[str, Any]:
+    """The state of a new sandbox, and its row. A row that is there already fills what `payload` leaves out.
+
+    Raises InvalidInput naming the field, Conflict (the id belongs to another user).
+    """
+    if unknown := set(payload) - _OPTIONS:
+        raise InvalidInput(f"unknown field: {', '.join(sorted(unknown))}")
+    try:
+        row = await sandboxes.get(c, id)
+    except NotFound:
+        row = None
+    settings = context.settings
+    given = payload.get("resource_limits") or (row.resource_limits if row else None)
+    defaults = limits.Limits(settings.sandbox_cpu, settings.sandbox_memory_bytes, settings.sandbox_disk_bytes,
+                             settings.sandbox_pids, settings.sandbox_nofile)
+    allowed = limits.parse(given, defaults, machine_limits())
+    environment = payload.get("environment") or (row.environment_vars if row else {})
+    check_environment(environment)
+    network = _network(payload.get("network") or (row.network if row else settings.sandbox_network))
+    image = payload.get("image") or (row.image if row and row.image != SEED_IMAGE else None)
+    minutes = payload.get("auto_sleep_after_minutes", row.auto_sleep_after_minutes if row else 60)
+    if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, int) or minutes < 0):
+        raise InvalidInput("auto_sleep_after_minutes: a whole number of minutes; 0 is never")
+    user_id = payload.get("user_id") or (row.user_id if row else None)
+    if not user_id:
+        raise InvalidInput("user_id is missing")
+    name = payload.get("name") or (row.name if row else f"sandbox-{id[:8]}")
+    await sandboxes.create(
+        c, id, user_id, name, description=payload.get("description"), image=image, network=str(network),
+        resource_limits=_as_people_write(allowed), environment_vars=environment,
+        auto_sleep_after_minutes=minutes, node_id=context.node_id)
+    spec = {"image": image, "network": str(network), "environment": environment, **allowed.to_json()}
+    return {
+        "core": core.Sandbox(spec=spec).to_json(), "user_id": user_id, "node_id": context.node_id,
+        "name": name, "auto_sleep_after_minutes": minutes,
+    }
+
+
+def describe(id: str, state: dict[str, Any]) -> dict[str, Any]:
+    """The sandbox as `status` answers: what it is, and what is really enforced."""
+    s = core_of(state)
+    started = s.started or {}
+    return {
+        "id": id, "name": state.get("name"), "status": str(s.status), "status_detail": s.detail,
+        "wanted": str(s.wanted), "generation": s.generation, "driver": s.driver,
+        "isolation": started.get("isolation"), "network": s.spec.get("network"),
+        "limits": started.get("limits") or {}, "image": s.spec.get("image"), "error": s.error,
+        "run_dir": started.get("run_dir"), "node_id": state.get("node_id"),
+    }
+
+
+def at_rest(s: core.Sandbox) -> bool:
+    """No start and no stop is under way."""
+    return s.status is not SandboxState.STARTING and not s.ending
+
+
+async def write_row(c: Connection, id: str, before: core.Sandbox, after: core.Sandbox, node_id: str) -> None:
+    """Bring the row from `before` to `after`, step by step as its trigger wants it.
+
+    A deleted row is fine for a sandbox that is being deleted. Raises NotFound otherwise.
+    """
+    try:
+        if before.started and not after.started:
+            await sandboxes.set_container(c, id, None)
+        if (before.status, after.status) == (SandboxState.RUNNING, SandboxState.STARTING):
+            await sandboxes.set_status(c, id, SandboxState.STOPPED)
+        if (before.status, before.detail) != (after.status, after.detail):
+            await sandboxes.set_status(c, id, after.status, after.detail or None)
+        if after.started and not before.started:
+            await _write_started(c, id, after, node_id)
+    except NotFound:
+        if after.wanted is not Wanted.DESTROYED:
+            raise
+
+
+async def _write_started(c: Connection, id: str, s: core.Sandbox, node_id: str) -> None:
+    assert s.started is not None
+    handle = str(s.started["handle"])
+    # A host pid says nothing by itself, and comes back: the column is unique.
+    container_id = handle if s.driver == "docker" else f"{s.driver}:{id}:{handle}"
+    workspace = (s.started.get("details") or {}).get("workspace")
+    await sandboxes.set_container(
+        c, id, container_id, node_id=node_id, driver=s.driver, isolation=s.started["isolation"],
+        generation=s.generation, workspace=workspace)
+
+
+def core_of(state: dict[str, Any]) -> core.Sandbox:
+    """The core within a state, or that of a sandbox that was never created."""
+    return core.Sandbox.from_json(state.get("core") or {})
+
+
+def _network(value: Any) -> Network:
+    try:
+        return Network(value)
+    except ValueError:
+        raise InvalidInput(f"network: {value!r} is neither none nor open") from None
+
+
+def _as_people_write(allowed: limits.Limits) -> dict[str, str]:
+    """Limits in the seed's form: numbers as texts, sizes with a unit where they are whole."""
+    def size(value: int) -> str:
+        for unit, factor in (("GB", 1024**3), ("MB", 1024**2), ("KB", 1024)):
+            if value % factor == 0:
+                return f"{value // factor}{unit}"
+        return str(value)
+
+    return {"cpu": f"{allowed.cpu:g}", "memory": size(allowed.memory_bytes), "disk": size(allowed.disk_bytes),
+            "pids": str(allowed.pids), "nofile": str(allowed.nofile)}
