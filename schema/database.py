@@ -85,10 +85,16 @@ def translate(error: BaseException) -> errors.TerminalError | None:
 
 
 @contextlib.contextmanager
-def _translated() -> Any:
+def _translated(connection: Connection | None = None) -> Any:
+    """Errors of the database as ours. What the caller's own code raises inside passes through untouched.
+
+    An OSError is the database's only when `connection` is gone: the caller may have files of its own.
+    """
     try:
         yield
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        if isinstance(error, OSError) and connection is not None and not connection.is_closed():
+            raise
         ours = translate(error)
         if ours is None:
             raise
@@ -191,7 +197,7 @@ class Database:
         """A connection without a transaction. Raises Unavailable as described above."""
         connection = await insist(self._pool.acquire, self._wait_s)
         try:
-            with _translated():
+            with _translated(connection):
                 yield connection
         finally:
             await self._pool.release(connection)
@@ -201,7 +207,7 @@ class Database:
         """A connection in a READ COMMITTED transaction: committed at the end, rolled back on an exception."""
         connection, transaction = await insist(self._begin, self._wait_s)
         try:
-            with _translated():
+            with _translated(connection):
                 try:
                     yield connection
                 except BaseException:
