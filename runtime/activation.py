@@ -127,7 +127,7 @@ class Activation:
             raise errors.Overloaded(f"{self.ref} has {CALLS_MAX} calls under way")
         self.calls += 1
         try:
-            return await getattr(self.entity, method)({} if payload is None else payload)
+            return await getattr(self.entity, method)(payload)
         except errors.Fenced as error:
             self.host.drop(self, error)
             raise
@@ -231,7 +231,7 @@ class Activation:
             raise errors.UnknownMethod(f"{self.ref} has no durable method {message.method!r}")
         name, payload = found
         if payload is None:
-            payload = {} if message.payload is None else message.payload
+            payload = message.payload
         async with self.open_turn(message.message_id) as turn:
             result = await getattr(self.entity, name)(turn, payload)
             wire.encode(result)

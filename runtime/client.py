@@ -85,7 +85,7 @@ class Runtime:
         Unavailable when the cell died under the call. `idempotent` allows repeating it in that case.
         """
         deadline = time.monotonic() + timeout_s
-        data = wire.request(ref, method, payload)
+        data = wire.request(ref, method, {} if payload is None else payload)
         pause = PAUSE_FIRST_SECONDS
         while True:
             cell = self._locations.get(ref) or await self._locate(ref, deadline)
@@ -118,7 +118,8 @@ class Runtime:
         deadline = time.monotonic() + timeout_s
         message_id = message_id or new_id()
         row = await mailbox.enqueue(
-            self._database, ref, message_id, method, payload, sender, self._settings.mailbox_max_depth
+            self._database, ref, message_id, method, {} if payload is None else payload, sender,
+            self._settings.mailbox_max_depth,
         )
         if row.finished:
             return _answer(row)

@@ -61,7 +61,7 @@ class Action:
 class Send:
     ref: Ref
     method: str
-    payload: dict[str, Any] | None
+    payload: dict[str, Any]
     message_id: str
 
 
@@ -106,7 +106,7 @@ class Turn:
     ) -> str:
         """Send a durable message with this turn's commit; returns its id. A send to oneself is allowed."""
         message_id = message_id or derived_id(self.origin, "send", len(self.sends))
-        self.sends.append(Send(ref, method, payload, message_id))
+        self.sends.append(Send(ref, method, payload or {}, message_id))
         return message_id
 
     def remind(self, name: str, *, after_seconds: float, every_seconds: float | None = None) -> None:
