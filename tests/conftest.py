@@ -24,9 +24,12 @@ from tests.services import PostgresServer, RedisServer
 def server_folder() -> Iterator[Callable[[], Path]]:
     """Makes folders for servers; all are removed at the end."""
     made: list[Path] = []
+    # Copying a database is copying 300 files: six times faster in memory, where there is enough of it.
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2 * 2**30
 
     def make() -> Path:
-        made.append(Path(tempfile.mkdtemp(prefix="tpp-test-")))
+        made.append(Path(tempfile.mkdtemp(prefix="tpp-test-", dir=memory if roomy else None)))
         return made[-1]
 
     yield make
@@ -79,7 +82,7 @@ async def empty_database_url(postgres_url: str) -> AsyncIterator[str]:
 async def database_url(postgres_url: str, template_database: str) -> AsyncIterator[str]:
     """The URL of a fresh migrated database, for whoever makes connections of its own."""
     name = f"test_{uuid.uuid4().hex[:12]}"
-    await admin(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template_database}")
+    await admin(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY file_copy")
     yield with_database(postgres_url, name)
     await admin(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -94,6 +94,7 @@ class PostgresServer:
         settings = [
             "listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "synchronous_commit=off",
             "full_page_writes=off", "shared_buffers=32MB", "max_connections=200", "autovacuum=off",
+            "max_wal_size=128MB",
         ]  # fmt: skip
         command = [postgres_binary("postgres"), "-D", str(self.folder / "data"), "-p", str(self.port)]
         for setting in settings:
