@@ -58,12 +58,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _emitter(options: argparse.Namespace) -> Callable[[dict[str, Any]], None]:
     def as_json(line: dict[str, Any]) -> None:
-        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.write(json.dumps(line, default=str) + "\n")
         sys.stdout.flush()
 
     def as_text(line: dict[str, Any]) -> None:
         if line.get("state") != "start":
             sys.stdout.write(f"{line.get('step', '')}: {line.get('detail') or line.get('state', '')}\n")
+        for item in line.get("items", []):
+            words = (
+                item if isinstance(item, str) else "  ".join(str(v) for v in item.values() if v is not None)
+            )
+            sys.stdout.write(f"  {words}\n")
         if line.get("hint"):
             sys.stdout.write(f"  {line['hint']}\n")
         sys.stdout.flush()
@@ -138,16 +143,18 @@ def _db(options: argparse.Namespace, emit: Callable) -> int:
 
     action = {"migrate": migrations.migrate, "status": migrations.status, "verify": migrations.verify}
     found = asyncio.run(action[options.action](boot.database_url(load(os.environ))))
-    emit({"step": f"db {options.action}", "state": "done", "detail": "" if found is None else _plain(found)})
-    return 0
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    if isinstance(value, list | tuple | set):
-        return [_plain(item) for item in value]
-    return value if isinstance(value, dict | str | int | float | bool) or value is None else str(value)
+    items = [asdict(item) if is_dataclass(item) else item for item in found]
+    wrong = options.action == "verify" and bool(items)
+    words = {"migrate": "applied", "status": "known", "verify": "differences"}[options.action]
+    emit(
+        {
+            "step": f"db {options.action}",
+            "state": "failed" if wrong else "done",
+            "detail": f"{len(items)} {words}",
+            "items": items,
+        }
+    )
+    return int(wrong)
 
 
 def _log_to_stderr(level: str) -> None:

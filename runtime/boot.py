@@ -46,7 +46,7 @@ def services(home: Home, settings: Settings) -> list[Service]:
         wanted.append(Redis(home))
     if settings.ray_address is None:
         wanted.append(Ray(home))
-    return [*wanted, Gateway(home)]
+    return [*wanted, Gateway(home, local_ray=settings.ray_address is None)]
 
 
 def supervisor(home: Home, settings: Settings, report: Report, *, only: set[str] | None = None) -> Supervisor:

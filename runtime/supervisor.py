@@ -240,10 +240,12 @@ class Supervisor:
     def _leftovers(self, unit: Unit) -> list[tuple[Identity, str]]:
         """Processes of this service that an earlier supervisor started, with the hash of their spec."""
         service = unit.service
-        found = dict(processes.leaders_marked(mark_prefix(self.home, service.name)))
+        prefix = mark_prefix(self.home, service.name)
+        found = {leader: processes.mark_of(leader.pid) for leader in processes.leaders(service.owns)}
+        found = {leader: mark.removeprefix(prefix) for leader, mark in found.items()}
         record = read_json(self.home.run / f"{service.name}.pid")
         if (identity := Identity.from_json(record)) and identity.alive:
-            found.setdefault(identity, str(record.get("spec")))
+            found[identity] = str(record.get("spec"))
         pids = {identity.pid for identity in found}
         return [
             (i, spec)

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from typing import Any
 
+from runtime.home import Home
 from runtime.services import Progress, Service
 from runtime.services.ray import driver_environment
 from runtime.settings import DEFAULT_PORT, Settings
@@ -18,6 +19,10 @@ class Gateway(Service):
     starts_within_s = 90.0
     stops_within_s = 15.0
 
+    def __init__(self, home: Home, *, local_ray: bool = True) -> None:
+        super().__init__(home)
+        self._local_ray = local_ray
+
     async def prepare(self, settings: Settings, progress: Progress) -> dict[str, Any]:
         self.home.secret("owner.token")
         port = self.home.port(self.name, fixed=settings.port, prefer=DEFAULT_PORT, ours=self.leftover)
@@ -27,7 +32,7 @@ class Gateway(Service):
         return [sys.executable, "-m", "gateway"]
 
     def environment(self, settings: Settings) -> dict[str, str]:
-        return driver_environment(settings)
+        return driver_environment(settings) if self._local_ray else {}
 
     async def ready(self, settings: Settings) -> bool:
         return await http_status(settings.port, "/livez") == 200

@@ -48,10 +48,12 @@ async def build(home: Path, progress: Progress, folder: Path = SOURCES) -> Path:
     attempt = target.with_name(f".{target.name}.{os.getpid()}")
     cache = home / "bin" / f".zig-{os.getpid()}"
     try:
-        said = await _with_cc(attempt, files, progress)
-        if said:
-            progress("progress", "the system's compiler cannot do it; using the ziglang wheel")
-            said = await _with_zig(attempt, files, cache, progress) or ""
+        if compiler := await static_compiler(attempt):
+            progress("progress", f"compiling with {Path(compiler).name}")
+            said = await _run([compiler, *FLAGS, "-o", str(attempt), *files])
+        else:
+            progress("progress", "no C compiler here that links statically; using the ziglang wheel")
+            said = await _with_zig(attempt, files, cache, progress)
         if said or not attempt.exists():
             raise ServiceFailed(
                 f"tppd could not be built:\n{said}", "Install gcc and libc6-dev, then try again."
@@ -59,18 +61,30 @@ async def build(home: Path, progress: Progress, folder: Path = SOURCES) -> Path:
         attempt.chmod(0o755)  # executed by the sandbox's own user as well
         os.replace(attempt, target)
     finally:
-        attempt.unlink(missing_ok=True)
+        _remove(attempt, attempt.with_name(attempt.name + ".c"))
         await asyncio.to_thread(shutil.rmtree, cache, True)
     return target
 
 
-async def _with_cc(target: Path, files: list[str], progress: Progress) -> str:
-    """Empty when it worked, else why not."""
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
-    if not compiler or not shutil.which(compiler):
-        return "no C compiler on PATH"
-    progress("progress", f"compiling with {Path(compiler).name}")
-    return await _run([compiler, *FLAGS, "-o", str(target), *files])
+async def static_compiler(scratch: Path) -> str | None:
+    """The system's C compiler, if it can link a static program (that needs a static libc).
+
+    Tried with an empty program, so that an error in our own sources is shown as what it is and not
+    answered with a download.
+    """
+    compiler = shutil.which(os.environ.get("CC") or "cc") or shutil.which("gcc")
+    if compiler is None:
+        return None
+    source = scratch.with_name(scratch.name + ".c")
+    source.write_text("int main(void) { return 0; }\n")
+    failure = await _run([compiler, *FLAGS, "-o", str(scratch), str(source)])
+    _remove(source, scratch)
+    return None if failure else compiler
+
+
+def _remove(*files: Path) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 async def _with_zig(target: Path, files: list[str], cache: Path, progress: Progress) -> str:
@@ -93,7 +107,7 @@ async def _with_zig(target: Path, files: list[str], cache: Path, progress: Progr
         )
         if said:
             return said
-    progress("progress", "compiling with zig")
+    progress("progress", "compiling with zig (about a minute, once)")
     caches = {"ZIG_GLOBAL_CACHE_DIR": str(cache), "ZIG_LOCAL_CACHE_DIR": str(cache)}
     return await _run(
         [

@@ -181,10 +181,7 @@ class Postgres(Service):
 
     def owns(self, pid: int) -> bool:
         """A PostgreSQL process stands in its data directory, whatever its title says."""
-        try:
-            return os.path.samefile(f"/proc/{pid}/cwd", self.data)
-        except OSError:
-            return False
+        return processes.stands_in(pid, self.data)
 
     async def ready(self, settings: Settings) -> bool:
         return await greeting(self.home.remembered_port(self.name) or 0) == "ready"

@@ -114,16 +114,22 @@ def mark_of(pid: int) -> str:
     return ""
 
 
-def leaders_marked(prefix: str) -> list[tuple[Identity, str]]:
-    """Session leaders whose mark starts with `prefix`, with the rest of the mark."""
+def leaders(belongs: Callable[[int], bool]) -> list[Identity]:
+    """Session leaders for which `belongs(pid)` holds."""
     found = []
     for pid in all_pids():
         fields = _stat(pid)
-        if fields is None or int(fields[3]) != pid or not (mark := mark_of(pid)).startswith(prefix):
-            continue
-        if identity := Identity.of(pid):
-            found.append((identity, mark[len(prefix) :]))
+        if fields and int(fields[3]) == pid and belongs(pid) and (identity := Identity.of(pid)):
+            found.append(identity)
     return found
+
+
+def stands_in(pid: int, directory: Path) -> bool:
+    """Whether the process has `directory` as its working directory."""
+    try:
+        return os.path.samefile(f"/proc/{pid}/cwd", directory)
+    except OSError:
+        return False
 
 
 def session_members(leader: Identity, belongs: Callable[[int], bool]) -> list[Identity]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.home import write_atomically
-from runtime.services import Progress, Service
+from runtime.services import Progress, Service, processes
 from runtime.settings import Settings
 from terminalpp.types.errors import ServiceFailed
 
@@ -72,6 +72,10 @@ class Redis(Service):
 
     def command(self, settings: Settings) -> list[str]:
         return [binary(), "redis.conf"]
+
+    def owns(self, pid: int) -> bool:
+        """By its working directory: it overwrites its environment with the title that `ps` shows."""
+        return processes.stands_in(pid, self.directory)
 
     async def ready(self, settings: Settings) -> bool:
         password = self.home.secret("redis.password", create=False)
