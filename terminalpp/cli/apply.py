@@ -42,12 +42,16 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """Where a run came from: its root, whether git knows it, the commit and the manifest of its copy."""
+    """Where a run came from: its root, whether git knows it, the commit and the manifest of its copy.
+
+    `applied`: an earlier patch of the same copy that the working tree (and the manifest) holds by now.
+    """
 
     root: Path
     is_git: bool
     head: str | None
     manifest: Manifest
+    applied: bytes = b""
 
 
 def to_tree(patch: bytes, project: Project) -> list[str]:
@@ -73,6 +77,7 @@ def stage(patch: bytes, project: Project, scratch: Path, committed: bool = False
     (area / ".git" / "info" / "attributes").write_text(_PLAIN_ATTRIBUTES)
     found = patches.touches(patch)
     patches.agreed(patch, found, area)
+    found += patches.touches(project.applied)
     names = sorted({name for touch in found for name in (touch.old, touch.new) if name})
     changed = [name for name in names if not _fetch_base(name, project, area, committed)]
     if changed:
@@ -89,7 +94,10 @@ def stage(patch: bytes, project: Project, scratch: Path, committed: bool = False
                 "apply.ignoreWhitespace=no", "core.protectHFS=true")
     options = [word for setting in settings for word in ("-c", setting)]
     try:
-        git.run(*options, "apply", "--whitespace=nowarn", cwd=area, stdin=patch)
+        if project.applied:
+            git.run(*options, "apply", "--whitespace=nowarn", "--reverse", cwd=area, stdin=project.applied)
+        if patch:
+            git.run(*options, "apply", "--whitespace=nowarn", cwd=area, stdin=patch)
     except git.GitFailed as error:
         raise Conflict(f"git apply: {error.words.splitlines()[0]}", "The patch is kept.") from error
     changes = []

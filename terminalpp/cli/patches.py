@@ -54,6 +54,8 @@ def touches(patch: bytes) -> list[Touch]:
 
 def agreed(patch: bytes, found: list[Touch], cwd: Path) -> None:
     """Raises InvalidInput unless git reads the same names out of the patch."""
+    if not patch:
+        return
     try:
         raw = git.run("apply", "--numstat", "-z", cwd=cwd, stdin=patch)
     except git.GitFailed as error:

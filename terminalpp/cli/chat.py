@@ -1,0 +1,246 @@
+"""The verb `chat`: type, watch, type again.
+
+What is typed while the team works is posted at once; the server queues it and the coder sees it at
+its next step. Lines beginning with `/` are for the program:
+
+    /diff            what has changed so far
+    /apply           bring the changes into the working tree
+    /model [NAME]    show or change the model (from the next step on)
+    /cost            tokens, money and tests so far
+    /cancel          stop the turn that runs (as Ctrl-C does)
+    /quit            leave; the conversation is kept
+
+Without a person at the terminal each line of standard input is a message, sent when the turn before
+it has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import threading
+from typing import Any
+
+from terminalpp.cli import diffs
+from terminalpp.cli.deliver import Wish, deliver
+from terminalpp.cli.exits import Exit, NotApplied, of_outcome
+from terminalpp.cli.run import not_applied
+from terminalpp.cli.screen import Screen
+from terminalpp.cli.session import Options, Session, check_task, open_session, resumed
+from terminalpp.cli.watch import interruptible
+from terminalpp.types.errors import TerminalError
+
+HELP = (__doc__ or "").split("\n\n")[2]
+
+
+class Chat:
+    """One conversation at a prompt. `working` counts messages whose turn has not ended."""
+
+    def __init__(self, session: Session, screen: Screen, as_json: bool) -> None:
+        self.session = session
+        self.screen = screen
+        self.as_json = as_json
+        self.person = sys.stdin.isatty()
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self.outcome = ""
+        self.presses = 0
+
+    async def run(self) -> Exit:
+        """Until /quit, the end of the input, or Ctrl-C while nothing runs."""
+        lines = _lines()
+        watching = asyncio.create_task(self._watch())
+        quitting = asyncio.Event()
+        ended = False
+        with interruptible(lambda: self._pressed(quitting), lambda: self._pressed(quitting)):
+            try:
+                while not quitting.is_set():
+                    self._prompt()
+                    if not self.person:
+                        await _first(self.idle.wait(), quitting.wait(), watching)
+                    line = await _first(lines.get(), quitting.wait(), watching)
+                    if watching.done():
+                        watching.result()
+                    if not isinstance(line, str):
+                        ended = line is None
+                        break
+                    if await self._entered(line.rstrip("\n")):
+                        break
+                if ended and self.person:
+                    self.screen.line()
+            finally:
+                watching.cancel()
+                with contextlib.suppress(asyncio.CancelledError, TerminalError):
+                    await watching
+        return await self._leave()
+
+    def _prompt(self) -> None:
+        if self.idle.is_set() and self.person and self.screen.tty and not self.as_json:
+            self.screen.words(self.screen.paint("you ▸ ", "bold"))
+
+    def _pressed(self, quitting: asyncio.Event) -> None:
+        self.presses += 1
+        if self.idle.is_set() or self.presses > 1:
+            quitting.set()
+            return
+        self.screen.line("Cancelling… Ctrl-C again leaves; the work then goes on.", "yellow")
+        self._cancelling = asyncio.create_task(self._cancel())
+
+    async def _cancel(self) -> None:
+        try:
+            await self.session.client.cancel(self.session.id)
+        except TerminalError as error:
+            self.screen.line(f"could not be cancelled: {error.detail}", "red")
+
+    async def _watch(self) -> None:
+        async for event in self.session.watch.events():
+            if event["type"] == "turn.finished":
+                self.outcome = str(event["payload"].get("outcome"))
+                self.presses = 0
+                self.idle.set()
+                self._prompt()
+            elif event["type"] == "turn.started":
+                self.idle.clear()
+
+    async def _entered(self, line: str) -> bool:
+        """Do what a line says; True to leave."""
+        if not line.strip():
+            return False
+        self.screen.end_words()
+        if line.startswith("/"):
+            word, _, rest = line[1:].partition(" ")
+            return await self._command(word.lower(), rest.strip())
+        try:
+            queued = not self.idle.is_set()
+            self.idle.clear()
+            await self.session.client.post_message(self.session.id, check_task(line))
+            if queued and not self.as_json:
+                self.screen.line("  (queued: the team sees it at its next step)", "dim")
+        except TerminalError as error:
+            self._problem(error)
+        return False
+
+    async def _command(self, word: str, rest: str) -> bool:
+        if word in ("quit", "exit", "q"):
+            return True
+        actions = {"diff": self._diff, "apply": self._apply, "cost": self._cost, "cancel": self._cancel}
+        try:
+            if word == "model":
+                await self._model(rest)
+            elif word in actions:
+                await actions[word]()
+            else:
+                self.screen.line(HELP)
+        except TerminalError as error:
+            self._problem(error)
+        return False
+
+    async def _diff(self) -> None:
+        patch = await self.session.patch()
+        if not patch:
+            self.screen.line("No files were changed.")
+        elif self.as_json:
+            text = patch.decode("utf-8", "replace")
+            self.screen.line(json.dumps({"type": "cli.diff", "payload": {"patch": text}}))
+        else:
+            diffs.show(self.screen, patch)
+
+    async def _apply(self) -> None:
+        if self.session.record is None:
+            self.screen.line("This conversation was not started here; `./tpp run --resume` has --patch.")
+            return
+        try:
+            patch = await self.session.patch()
+            deliver(self.screen, self.session.record, patch, Wish(to_tree=True), outcome="passed",
+                    as_json=self.as_json)
+        except NotApplied as problem:
+            not_applied(self.screen, problem, self.as_json)
+
+    async def _model(self, name: str) -> None:
+        if name:
+            await self.session.client.set_model(self.session.id, name)
+        row = await self.session.client.conversation(self.session.id)
+        self.screen.line(f"Model: {row['model']}")
+
+    async def _cost(self) -> None:
+        totals = self.session.watch.renderer.totals
+        self.screen.line(totals.cost_words())
+        if totals.tests_words():
+            self.screen.line(f"tests: {totals.tests_words()}")
+
+    def _problem(self, error: TerminalError) -> None:
+        if not self.session.watch.renderer.totals.calls:
+            self.idle.set()
+        self.screen.line(f"✗ {error.detail}", "red")
+        self.screen.line(f"  → {error.next_step}")
+
+    async def _leave(self) -> Exit:
+        running = not self.idle.is_set()
+        if not self.as_json:
+            words = "The turn goes on by itself. " if running else ""
+            again = f"./tpp chat --conversation {self.session.id[:8]}"
+            self.screen.line(f"{words}The conversation is kept: {again}", "dim")
+        if self.person or not self.outcome:
+            return Exit.OK
+        return of_outcome(self.outcome)
+
+
+async def chat(directory: str, options: Options, screen: Screen, *, as_json: bool) -> Exit:
+    """A new conversation about a directory."""
+    async with open_session(directory, screen, options, "", as_json=as_json) as session:
+        _greet(screen, as_json)
+        return await Chat(session, screen, as_json).run()
+
+
+async def chat_again(prefix: str, screen: Screen, *, as_json: bool) -> Exit:
+    """An old conversation: everything so far is shown first."""
+    async with resumed(prefix, screen, as_json=as_json) as session:
+        await session.watch.replay(follow=False)
+        _greet(screen, as_json)
+        return await Chat(session, screen, as_json).run()
+
+
+def _greet(screen: Screen, as_json: bool) -> None:
+    if not as_json and screen.tty:
+        screen.line("Type a task. /help lists the commands, Ctrl-C cancels, Ctrl-D leaves.", "dim")
+
+
+def _lines() -> asyncio.Queue[str | None]:
+    """Standard input line by line; None at its end. A thread reads: a terminal cannot be awaited
+    without changing its mode for every program that shares it. The queue holds what a person types
+    ahead; at 1000 lines the thread waits."""
+    queue: asyncio.Queue[str | None] = asyncio.Queue(1000)
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        rest = b""
+        with contextlib.suppress(RuntimeError, OSError):  # the loop is closed: the program is leaving
+            # not sys.stdin: its lock, held by a waiting thread, would abort the interpreter's exit
+            while data := os.read(0, 65536):
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    put(line.decode("utf-8", "replace"))
+            if rest:
+                put(rest.decode("utf-8", "replace"))
+            put(None)
+
+    def put(line: str | None) -> None:
+        asyncio.run_coroutine_threadsafe(queue.put(line), loop).result()
+
+    threading.Thread(target=read, name="stdin", daemon=True).start()
+    return queue
+
+
+async def _first(*awaitables: Any) -> Any:
+    """The result of whichever is done first; the others are cancelled unless they are tasks already."""
+    tasks = [asyncio.ensure_future(item) for item in awaitables]
+    mine = [task for task, item in zip(tasks, awaitables, strict=True) if task is not item]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in mine:
+            task.cancel()
+    return next((task.result() for task in tasks if task in done and not task.exception()), False)

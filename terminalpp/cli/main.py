@@ -1,0 +1,363 @@
+"""The command `tpp`: verbs, options, help, exit codes. Everything else is imported when it is needed.
+
+`--help` must answer at once, so this file imports typer and nothing heavy. Each verb is a few lines:
+it builds what its module needs, runs it inside `_finish`, which turns errors and Ctrl-C into words
+and exit codes (see `exits`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from terminalpp.cli.exits import Exit
+    from terminalpp.cli.screen import Screen
+
+EPILOG = (
+    "Exit status: 0 done (run, demo: the team's tests passed) · 1 no green tests, or something is red · "
+    "2 wrong usage · 3 the machine or the server · 4 not applied, patch kept · 130 cancelled"
+)
+
+app = typer.Typer(
+    name="tpp", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG,
+    help="Terminal++: a team of AI agents at work in an isolated sandbox, on your machine.\n\n\b\n"
+    "First:   ./tpp demo\n"
+    'Then:    ./tpp run --repo my-project "make the failing test pass"\n',
+)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output.")]
+Model = Annotated[str | None, typer.Option("--model", "-m", metavar="M", help="A litellm model string.")]
+Repo = Annotated[str, typer.Option("--repo", "-C", metavar="DIR", help="The project. Default: here.")]
+Image = Annotated[str | None, typer.Option("--image", metavar="I", help="Another sandbox image (Docker).")]
+NetworkOption = Annotated[str | None, typer.Option(
+    "--network", metavar="none|open", help="The sandbox's network. Default: none.")]
+Agents = Annotated[str, typer.Option("--agents", metavar="team|single", help="Five agents, or one.")]
+TestCommand = Annotated[str | None, typer.Option(
+    "--test-cmd", metavar="C", help="How the tests are run. Default: detected.")]
+SetupCommand = Annotated[str | None, typer.Option(
+    "--setup-cmd", metavar="C", help="Run first in the sandbox, e.g. `npm ci`.")]
+ApplyOption = Annotated[bool, typer.Option("--apply", help="Apply the changes to the working tree.")]
+Branch = Annotated[str | None, typer.Option(
+    "--branch", metavar="NAME", help="Put the changes on a new branch.")]
+Patch = Annotated[str | None, typer.Option("--patch", metavar="FILE", help="Write the changes as a patch.")]
+
+
+def _screen() -> Screen:
+    from terminalpp.cli.screen import Screen
+
+    return Screen.stdout()
+
+
+def _finish(work: Callable[[Screen], Any], as_json: bool) -> NoReturn:
+    """Run a verb's work and leave with its status. Nothing below ever shows a traceback for a
+    mistake of the person, the machine or the network."""
+    from terminalpp.cli import exits
+    from terminalpp.cli.git import GitFailed
+    from terminalpp.types.errors import TerminalError
+
+    screen = _screen()
+    try:
+        result = work(screen)
+        if hasattr(result, "__await__"):
+            import asyncio
+
+            result = asyncio.run(result)
+        status: Exit = result
+    except exits.NotApplied as problem:
+        from terminalpp.cli.run import not_applied
+
+        status = not_applied(screen, problem, as_json)
+    except TerminalError as error:
+        screen.clear_status()
+        screen.end_words()
+        exits.tell(error, as_json)
+        status = exits.of(error)
+    except GitFailed as error:
+        exits.tell(TerminalError(f"git: {error.words}", "Check the repository with `git status`."), as_json)
+        status = exits.Exit.ENVIRONMENT
+    except KeyboardInterrupt:
+        screen.clear_status()
+        screen.end_words()
+        sys.stderr.write("cancelled\n")
+        status = exits.Exit.CANCELLED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read us has gone; say nothing at exit
+        status = exits.Exit.ENVIRONMENT
+    raise typer.Exit(int(status))
+
+
+def _one_of(value: str | None, option: str, *allowed: str) -> None:
+    if value is not None and value not in allowed:
+        raise typer.BadParameter(f"{value!r} is not one of {', '.join(allowed)}", param_hint=option)
+
+
+def _options(model: str | None, **given: Any) -> Any:
+    from terminalpp.cli import models
+    from terminalpp.cli.session import Options
+
+    return Options(choice=models.choose(model, os.environ, demo=False), **given)
+
+
+@app.command()
+def demo(model: Model = None, json: Json = False) -> None:
+    """Watch the team fix a sample project.
+
+    Without a model key a recorded (scripted) session plays; the first line says so.
+
+    \b
+    Examples:
+      ./tpp demo
+      ./tpp demo --model openai/gpt-5.5
+    """
+    from terminalpp.cli import run as verb
+
+    _finish(lambda screen: verb.demo(model, screen, as_json=json), json)
+
+
+@app.command()
+def run(
+    task: Annotated[str | None, typer.Argument(help="What is to be done; `-` reads standard input.")] = None,
+    repo: Repo = ".",
+    model: Model = None,
+    test_cmd: TestCommand = None,
+    setup_cmd: SetupCommand = None,
+    image: Image = None,
+    network: NetworkOption = None,
+    agents: Agents = "team",
+    apply: ApplyOption = False,
+    branch: Branch = None,
+    patch: Patch = None,
+    resume: Annotated[str | None, typer.Option(
+        "--resume", metavar="ID", help="Go on with a conversation.")] = None,
+    json: Json = False,
+) -> None:
+    """Have the team do a task on a copy of your project.
+
+    The copy holds uncommitted and untracked files; your repository is not touched until you take
+    the changes. Ctrl-C once cancels the turn and keeps what was done; twice leaves it running.
+
+    \b
+    Examples:
+      ./tpp run "make the failing test in tests/test_cart.py pass"
+      ./tpp run --repo ../shop --test-cmd "pytest -q" --branch fix/cart "fix the cart"
+      ./tpp run --resume 3f2a91c0 --apply
+      git log -1 --format=%B | ./tpp run --apply -
+    """
+    from terminalpp.cli import run as verb
+    from terminalpp.cli.deliver import Wish
+
+    _one_of(agents, "--agents", "team", "single")
+    _one_of(network, "--network", "none", "open")
+
+    def work(screen: Screen) -> Any:
+        wish = Wish(apply, branch, patch)
+        if resume is not None:
+            text = verb.task_text(task) if task is not None else None
+            return verb.resume(resume, text, wish, screen, as_json=json)
+        text = verb.task_text(task)
+        options = _options(model, image=image, network=network, mode=agents, test_command=test_cmd,
+                           setup_command=setup_cmd)
+        return verb.run(repo, text, options, wish, screen, as_json=json)
+
+    _finish(work, json)
+
+
+@app.command()
+def chat(
+    repo: Repo = ".",
+    conversation: Annotated[str | None, typer.Option(
+        "--conversation", metavar="ID", help="Go on with this one instead of starting anew.")] = None,
+    model: Model = None,
+    test_cmd: TestCommand = None,
+    setup_cmd: SetupCommand = None,
+    image: Image = None,
+    network: NetworkOption = None,
+    agents: Agents = "team",
+    json: Json = False,
+) -> None:
+    """Talk with the team about your project.
+
+    Type while it works: the message is seen at the next step. /diff /apply /model /cost /quit.
+
+    \b
+    Examples:
+      ./tpp chat --repo my-project
+      ./tpp chat --conversation 3f2a91c0
+    """
+    from terminalpp.cli import chat as verb
+
+    _one_of(agents, "--agents", "team", "single")
+    _one_of(network, "--network", "none", "open")
+
+    def work(screen: Screen) -> Any:
+        if conversation is not None:
+            return verb.chat_again(conversation, screen, as_json=json)
+        options = _options(model, image=image, network=network, mode=agents, test_command=test_cmd,
+                           setup_command=setup_cmd)
+        return verb.chat(repo, options, screen, as_json=json)
+
+    _finish(work, json)
+
+
+@app.command()
+def logs(
+    id: Annotated[str, typer.Argument(help="A conversation's id, or its beginning.")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay and show what comes.")] = False,
+    json: Json = False,
+) -> None:
+    """Show a conversation from its first event.
+
+    \b
+    Examples:
+      ./tpp logs 3f2a91c0
+      ./tpp logs 3f2a91c0 --json | jq -r .type
+    """
+    from terminalpp.cli import inspect
+
+    _finish(lambda screen: inspect.logs(id, screen, follow=follow, as_json=json), json)
+
+
+@app.command()
+def ps(
+    all: Annotated[bool, typer.Option(
+        "--all", "-a", help="Old conversations and stopped sandboxes too.")] = False,
+    json: Json = False,
+) -> None:
+    """List conversations, sandboxes and agents.
+
+    \b
+    Example:
+      ./tpp ps --all
+    """
+    from terminalpp.cli import inspect
+
+    _finish(lambda screen: inspect.ps(screen, as_json=json, everything=all), json)
+
+
+@app.command()
+def up(
+    foreground: Annotated[bool, typer.Option("--foreground", help="Stay, and stop with Ctrl-C.")] = False,
+    json: Json = False,
+) -> None:
+    """Start the system (run, chat and demo do it by themselves).
+
+    \b
+    Examples:
+      ./tpp up
+      ./tpp up --foreground
+    """
+    from terminalpp.cli import boot
+
+    _finish(lambda screen: boot.up(screen, as_json=json, foreground=foreground), json)
+
+
+@app.command()
+def down(json: Json = False) -> None:
+    """Stop the system; interrupted runs go on with the next `up`.
+
+    \b
+    Example:
+      ./tpp down
+    """
+    from terminalpp.cli import boot
+
+    _finish(lambda screen: boot.down(screen, as_json=json), json)
+
+
+@app.command()
+def status(
+    memory: Annotated[bool, typer.Option("--memory", help="With the memory of each service.")] = False,
+    json: Json = False,
+) -> None:
+    """Show what runs. Status 1 when the system is down.
+
+    \b
+    Examples:
+      ./tpp status
+      ./tpp status --memory
+    """
+    from terminalpp.cli import inspect
+
+    _finish(lambda screen: inspect.status(screen, as_json=json, memory=memory), json)
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Check this machine: every need, green or red with the fix.
+
+    \b
+    Example:
+      ./tpp doctor
+    """
+    from terminalpp.cli import inspect
+
+    _finish(lambda screen: inspect.doctor(screen, as_json=json), json)
+
+
+@app.command("test", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def suite(
+    context: typer.Context,
+    require: Annotated[str, typer.Option(
+        "--require", metavar="NAMES", help="docker,bubblewrap: their absence is a failure.")] = "",
+    json: Json = False,
+) -> None:
+    """Install what the test suite needs and run it; further arguments go to pytest.
+
+    \b
+    Examples:
+      ./tpp test
+      ./tpp test --require docker,bubblewrap
+      ./tpp test tests/cli -q
+    """
+    from terminalpp.cli import suite as verb
+
+    _finish(lambda screen: verb.run(screen, context.args, require, as_json=json), json)
+
+
+@app.command()
+def db(
+    action: Annotated[str, typer.Argument(metavar="migrate|status|verify")],
+    json: Json = False,
+) -> None:
+    """Look after the database: apply migrations, list them, compare with schema.sql.
+
+    \b
+    Examples:
+      ./tpp db status
+      ./tpp db verify
+    """
+    from terminalpp.cli import inspect
+
+    _one_of(action, "ACTION", "migrate", "status", "verify")
+    _finish(lambda screen: inspect.db(action, screen, as_json=json), json)
+
+
+@app.command()
+def version(json: Json = False) -> None:
+    """Print the version of the client and of the running server.
+
+    \b
+    Example:
+      ./tpp version --json
+    """
+    from terminalpp.cli import inspect
+
+    _finish(lambda screen: inspect.version(screen, as_json=json), json)
+
+
+def main() -> None:
+    """The entry point."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    app(prog_name="tpp")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""One run from the project on disk to its changes on disk: the steps that `run`, `chat` and `demo` share.
+
+`open_session` looks at the project before anything is started (a wrong path fails at once), starts
+the system when it is not up, starts a sandbox while the history is being copied, streams the
+project into it, and makes the conversation. `Session.ask` posts a task and watches its turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from terminalpp.cli import archive, home, repository, server
+from terminalpp.cli.models import Choice
+from terminalpp.cli.neutral import clean
+from terminalpp.cli.records import Record, find
+from terminalpp.cli.screen import Screen
+from terminalpp.cli.watch import Watch, guarded
+from terminalpp.client import Client
+from terminalpp.types.errors import InvalidInput, NotFound, TooLarge
+
+TASK_LIMIT_BYTES = 1024 * 1024
+TITLE_CHARACTERS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a run was asked to use; None: the server's default."""
+
+    choice: Choice | None = None
+    image: str | None = None
+    network: str | None = None
+    mode: str = "team"
+    test_command: str | None = None
+    setup_command: str | None = None
+    limits: dict[str, Any] | None = None
+
+
+def check_task(text: str) -> str:
+    """Raises InvalidInput for an empty task, TooLarge beyond the limit."""
+    if not text.strip():
+        raise InvalidInput("the task is empty", 'Say what is to be done: ./tpp run "make the tests pass"')
+    try:
+        size = len(text.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise InvalidInput("the task is not valid UTF-8 text") from None
+    if "\0" in text:
+        raise InvalidInput("the task holds a NUL character", "Send text; name files by their path.")
+    if size > TASK_LIMIT_BYTES:
+        raise TooLarge(f"the task is {size:,} bytes: the limit is {TASK_LIMIT_BYTES:,}",
+                       "Put the long part into a file of the project and name it in the task.")
+    return text
+
+
+class Session:
+    """A conversation with a screen, and the project it came from when that is on this machine."""
+
+    def __init__(self, client: Client, watch: Watch, record: Record | None) -> None:
+        self.client = client
+        self.watch = watch
+        self.record = record
+
+    @property
+    def id(self) -> str:
+        return self.watch.id
+
+    async def ask(self, text: str) -> dict[str, Any]:
+        """Post a task and watch until its turn has ended. Raises Left and TerminalError."""
+        await self.client.post_message(self.id, check_task(text))
+        return await guarded(self.watch)
+
+    async def patch(self) -> bytes:
+        return (await self.client.diff(self.id)).patch
+
+
+@contextlib.asynccontextmanager
+async def connected() -> AsyncIterator[Client]:
+    """The client of the running system. Raises Unavailable when it is not up."""
+    url, token = home.address()
+    async with Client(url, token) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def open_session(
+    directory: str, screen: Screen, options: Options, task: str, *, as_json: bool
+) -> AsyncIterator[Session]:
+    """A new sandbox with a copy of `directory`, and a conversation about it. Raises TerminalError."""
+    with home.scratch("copy") as scratch:
+        found = await asyncio.to_thread(repository.survey, directory, scratch)
+        await asyncio.to_thread(server.ensure_up, screen, as_json)
+        async with connected() as client:
+            manifest: archive.Manifest = {}
+            sandbox = await _sandbox(client, screen, options, found, scratch, manifest, as_json)
+            workspace = f"/home/user/{found.name}"
+            title = clean(task, one_line=True)[:TITLE_CHARACTERS] or None
+            conversation = await client.create_conversation(
+                sandbox["id"], workspace, title=title, mode=options.mode,
+                model=options.choice.model if options.choice else None,
+                test_command=options.test_command, setup_command=options.setup_command, limits=options.limits,
+            )
+            record = Record(str(conversation["id"]), str(sandbox["id"]), str(found.root), found.name,
+                            found.is_git, found.head, workspace, task)
+            record.save(manifest)
+            _tell_ids(screen, conversation, sandbox, as_json)
+            yield Session(client, Watch(client, conversation, screen, as_json=as_json), record)
+
+
+@contextlib.asynccontextmanager
+async def resumed(prefix: str, screen: Screen, *, as_json: bool) -> AsyncIterator[Session]:
+    """A conversation that exists. Raises NotFound."""
+    await asyncio.to_thread(server.ensure_up, screen, as_json)
+    async with connected() as client:
+        conversation = await resolve(client, prefix)
+        yield Session(client, Watch(client, conversation, screen, as_json=as_json), find(conversation["id"]))
+
+
+async def resolve(client: Client, prefix: str) -> dict[str, Any]:
+    """The conversation whose id begins with `prefix`. Raises NotFound, InvalidInput when several do."""
+    if len(prefix) == 36:
+        return dict(await client.conversation(prefix))
+    found = [row for row in await client.conversations(1000) if str(row["id"]).startswith(prefix.lower())]
+    if not found or not prefix:
+        raise NotFound(f"there is no conversation {prefix!r}", "`./tpp ps` lists them.")
+    if len(found) > 1:
+        raise InvalidInput(f"{prefix} is the beginning of {len(found)} ids", "Give more of it.")
+    return dict(found[0])
+
+
+async def _sandbox(
+    client: Client, screen: Screen, options: Options, found: repository.Survey, scratch: Path,
+    manifest: archive.Manifest, as_json: bool,
+) -> dict[str, Any]:
+    """Start a sandbox and, while it starts, make the history; then send everything."""
+    row = await client.create_sandbox(name=found.name, image=options.image, network=options.network)
+
+    def progress(detail: str) -> None:
+        if not as_json:
+            screen.status(f"  … sandbox: {clean(detail, one_line=True)}")
+
+    waiting = asyncio.create_task(client.wait_for_sandbox(row["id"], progress=progress))
+    try:
+        history = await asyncio.to_thread(repository.copy_history, found, scratch)
+        sandbox = await waiting
+    except BaseException:
+        waiting.cancel()
+        raise
+    if as_json:
+        for warning in found.warnings:
+            screen.line(json.dumps({"type": "cli.warning", "payload": {"detail": warning}}))
+    else:
+        screen.line(f"  sandbox {sandbox['id'][:8]} · {sandbox['driver']} ({sandbox['isolation']}) · "
+                    f"network {sandbox['network']}", "dim")
+        screen.line(f"  copied {found.root} · {found.describe()}", "dim")
+        for warning in found.warnings:
+            screen.line(f"  note: {warning}", "yellow")
+    pieces = archive.stream(found, history, manifest)
+    if not as_json:
+        screen.status(f"  … copying {found.describe()}")
+    await client.upload_archive(sandbox["id"], f"/home/user/{found.name}", archive.send(pieces))
+    return dict(sandbox)
+
+
+def _tell_ids(screen: Screen, conversation: Any, sandbox: Any, as_json: bool) -> None:
+    if as_json:
+        ids = {"conversation_id": conversation["id"], "sandbox_id": sandbox["id"]}
+        screen.line(json.dumps({"type": "cli.started", "payload": ids}))
+    else:
+        screen.line(f"  conversation {conversation['id']}", "dim")

@@ -1,0 +1,85 @@
+"""What a conversation has cost so far: tokens, money, time; and how its tests went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class Totals:
+    """Adds up `model.finished` and remembers each `tests.finished`. `unpriced`: calls without a price."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cost_usd: float = 0.0
+    calls: int = 0
+    unpriced: int = 0
+    scripted: bool = False
+    tests: list[tuple[bool, dict[str, int]]] = field(default_factory=list)
+
+    def add(self, event: dict[str, Any]) -> None:
+        payload = event["payload"]
+        match event["type"]:
+            case "turn.started":
+                self.tests.clear()
+                self.scripted = bool(payload.get("scripted"))
+            case "model.finished":
+                usage = payload.get("usage") or {}
+                self.calls += 1
+                self.input_tokens += usage.get("input_tokens") or 0
+                self.output_tokens += usage.get("output_tokens") or 0
+                self.cached_tokens += usage.get("cached_tokens") or 0
+                if payload.get("cost_usd") is None:
+                    self.unpriced += 1
+                else:
+                    self.cost_usd += payload["cost_usd"]
+            case "tests.finished" if payload.get("ran", True):
+                self.tests.append((bool(payload.get("passed")), payload.get("counts") or {}))
+
+    def tests_words(self) -> str:
+        """`red (1 failed, 4 passed) → green (5 passed)`: the first run and the last."""
+        ends = self.tests[:1] + self.tests[-1:] if len(self.tests) > 1 else self.tests
+        return " → ".join(_colour_words(passed, counts) for passed, counts in ends)
+
+    def cost_words(self, turn: dict[str, Any] | None = None) -> str:
+        """Tokens, cost and time of a finished turn, or of the whole conversation."""
+        usage = (turn or {}).get("usage") or {}
+        taken = usage.get("input_tokens", self.input_tokens)
+        given = usage.get("output_tokens", self.output_tokens)
+        cached = usage.get("cached_tokens", self.cached_tokens)
+        parts = [f"{taken:,} tokens in" + (f" ({cached:,} cached)" if cached else "") + f", {given:,} out"]
+        cost = turn.get("cost_usd") if turn and "cost_usd" in turn else self._cost()
+        if self.scripted:
+            parts.append("no cost (scripted)")
+        else:
+            parts.append("cost unknown (no price for this model)" if cost is None else f"${cost:.4f}")
+        if turn and turn.get("duration_ms") is not None:
+            parts.append(duration(turn["duration_ms"]))
+        return " · ".join(parts)
+
+    def _cost(self) -> float | None:
+        return None if self.unpriced else self.cost_usd
+
+
+def _colour_words(passed: bool, counts: dict[str, int]) -> str:
+    words = counts_words(counts)
+    return ("green" if passed else "red") + (f" ({words})" if words else "")
+
+
+def counts_words(counts: dict[str, Any]) -> str:
+    """`1 failed, 4 passed`: what went wrong first."""
+    order = ("failed", "errors", "passed", "skipped")
+    return ", ".join(f"{int(counts[name])} {name}" for name in order if counts.get(name))
+
+
+def duration(ms: float | None) -> str:
+    """Milliseconds for people."""
+    if ms is None:
+        return "?"
+    if ms < 1000:
+        return f"{ms:.0f} ms"
+    if ms < 60_000:
+        return f"{ms / 1000:.1f} s"
+    return f"{int(ms // 60_000)} min {int(ms % 60_000 // 1000)} s"
