@@ -79,7 +79,7 @@ void exec_wait(struct exec *x, struct conn *c, uint32_t id, enum waiting kind, c
     if (!w) abort();
     *w = (struct waiter){.conn = c, .id = id, .kind = kind, .created = created, .next = x->waiters};
     w->timeout_ms = field_number(r, TAG_TIMEOUT_MS, 0);
-    if (kind == WAIT_STDIN) w->timeout_ms = 20000;
+    if (kind == WAIT_STDIN) w->timeout_ms = 1000; /* then it is told how far it came */
     if (w->timeout_ms < 0) w->timeout_ms = 0;
     if (w->timeout_ms > 86400000) w->timeout_ms = 86400000;
     w->deadline_ms = now_ms() + w->timeout_ms;

@@ -47,6 +47,7 @@ from terminalpp.types.states import Isolation, Network
 _READY_SECONDS = 20.0
 _LOCK_SECONDS = 60.0
 _TICK_SECONDS = 0.003
+_PROBE = "probe-"
 
 
 def _boot_id() -> str:
@@ -89,7 +90,7 @@ class Bubblewrap:
             found = await command.find(self._bwrap)
         except IsolationUnavailable as error:
             return Probe(False, None, str(error), error.next_step)
-        spec = SandboxSpec("probe-" + new_id())
+        spec = SandboxSpec(_PROBE + new_id())
         try:
             await self.start(spec)
         except (TerminalError, OSError) as error:
@@ -141,9 +142,10 @@ class Bubblewrap:
     async def list(self) -> list[str]:
         """See Driver.list."""
         try:
-            return sorted(entry.name for entry in os.scandir(self._root) if entry.is_dir())
+            names = [entry.name for entry in os.scandir(self._root) if entry.is_dir()]
         except FileNotFoundError:
             return []
+        return sorted(name for name in names if not name.startswith(_PROBE))
 
     # ---- life and death -------------------------------------------------------------------------
 
@@ -230,7 +232,9 @@ class Bubblewrap:
             if loop.time() - begun > _LOCK_SECONDS:
                 raise SandboxFailed(f"{folder.name} could not be ended")
             await asyncio.sleep(_TICK_SECONDS)
-        while not cgroups.remove(folder.name) and loop.time() - begun < _LOCK_SECONDS:
+        for _ in range(1000):  # a dead process leaves its group a moment after it let go of its files
+            if cgroups.remove(folder.name):
+                return
             await asyncio.sleep(_TICK_SECONDS)
 
     async def _launch(self, folder: Path, spec: SandboxSpec) -> Started:
@@ -263,7 +267,8 @@ class Bubblewrap:
     @staticmethod
     async def _spawn(argv: list[str], fds: command.Fds, folder: Path) -> None:
         """`setsid --fork`: the sandbox is nobody's child, whatever becomes of this process."""
-        with open(folder / "log", "ab") as log:
+        log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
             process = await asyncio.create_subprocess_exec(
                 "setsid",
                 "--fork",
@@ -275,26 +280,26 @@ class Bubblewrap:
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
                 cwd="/",
             )
+        finally:
+            os.close(log)
         if await process.wait() != 0:
             raise SandboxFailed(f"the sandbox could not be launched: {_tail(folder / 'log')}")
 
     async def _ready(self, folder: Path, spec: SandboxSpec) -> Started:
         pid = await self._await_pid(folder)
-        tppd = Tppd(folder / "run")
+        tppd, failure = Tppd(folder / "run"), "the sandbox ended at once"
         try:
             if pid is not None:
                 hello = await tppd.hello(timeout_s=_READY_SECONDS)
                 if hello.generation == spec.generation and (started := await self._inspect(folder)):
                     return started
         except TerminalError as error:
-            await self._end(folder)
-            raise SandboxFailed(f"{error}; {_tail(folder / 'log')}", command.fix(_tail(folder / "log"))) from None
+            failure = str(error)
         finally:
             await tppd.close()
         await self._end(folder)
-        raise SandboxFailed(
-            f"the sandbox ended at once: {_tail(folder / 'log')}", command.fix(_tail(folder / "log"))
-        )
+        said = _tail(folder / "log")
+        raise SandboxFailed(f"{failure}: {said}", command.fix(said))
 
 
 def _open_fds(stack: contextlib.ExitStack, folder: Path, user: int | None) -> command.Fds:

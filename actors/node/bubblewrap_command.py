@@ -30,7 +30,7 @@ SHM_BYTES = 64 * 1024**2
 INSIDE = "/.tpp/tppd"
 
 # As root: a private mount namespace in which uid N finds what lies below the 0700 home, then that uid.
-# $1 stage, $2 workspace, $3 tppd, $4 bwrap or "", $5 uid, $6 etc, then files for the pid, "--", bwrap's words.
+# $1 stage, $2 workspace, $3 tppd, $4 bwrap or "", $5 uid, $6 etc, then files for the pid, "--", bwrap…
 _AS_ROOT = """
 set -e
 stage=$1 work=$2 tppd=$3 bwrap=$4 uid=$5 etc=$6
@@ -140,7 +140,7 @@ def fix(reason: str) -> str:
             "`sysctl -w kernel.unprivileged_userns_clone=1` on old Debian; or install Docker."
         )
     if "unshare" in reason or "mount" in reason or "Operation not permitted" in reason:
-        return "This looks like the inside of a container: run Terminal++ on the host, or install Docker there."
+        return "This looks like the inside of a container: run Terminal++ on the host, or use Docker."
     return "Read the sandbox's log, or install Docker."
 
 
@@ -240,7 +240,8 @@ class Launch:
 
     def _tppd(self) -> list[str]:
         spec, fds = self.spec, self.fds
-        words = [INSIDE, "--run-fd", str(fds.run), "--listen-fd", str(fds.listen), "--alive-fd", str(fds.alive)]
+        words = [INSIDE, "--run-fd", str(fds.run), "--listen-fd", str(fds.listen)]
+        words += ["--alive-fd", str(fds.alive)]
         words += ["--generation", str(spec.generation), "--limit-nproc", str(spec.pids)]
         words += ["--limit-nofile", str(spec.nofile), "--limit-fsize", str(spec.disk_bytes)]
         if "memory" not in self.group.limits:

@@ -22,6 +22,7 @@ from terminalpp.types.errors import Fenced, NotFound, SandboxNotRunning, Unavail
 T = TypeVar("T")
 Reattach = Callable[[], Awaitable[dict[str, Any]]]
 _POLL_SECONDS = 30.0
+_NEVER = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,7 @@ class Door:
         """
         wanted: tuple[Stream, ...] = ("stdout", "stderr") if streams == "both" else (streams,)
         at: dict[Stream, int] = {"stdout": out_offset, "stderr": err_offset}
+        at |= {s: _NEVER for s in at if s not in wanted}  # growth of the other one must not wake us
         ended = False
         while True:
             found = False

@@ -29,7 +29,14 @@ from typing import Literal
 
 from actors.sandbox import journal
 from actors.sandbox.wire import Connection, Fields, Op, Reply, Tag, number
-from terminalpp.types.errors import InvalidInput, SandboxNotRunning, TooLarge, Unavailable
+from terminalpp.types.errors import (
+    CommandNotStarted,
+    DeadlineExceeded,
+    InvalidInput,
+    SandboxNotRunning,
+    TooLarge,
+    Unavailable,
+)
 
 CHUNK_BYTES = 1024 * 1024
 _REPLY_SECONDS = 30.0
@@ -125,7 +132,7 @@ class Tppd:
         Fenced, SandboxNotRunning.
         """
         fields = self._start_fields(exec_id, argv, epoch, env or {}, cwd, merge, stdin, ptrace)
-        return self._status(exec_id, await self._ask(Op.START, fields))
+        return _started(self._status(exec_id, await self._ask(Op.START, fields)))
 
     async def run(
         self, exec_id: str, argv: Sequence[str], *, epoch: int, wait_s: float, **options: object
@@ -139,7 +146,7 @@ class Tppd:
             raise InvalidInput(f"unknown options: {', '.join(sorted(flags))}")
         fields = self._start_fields(exec_id, argv, epoch, env, cwd, merge, stdin, ptrace)
         fields.append((Tag.TIMEOUT_MS, number(int(wait_s * 1000))))
-        return self._status(exec_id, await self._ask(Op.START, fields, wait_s + _REPLY_SECONDS))
+        return _started(self._status(exec_id, await self._ask(Op.START, fields, wait_s + _REPLY_SECONDS)))
 
     @staticmethod
     def _start_fields(
@@ -198,6 +205,8 @@ class Tppd:
         input, DeadlineExceeded when it does not read (extra.expected: where to go on), Fenced.
         """
         sent, stop = 0, offset + len(data)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
         while True:
             piece = data[sent : sent + CHUNK_BYTES]
             last = sent + len(piece) == len(data)
@@ -207,6 +216,10 @@ class Tppd:
             sent = max(sent, min(taken, stop) - offset)
             if sent >= len(data):
                 return taken
+            if loop.time() > deadline:
+                raise DeadlineExceeded(
+                    f"{exec_id} does not read its standard input", "", {"expected": offset + sent}
+                )
 
     async def signal(self, exec_id: str, signo: int, *, epoch: int, tree: bool = False) -> None:
         """Send a signal to its process group, as Ctrl-C does; with `tree`, to every process it left.
@@ -379,6 +392,12 @@ class Tppd:
             if connection is not None:
                 connection.close()
         self._control = self._files = None
+
+
+def _started(status: Status) -> Status:
+    if status.record is not None and status.record.reason == "not-started":
+        raise CommandNotStarted(status.record.error)
+    return status
 
 
 def _stat(path: str, reply: Reply) -> Stat:
