@@ -71,15 +71,15 @@ def supervisor(home: Home, settings: Settings, report: Report, *, only: set[str]
     )
 
 
-async def _build_helper(home: Home, settings: Settings, progress: Progress) -> None:
-    target = await helper.build(home.path, progress)
-    progress("progress", target.name)
+async def _build_helper(home: Home, settings: Settings, progress: Progress) -> str:
+    return (await helper.build(home.path, progress)).name
 
 
-async def _migrate(settings: Settings, progress: Progress) -> None:
+async def _migrate(settings: Settings, progress: Progress) -> str:
     from schema import migrations
 
-    await migrations.migrate(settings.database_url)
+    applied = await migrations.migrate(settings.database_url or "")
+    return f"{len(applied)} applied"
 
 
 async def stop_sandboxes(home: Home, settings: Settings) -> None:

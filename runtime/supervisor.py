@@ -37,7 +37,7 @@ from terminalpp.types.errors import ServiceFailed, TerminalError
 log = logging.getLogger("supervisor")
 
 Report = Callable[[str, str, str], None]  # step, state, detail
-Work = Callable[[Settings, Progress], Awaitable[None]]
+Work = Callable[[Settings, Progress], Awaitable[str]]  # what was done, in words
 
 POLL_SECONDS = 0.05
 HEALTH_EVERY_SECONDS = 5.0
@@ -133,26 +133,19 @@ class Supervisor:
             await self.stop("failed")
             raise
 
-    async def _step(self, name: str, work: Callable[[Progress], Awaitable[None]]) -> None:
+    async def _step(self, name: str, work: Callable[[Progress], Awaitable[str]]) -> None:
         self.report(name, "start", "")
-        said = ""
-
-        def say(state: str, detail: str) -> None:
-            nonlocal said
-            said = detail
-            self.report(name, state, detail)
-
         try:
-            await work(say)
+            detail = await work(partial(self.report, name))
         except TerminalError as error:
             self.report(name, "failed", error.detail)
             raise
-        unit = self.units.get(name)
-        self.report(name, "done", unit.detail if unit else said)
+        self.report(name, "done", detail)
 
-    async def _boot(self, unit: Unit, _say: Progress) -> None:
+    async def _boot(self, unit: Unit, _say: Progress) -> str:
         await self._launch(unit)
         self._keepers.append(asyncio.create_task(self._keep(unit), name=f"keep {unit.service.name}"))
+        return unit.detail
 
     async def stop(self, state: str = "stopped") -> None:
         """Stop in reverse order. Returns when nothing of ours runs any more; may be repeated."""
