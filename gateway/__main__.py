@@ -32,7 +32,18 @@ log = logging.getLogger("gateway")
 class Server(uvicorn.Server):
     """uvicorn that says where it listens, and tells streams to end before it waits for them."""
 
-    def __init__(self, config: uvicorn.Config, app: Application, settings: Settings) -> None:
+    def __init__(self, app: Application, settings: Settings) -> None:
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            lifespan="on",
+            ws="none",
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=DRAIN_S,
+        )
         super().__init__(config)
         self._app = app
         self._settings = settings
@@ -48,7 +59,8 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # In the loop, not in the handler: waking a task from a signal handler would wait for the next event.
-        asyncio.get_running_loop().call_soon_threadsafe(self._app.gateway.draining.set)
+        if self._app.opened.is_set():
+            asyncio.get_running_loop().call_soon_threadsafe(self._app.gateway.draining.set)
         super().handle_exit(sig, frame)
 
 
@@ -71,18 +83,7 @@ async def serve(settings: Settings) -> int:
     """Runs until it is asked to stop or Ray is lost; the exit status. Raises PortInUse."""
     listener = listen(settings.port)
     app = create_app(settings)
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        lifespan="on",
-        ws="none",
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=DRAIN_S,
-    )
-    server = Server(config, app, settings)
+    server = Server(app, settings)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     watching = asyncio.create_task(ray_lost(app))
     try:

@@ -82,6 +82,7 @@ def create_app(
         openapi_url="/openapi.json",
         telemetry={"tracing": False},
         redirect_slashes=False,
+        strict_content_type=False,  # a body without a type is JSON; no cookie can send our token
     )
     problems.install(app)
     for router in (

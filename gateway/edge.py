@@ -3,12 +3,14 @@
 In this order: a request id (the caller's, if it is a sane one), the time taken and the status for the
 metrics; the token, for every path under /v1, before a byte of the body is read and before any
 validation could answer; the limit on the body, by its declared length at once and by count while it
-arrives. What escapes a route is logged with its request id and answered as a problem, and a body
-that a route left unread is not waited for.
+arrives. What escapes a route is logged with its request id and answered as a problem. A body that was
+not read to its end is taken for a moment longer and forgotten, then the connection is closed.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import re
 import time
@@ -17,12 +19,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import problems
 from gateway.auth import bearer
+from gateway.metrics import Metrics
 from gateway.state import Gateway
 from terminalpp.types import errors
 from terminalpp.types.ids import new_id
 
 log = logging.getLogger("gateway")
 
+LINGER_S = 2.0
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _ARCHIVE = re.compile(r"/v1/sandboxes/[^/]+/archive/?")
 
@@ -39,34 +43,20 @@ class Edge:
             await self._app(scope, receive, send)
             return
         headers: list[tuple[bytes, bytes]] = scope["headers"]
-        request_id = scope["request_id"] = _request_id(headers)
-        started, status = time.perf_counter(), 0
-
-        async def send_marked(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [
-                    *message.get("headers", []),
-                    (b"x-request-id", request_id.encode()),
-                    (b"x-content-type-options", b"nosniff"),
-                ]
-                took = time.perf_counter() - started
-                self._gateway.metrics.observe(scope["method"], scope["path"], status, took)
-            await send(message)
-
+        scope["request_id"] = _request_id(headers)
+        body = _Body(receive, headers, *self._limit(scope["path"]))
+        answer = _Answer(scope, send, body, self._gateway.metrics)
         try:
             if scope["path"] == "/v1" or scope["path"].startswith("/v1/"):
                 scope["user_id"] = await self._gateway.tokens.user_of(bearer(headers))
-            limit, name = self._limit(scope["path"])
-            _refuse_declared(headers, limit, name)
-            await self._app(scope, _counted(receive, limit, name), send_marked)
+            body.refuse_declared()
+            await self._app(scope, body.receive, answer.send)
         except Exception as error:
             found = problems.error_of(error)
             if found.code == "internal":
-                log.exception("request %s %s %s failed", request_id, scope["method"], scope["path"])
-            if not status:
-                await problems.answer(found, request_id, scope["path"])(scope, receive, send_marked)
+                log.exception("request %s %s %s failed", scope["request_id"], scope["method"], scope["path"])
+            if not answer.begun:
+                await problems.answer(found, scope["request_id"], scope["path"])(scope, receive, answer.send)
 
     def _limit(self, path: str) -> tuple[int, str]:
         settings = self._gateway.settings
@@ -75,35 +65,82 @@ class Edge:
         return settings.body_limit_bytes, "TPP_BODY_LIMIT_BYTES"
 
 
+class _Body:
+    """The request's body on its way in. `unread`: bytes of it are still to come."""
+
+    def __init__(
+        self, receive: Receive, headers: list[tuple[bytes, bytes]], limit: int, limit_name: str
+    ) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._limit_name = limit_name
+        self._seen = 0
+        declared = [value for name, value in headers if name == b"content-length"]
+        self._declared = int(declared[0]) if declared and declared[0].isdigit() else 0
+        self.unread = self._declared > 0 or any(name == b"transfer-encoding" for name, _ in headers)
+
+    def refuse_declared(self) -> None:
+        """Raises TooLarge when the request says itself that it is."""
+        if self._declared > self._limit:
+            raise self._too_large()
+
+    async def receive(self) -> Message:
+        """Raises TooLarge once more than the limit has arrived."""
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self.unread = bool(message.get("more_body"))
+            self._seen += len(message.get("body", b""))
+            if self._seen > self._limit:
+                raise self._too_large()
+        return message
+
+    async def linger(self) -> None:
+        """Take what still arrives, for a moment: a connection that is closed on a client that is still
+        sending is reset, and the client may never see why."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                message: Message = {"more_body": True}
+                while message.get("more_body"):
+                    message = await self._receive()
+
+    def _too_large(self) -> errors.TooLarge:
+        detail = f"the body is larger than {self._limit} bytes, the limit {self._limit_name}"
+        return errors.TooLarge(detail, "", {"limit_bytes": self._limit})
+
+
+class _Answer:
+    """The answer on its way out: marked with the request id, measured, and closed when the body was not
+    read to its end (it may be endless)."""
+
+    def __init__(self, scope: Scope, send: Send, body: _Body, metrics: Metrics) -> None:
+        self._scope = scope
+        self._send = send
+        self._body = body
+        self._metrics = metrics
+        self._started = time.perf_counter()
+        self._closing = False
+        self.begun = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.begun, self._closing = True, self._body.unread
+            message["headers"] = [
+                *message.get("headers", []),
+                (b"x-request-id", self._scope["request_id"].encode()),
+                (b"x-content-type-options", b"nosniff"),
+                *([(b"connection", b"close")] if self._closing else []),
+            ]
+            took = time.perf_counter() - self._started
+            self._metrics.observe(self._scope["method"], self._scope["path"], message["status"], took)
+        elif self._closing and not message.get("more_body"):
+            await self._send({**message, "more_body": True})
+            await self._body.linger()
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
+        await self._send(message)
+
+
 def _request_id(headers: list[tuple[bytes, bytes]]) -> str:
     for name, value in headers:
         if name == b"x-request-id" and _SANE_ID.fullmatch(value):
             return value.decode()
     return new_id()
-
-
-def _too_large(limit: int, name: str) -> errors.TooLarge:
-    detail = f"the body is larger than {limit} bytes, the limit {name}"
-    return errors.TooLarge(detail, "", {"limit_bytes": limit})
-
-
-def _refuse_declared(headers: list[tuple[bytes, bytes]], limit: int, name: str) -> None:
-    for header, value in headers:
-        if header == b"content-length" and value.isdigit() and int(value) > limit:
-            raise _too_large(limit, name)
-
-
-def _counted(receive: Receive, limit: int, name: str) -> Receive:
-    """`receive` that raises TooLarge once more than `limit` bytes of body have arrived."""
-    seen = 0
-
-    async def counted() -> Message:
-        nonlocal seen
-        message = await receive()
-        if message["type"] == "http.request":
-            seen += len(message.get("body", b""))
-            if seen > limit:
-                raise _too_large(limit, name)
-        return message
-
-    return counted

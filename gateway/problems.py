@@ -59,6 +59,8 @@ def answer(error: errors.TerminalError, request_id: str, instance: str) -> Respo
 
 def from_http(error: HTTPException) -> errors.TerminalError:
     """Starlette's own refusals (no such path, wrong method, unreadable body) in our words."""
+    if isinstance(error.__cause__, errors.TerminalError):
+        return error.__cause__  # raised while the body was read, and wrapped by the framework
     if error.status_code == 404:
         return errors.NotFound("there is no such path", "GET /openapi.json lists every path.")
     if error.status_code == 405:
@@ -77,7 +79,10 @@ def from_validation(error: RequestValidationError) -> errors.InvalidInput:
         for item in error.errors()[:SHOWN_ERRORS]
     ]
     first = listed[0] if listed else {"field": "body", "message": "invalid"}
-    return errors.InvalidInput(f"{first['field']}: {first['message']}", "", {"errors": listed})
+    hint = ""
+    if first.get("kind") == "model_attributes_type":
+        hint = "Send a JSON object, with `Content-Type: application/json`."
+    return errors.InvalidInput(f"{first['field']}: {first['message']}", hint, {"errors": listed})
 
 
 def error_of(error: BaseException) -> errors.TerminalError:
