@@ -33,6 +33,7 @@ INSIDE = "/.tpp/tppd"
 # $1 stage, $2 workspace, $3 tppd, $4 bwrap or "", $5 uid, $6 etc, then files for the pid, "--", bwrap…
 _AS_ROOT = """
 set -e
+umask 022
 stage=$1 work=$2 tppd=$3 bwrap=$4 uid=$5 etc=$6
 shift 6
 while [ "$1" != -- ]; do echo $$ > "$1"; shift; done
@@ -221,7 +222,8 @@ class Launch:
 
     def _write_etc(self) -> str:
         folder = self.folder / "etc"
-        folder.mkdir(mode=0o755, exist_ok=True)
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)  # the supervisor's umask is 077, and another uid must read this
         for name, text in _ETC.items():
             (folder / name).write_text(text)
             (folder / name).chmod(0o644)
