@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import asyncpg
 import pytest
 
 from schema import Database, entities, events, mailbox, outbox
@@ -207,7 +208,5 @@ async def test_orphans_are_those_with_work_and_no_live_owner(database: Database)
 
 
 async def test_an_owner_without_a_lease_is_no_state(database: Database) -> None:
-    import asyncpg
-
     with pytest.raises(asyncpg.CheckViolationError, match="ck_entities_lease"):
         await database.execute("INSERT INTO entities (kind, id, owner) VALUES ('agent', 'x', 'cell')")

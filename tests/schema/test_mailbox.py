@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import asyncpg
 import pytest
 
 from schema import Database, dead_letters, entities, mailbox, outbox, reminders
@@ -239,8 +240,6 @@ async def test_a_slot_that_fired_cannot_fire_again(database: Database) -> None:
 
 
 async def test_a_message_id_has_a_length(database: Database) -> None:
-    import asyncpg
-
     with pytest.raises(asyncpg.CheckViolationError, match="ck_mailbox_message_id"):
         await mailbox.enqueue(database, REF, "x" * 301, "do", {})
     assert await mailbox.enqueue(database, REF, new_id(), "do", {})

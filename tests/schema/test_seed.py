@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
 from schema import Database, migrations, redis_keys, retention
 from schema.sql import load
-
-SPEC = (Path(__file__).parent / "seed.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```sql\n(.*?)\n?```", SPEC, re.DOTALL)
-STATEMENT = re.compile(r"^CREATE (?:TABLE|INDEX|VIEW) (\w+).*?;$", re.DOTALL | re.MULTILINE)
-OBJECTS = {match[1]: match[0] for block in BLOCKS[:-1] for match in STATEMENT.finditer(block)}
-TABLES = [name for name, text in OBJECTS.items() if text.startswith("CREATE TABLE")]
-INDEXES = [name for name, text in OBJECTS.items() if text.startswith("CREATE INDEX")]
-VIEWS = [name for name, text in OBJECTS.items() if text.startswith("CREATE VIEW")]
+from tests.schema.seed_objects import BLOCKS, INDEXES, OBJECTS, SPEC, TABLES, VIEWS
 
 
 def test_the_seed_has_what_we_think_it_has() -> None:
