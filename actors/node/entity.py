@@ -17,7 +17,7 @@ from dataclasses import asdict
 from typing import Any
 
 from actors.node import choice
-from actors.node.bubblewrap import BubblewrapDriver
+from actors.node.bubblewrap import Bubblewrap
 from actors.node.docker import DockerDriver
 from actors.node.driver import Driver, SandboxSpec, Started
 from runtime import Entity, readonly, volatile
@@ -35,7 +35,7 @@ def make_drivers(settings: Settings) -> dict[str, Driver]:
     return {
         choice.DOCKER: DockerDriver(
             settings.home, tppd, image=settings.sandbox_image, image_base=settings.image_base),
-        choice.BUBBLEWRAP: BubblewrapDriver(settings.home, tppd),
+        choice.BUBBLEWRAP: Bubblewrap(settings.home, tppd),
     }
 
 

@@ -5,6 +5,7 @@ Both are read from the journal of the run directory, which any process of the ho
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from actors.sandbox import journal
@@ -24,6 +25,7 @@ def of_record(run_dir: str, record: ExitRecord, head: int) -> dict[str, Any]:
         "exec_id": record.exec_id, "status": str(record.state), "exit_code": exit_code(record),
         "stdout": out, "stderr": err, "stdout_bytes": record.out_bytes, "stderr_bytes": record.err_bytes,
         "truncated": out_cut or err_cut, "duration_ms": record.duration_ms, "reason": reason(record),
+        "started_at": _moment(record.started_at_ms), "completed_at": _moment(record.ended_at_ms),
     }
 
 
@@ -37,6 +39,7 @@ def of_open(run_dir: str, row: Execution, head: int) -> dict[str, Any]:
         "exec_id": row.id, "status": "running" if started else row.status, "exit_code": None,
         "stdout": out, "stderr": err, "stdout_bytes": size["stdout"], "stderr_bytes": size["stderr"],
         "truncated": out_cut or err_cut, "duration_ms": None, "reason": None,
+        "started_at": row.started_at and row.started_at.isoformat(), "completed_at": None,
     }
 
 
@@ -47,6 +50,8 @@ def of_row(row: Execution) -> dict[str, Any]:
         "stdout": row.stdout or "", "stderr": row.stderr or "",
         "stdout_bytes": row.stdout_bytes or 0, "stderr_bytes": row.stderr_bytes or 0,
         "truncated": row.truncated, "duration_ms": row.execution_time_ms, "reason": row.reason,
+        "started_at": row.started_at and row.started_at.isoformat(),
+        "completed_at": row.completed_at and row.completed_at.isoformat(),
     }
 
 
@@ -86,6 +91,11 @@ def _head(
         return "", False  # the most common case costs no look at the disk
     data = read(run_dir, exec_id, stream, 0, min(size, limit))
     return data.decode("utf-8", "replace"), size > len(data)
+
+
+def _moment(at_ms: int) -> str | None:
+    """Milliseconds since 1970 as ISO 8601; None when it never came to that."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat() if at_ms else None
 
 
 def exit_code(record: ExitRecord) -> int | None:

@@ -113,7 +113,7 @@ class Commands:
         self.used_at = time.monotonic()
         created = False
         try:
-            _row, created = await executions.create(
+            row, created = await executions.create(
                 self._context.database, exec_id, self._sandbox_id, payload.get("user_id") or user_id,
                 wanted.text, wanted.cwd, wanted.row_environment(), payload.get("mode") or "manual",
                 payload.get("idempotency_key"), fence=self._context.fence, agent=payload.get("agent"),
@@ -123,7 +123,8 @@ class Commands:
                 record = await self._start(exec_id, wanted, wait_s)
                 if record is not None:
                     self._background(exec_id, self._record(record))
-                    return answers.of_record(self.run_dir, record, head)
+                    answer = answers.of_record(self.run_dir, record, head)
+                    return answer | {"created_at": row.created_at.isoformat()}
         except Fenced:
             raise  # the new owner adopts it
         except BaseException:
@@ -134,7 +135,8 @@ class Commands:
             raise
         finally:
             self._starting.discard(exec_id)
-        return await self.wait(exec_id, 0 if created else wait_s, head)
+        answer = await self.wait(exec_id, 0 if created else wait_s, head)
+        return answer | {"created_at": row.created_at.isoformat()}
 
     async def _start(
         self, exec_id: str, wanted: Command, wait_s: float, *, again: bool = True

@@ -64,20 +64,23 @@ class Sandbox(Entity):
 
     @durable
     async def create(self, turn: Turn, payload: dict[str, Any]) -> dict[str, Any]:
-        """Make the sandbox and its row (or take over the row that is there); `start` starts it as well.
+        """Make the sandbox and its row (or take over the row that is there), and start it.
 
         Payload: user_id, and optionally name, image, network, resource_limits, environment,
-        auto_sleep_after_minutes, description, start. Returns `describe`. Raises InvalidInput, Conflict.
+        auto_sleep_after_minutes, description, start (true). Returns what `status` returns, at once.
+        Raises InvalidInput, Conflict (deleted, or another user's).
         """
         if not turn.state:
             turn.state.update(await record.create(turn.connection, self.ref.id, payload, self.context))
-        if payload.get("start"):
+        elif record.core_of(turn.state).wanted is Wanted.DESTROYED:
+            raise errors.Conflict(f"sandbox {self.ref.id} was deleted")
+        if payload.get("start", True):
             await self._step(turn, core.Start())
         return record.describe(self.ref.id, turn.state)
 
     @durable
     async def start(self, turn: Turn, _payload: dict[str, Any]) -> dict[str, Any]:
-        """Start it if it does not run. Returns `describe` at once; it may still be starting."""
+        """Start it if it does not run. Returns `status` at once; it may still be starting."""
         self._exists(turn.state)
         await self._step(turn, core.Start())
         return record.describe(self.ref.id, turn.state)
@@ -91,9 +94,10 @@ class Sandbox(Entity):
 
     @durable
     async def destroy(self, turn: Turn, _payload: dict[str, Any]) -> dict[str, Any]:
-        """End it and delete its workspace, journals and row. Repeating it is fine."""
+        """End it and delete all of it: its row at once, its processes and workspace in the background."""
         if turn.state:
             await self._step(turn, core.Destroy())
+            await sandboxes.delete(turn.connection, self.ref.id)
         return {"id": self.ref.id, "destroyed": True}
 
     async def on_reminder(self, turn: Turn, payload: dict[str, Any]) -> None:
@@ -249,8 +253,6 @@ class Sandbox(Entity):
         """Delete all that is left of it."""
         await self.commands.attach(None)
         await self._node("remove_sandbox", {"sandbox_id": self.ref.id, "driver": self.core.driver}, 120)
-        async with self.context.fenced() as connection:
-            await sandboxes.delete(connection, self.ref.id)
 
     async def _launch(self, s: core.Sandbox) -> dict[str, Any]:
         """The node's last answer. Progress is written at most twice a second."""

@@ -1,0 +1,4 @@
+"""The kinds that the test cells host: the real ones."""
+
+ENTITIES = {"node": "actors.node.entity:Node", "sandbox": "actors.sandbox.entity:Sandbox"}
+PRELOAD: dict[str, list[str]] = {}
