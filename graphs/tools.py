@@ -24,7 +24,7 @@ from terminalpp.types.errors import FileProblem, NotFound
 HOME = "/home/user"
 READ_LINES = 400
 MAX_FILE_BYTES = 10 * 1024 * 1024
-MAX_COMMAND_CHARACTERS = 100_000  # one argument of execve holds 128 KiB
+MAX_COMMAND_BYTES = 100_000  # quoted; one argument of execve holds 128 KiB
 OUTPUT_SCHEME = "output:"
 
 
@@ -171,7 +171,7 @@ def resolve(workspace: str, path: str) -> str:
 async def prepare(name: str, arguments: Mapping[str, Any], exec_id: str, hands: Hands) -> Prepared | Result:
     """Work out a valid call's effect, reading but changing nothing; a Result when it cannot be done."""
     if name == "bash":
-        if len(arguments["command"]) > MAX_COMMAND_CHARACTERS:
+        if len(shlex.quote(arguments["command"]).encode("utf-8", "replace")) > MAX_COMMAND_BYTES:
             return Result(False, "the command is too long: put the text into a file with `write`")
         return Prepared({}, exec_id)
     if name in ("search", "list"):

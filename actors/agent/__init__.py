@@ -1,0 +1,1 @@
+"""The agents: planner, coder, tester, critic and executor, each an entity of its own."""

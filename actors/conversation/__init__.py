@@ -1,0 +1,1 @@
+"""Conversations: what a person and a team say and do, one turn after the other."""

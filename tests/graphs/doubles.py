@@ -66,7 +66,10 @@ class World:
         self.paid: dict[str, dict[str, Any]] = {}
         self.inbox: list[dict[str, Any]] = []
         self.clock = 1000.0
-        self.runner: Callable[[World, str], tuple[int | None, str]] = lambda world, command: (0, f"ran {command}")
+        self.runner: Callable[[World, str], tuple[int | None, str]] = lambda world, command: (
+            0,
+            f"ran {command}",
+        )
 
     def append(self, type: str, actor: str, payload: dict[str, Any]) -> Event:
         event = Event(len(self.events) + 1, type, actor, json.loads(json.dumps(payload)), self.clock)
@@ -97,13 +100,15 @@ class MemoryHands:
     async def kill(self, exec_id: str) -> None:
         seen = self.world.commands[exec_id]
         if seen.running:
-            self.world.commands[exec_id] = Observation("killed", 137, seen.output, seen.output_bytes, reason="killed")
+            self.world.commands[exec_id] = Observation(
+                "killed", 137, seen.output, seen.output_bytes, reason="killed"
+            )
 
     async def output(self, exec_id: str, offset: int, limit: int) -> tuple[bytes, int]:
         data = self.world.outputs.get(exec_id)
         if data is None:
             raise NotFound(f"no such execution: {exec_id}")
-        part = data[offset:offset + limit]
+        part = data[offset : offset + limit]
         return part, offset + len(part)
 
     async def read_file(self, path: str) -> bytes:
@@ -134,8 +139,10 @@ class MemoryPort:
 
     async def messages(self) -> list[dict[str, Any]]:
         came, self.world.inbox = self.world.inbox, []
-        return [self.world.append("message.delivered", "system", {"task_id": self.task_id, **message}).payload
-                for message in came]
+        return [
+            self.world.append("message.delivered", "system", {"task_id": self.task_id, **message}).payload
+            for message in came
+        ]
 
     async def complete(self, request: dict[str, Any]) -> dict[str, Any]:
         self.world.points.pass_("before model")
@@ -158,11 +165,19 @@ def model_reply(request: dict[str, Any], reply: Any) -> dict[str, Any]:
     """A `model.finished` payload. `reply` is text, or (text, [(tool, arguments), …])."""
     text, calls = reply if isinstance(reply, tuple) else (reply, [])
     return {
-        "call_id": request["call_id"], "task_id": request["task_id"], "agent": request["agent"], "content": text,
-        "tool_calls": [{"id": f"call_{n}", "name": name, "arguments": arguments}
-                       for n, (name, arguments) in enumerate(calls)],
-        "usage": {"input_tokens": 100, "output_tokens": 10, "cached_tokens": 0}, "cost_usd": 0.001,
-        "finish_reason": "stop", "duration_ms": 1, "model": request["model"],
+        "call_id": request["call_id"],
+        "task_id": request["task_id"],
+        "agent": request["agent"],
+        "content": text,
+        "tool_calls": [
+            {"id": f"call_{n}", "name": name, "arguments": arguments}
+            for n, (name, arguments) in enumerate(calls)
+        ],
+        "usage": {"input_tokens": 100, "output_tokens": 10, "cached_tokens": 0},
+        "cost_usd": 0.001,
+        "finish_reason": "stop",
+        "duration_ms": 1,
+        "model": request["model"],
     }
 
 
@@ -183,8 +198,11 @@ class MemoryWorkspace:
         old, new = self.trees[base], self.trees[to]
         changed = sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
         text = "\n".join(f"{path}: {old.get(path)!r} -> {new.get(path)!r}" for path in changed)
-        return {"files": [{"path": path, "added": 1, "removed": 1} for path in changed],
-                "patch_bytes": len(text), "text": text}
+        return {
+            "files": [{"path": path, "added": 1, "removed": 1} for path in changed],
+            "patch_bytes": len(text),
+            "text": text,
+        }
 
     async def restore(self, key: str, snapshot: str) -> None:
         self.world.files = dict(self.trees[snapshot])

@@ -6,6 +6,7 @@ moment its checkpoint is stored (`graphs/saver.py` does it in one transaction; t
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -57,21 +58,38 @@ class Team:
     async def think(self, role: str, task: dict[str, Any]) -> dict[str, Any]:
         answer = {"planner": structured.plan, "critic": structured.verdict}.get(role)
         work = loop.Task(
-            task_id=task["task_id"], conversation_id="c", role=role, model="m", system="s",
-            text=prompting.task_text(task["kind"], task, "Fix the bug", ()), tools=tools.ROLE_TOOLS[role], native=True,
-            limits=self.bounds, started_at=1000.0, spent=limits.Spent.from_json(task["spent"]), answer=answer)
+            task_id=task["task_id"],
+            conversation_id="c",
+            role=role,
+            model="m",
+            system="s",
+            text=prompting.task_text(task["kind"], task, "Fix the bug", ()),
+            tools=tools.ROLE_TOOLS[role],
+            native=True,
+            limits=self.bounds,
+            started_at=1000.0,
+            spent=limits.Spent.from_json(task["spent"]),
+            answer=answer,
+        )
         return await loop.run(work, MemoryPort(self.world, work.task_id, role), MemoryHands(self.world))
 
     async def test(self, task: dict[str, Any]) -> dict[str, Any]:
         hands = MemoryHands(self.world)
         if task["kind"] == "evidence":
-            runs = [await hands.run(f"{task['task_id']}-{n}", command, 9) for n, command in enumerate(task["commands"])]
+            runs = [
+                await hands.run(f"{task['task_id']}-{n}", command, 9)
+                for n, command in enumerate(task["commands"])
+            ]
             return {"status": "done", "failed": [n for n, seen in enumerate(runs) if seen.exit_code]}
         command = task["command"] or next(iter(task["candidates"]), None)
         if command is None:
             return {"status": "done", "command": None, "report": None}
         seen = await hands.run(f"{task['task_id']}-run", command, 9)
-        return {"status": "done", "command": command, "report": digest.read(seen.output, seen.exit_code).to_json()}
+        return {
+            "status": "done",
+            "command": command,
+            "report": digest.read(seen.output, seen.exit_code).to_json(),
+        }
 
 
 class Log:
@@ -79,7 +97,9 @@ class Log:
         self.world = world
 
     async def attempt(self, step: str, visit: int) -> int:
-        return 1 + sum(1 for about in self.world.of("step.started") if (about["step"], about["visit"]) == (step, visit))
+        return 1 + sum(
+            1 for about in self.world.of("step.started") if (about["step"], about["visit"]) == (step, visit)
+        )
 
     async def emit(self, type: str, actor: str, payload: dict[str, Any]) -> None:
         self.world.append(type, actor, payload)
@@ -89,8 +109,16 @@ class Log:
 class Case:
     """A world with its services; `run` may be called again after a Crash, as a new process would."""
 
-    def __init__(self, replies: dict[str, list[Any]], *, die_at: int | None = None, mode: str = "team",
-                 task: str = "Fix the bug in add", runner: Any = None, bounds: limits.Limits | None = None) -> None:
+    def __init__(
+        self,
+        replies: dict[str, list[Any]],
+        *,
+        die_at: int | None = None,
+        mode: str = "team",
+        task: str = "Fix the bug in add",
+        runner: Any = None,
+        bounds: limits.Limits | None = None,
+    ) -> None:
         self.world = World(replies, Points(die_at))
         self.world.files[FILE] = b"broken 1"
         self.world.runner = runner or suite
@@ -131,7 +159,9 @@ def full_replies() -> dict[str, list[Any]]:
     return {
         "planner": [("", [("read", {"path": "add.py"})]), PLAN],
         "coder": [write("still 1"), "first try", write("good"), "second try", write("better"), "reviewed"],
-        "critic": ['{"verdict": "revise", "issues": [{"severity": "high", "file": "add.py", "claim": "bad name"}]}'],
+        "critic": [
+            '{"verdict": "revise", "issues": [{"severity": "high", "file": "add.py", "claim": "bad name"}]}'
+        ],
         "executor": ["All is well."],
     }
 
@@ -139,8 +169,19 @@ def full_replies() -> dict[str, list[Any]]:
 async def test_the_full_team_from_red_to_green():
     case = Case(full_replies())
     state = await case.run()
-    assert case.steps == ["route1", "planner1", "baseline1", "coder1", "gate1", "coder2", "gate2", "critic1",
-                          "coder3", "gate3", "executor1"]
+    assert case.steps == [
+        "route1",
+        "planner1",
+        "baseline1",
+        "coder1",
+        "gate1",
+        "coder2",
+        "gate2",
+        "critic1",
+        "coder3",
+        "gate3",
+        "executor1",
+    ]
     assert routing.outcome(state) == "passed"
     assert (state["baseline"]["passed"], state["tests"]["passed"], state["rounds"]) == (False, True, 1)
     assert state["summary"] == "All is well."
@@ -183,8 +224,14 @@ async def test_single_mode_is_coder_and_gate():
 
 
 async def test_a_revision_that_makes_it_worse_is_rolled_back():
-    case = Case({"planner": [PLAN], "coder": [write("still 1"), "a", write("now 5"), "b", write("good"), "c"],
-                 "critic": [APPROVE], "executor": ["ok"]})
+    case = Case(
+        {
+            "planner": [PLAN],
+            "coder": [write("still 1"), "a", write("now 5"), "b", write("good"), "c"],
+            "critic": [APPROVE],
+            "executor": ["ok"],
+        }
+    )
     state = await case.run()
     assert len(case.world.of("revision.rolled_back")) == 1
     assert case.world.files[FILE] == b"good"
@@ -192,9 +239,14 @@ async def test_a_revision_that_makes_it_worse_is_rolled_back():
 
 
 async def test_a_review_that_breaks_green_tests_keeps_the_green_tree():
-    case = Case({"planner": [PLAN], "coder": [write("good"), "a", write("pretty 2"), "b"],
-                 "critic": ['{"verdict": "revise", "issues": [{"severity": "high", "claim": "ugly"}]}'],
-                 "executor": ["ok"]})
+    case = Case(
+        {
+            "planner": [PLAN],
+            "coder": [write("good"), "a", write("pretty 2"), "b"],
+            "critic": ['{"verdict": "revise", "issues": [{"severity": "high", "claim": "ugly"}]}'],
+            "executor": ["ok"],
+        }
+    )
     state = await case.run()
     assert case.world.files[FILE] == b"good"
     assert routing.outcome(state) == "passed"
@@ -203,14 +255,22 @@ async def test_a_review_that_breaks_green_tests_keeps_the_green_tree():
 
 async def test_only_severe_or_proven_findings_go_back():
     def issue(evidence: str) -> str:
-        return ('{"verdict": "revise", "issues": [{"severity": "low", "claim": "c", "evidence_command": "%s"}]}'
-                % evidence)
+        found = {"severity": "low", "claim": "c", "evidence_command": evidence}
+        return json.dumps({"verdict": "revise", "issues": [found]})
 
-    case = Case({"planner": [PLAN], "coder": [write("good"), "a"], "critic": [issue("prove it")], "executor": ["ok"]})
+    case = Case(
+        {"planner": [PLAN], "coder": [write("good"), "a"], "critic": [issue("prove it")], "executor": ["ok"]}
+    )
     await case.run()
     assert "coder2" not in case.steps, "its evidence does not fail"
-    case = Case({"planner": [PLAN], "coder": [write("good prove"), "a", write("good"), "b"],
-                 "critic": [issue("prove it")], "executor": ["ok"]})
+    case = Case(
+        {
+            "planner": [PLAN],
+            "coder": [write("good prove"), "a", write("good"), "b"],
+            "critic": [issue("prove it")],
+            "executor": ["ok"],
+        }
+    )
     await case.run()
     assert "coder2" in case.steps
 
@@ -220,7 +280,12 @@ async def test_repair_rounds_are_bounded_and_red_is_told_as_red():
     case = Case({"planner": [PLAN], "coder": replies, "executor": ["It still fails."]})
     state = await case.run()
     assert routing.outcome(state) == "failed"
-    assert [step for step in case.steps if step.startswith("coder")] == ["coder1", "coder2", "coder3", "coder4"]
+    assert [step for step in case.steps if step.startswith("coder")] == [
+        "coder1",
+        "coder2",
+        "coder3",
+        "coder4",
+    ]
     assert "critic1" not in case.steps
 
 
@@ -240,8 +305,10 @@ async def test_a_limit_ends_the_turn_without_further_model_calls():
 
 
 async def test_an_unreadable_plan_is_dropped():
-    case = Case({"planner": ["hm", "hm"], "coder": [write("good"), "a"], "critic": [APPROVE], "executor": ["ok"]},
-                runner=lambda world, command: (0, "1 passed"))
+    case = Case(
+        {"planner": ["hm", "hm"], "coder": [write("good"), "a"], "critic": [APPROVE], "executor": ["ok"]},
+        runner=lambda world, command: (0, "1 passed"),
+    )
     state = await case.run()
     assert state["plan"] is None
     assert routing.outcome(state) == "unverified", "nothing named a test command"
@@ -253,8 +320,15 @@ async def test_the_executor_is_no_writer():
             world.files[FILE] = b"built 7"
         return suite(world, command)
 
-    case = Case({"planner": [PLAN], "coder": [write("good"), "a"], "critic": [APPROVE],
-                 "executor": [("", [("bash", {"command": "build"})]), "ok"]}, runner=runner)
+    case = Case(
+        {
+            "planner": [PLAN],
+            "coder": [write("good"), "a"],
+            "critic": [APPROVE],
+            "executor": [("", [("bash", {"command": "build"})]), "ok"],
+        },
+        runner=runner,
+    )
     await case.run()
     assert case.world.files[FILE] == b"good"
     assert case.world.of("revision.rolled_back")[0]["reason"].startswith("the executor")

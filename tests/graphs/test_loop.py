@@ -14,8 +14,17 @@ FILE = "/home/user/repo/a.py"
 
 def task(**changes) -> loop.Task:
     values = {
-        "task_id": "task-1", "conversation_id": "c", "role": "coder", "model": "m", "system": "sys", "text": "do it",
-        "tools": tools.ROLE_TOOLS["coder"], "native": True, "limits": Limits(), "started_at": 1000.0, **changes,
+        "task_id": "task-1",
+        "conversation_id": "c",
+        "role": "coder",
+        "model": "m",
+        "system": "sys",
+        "text": "do it",
+        "tools": tools.ROLE_TOOLS["coder"],
+        "native": True,
+        "limits": Limits(),
+        "started_at": 1000.0,
+        **changes,
     }
     return loop.Task(**values)
 
@@ -35,17 +44,39 @@ async def test_a_task_ends_with_the_first_reply_without_calls():
     assert result["spent"]["input_tokens"] == 200
     assert result["spent"]["cost_usd"] == pytest.approx(0.002)
     assert [event.type for event in world.events] == [
-        "model.finished", "tool.called", "tool.finished", "model.finished"]
+        "model.finished",
+        "tool.called",
+        "tool.finished",
+        "model.finished",
+    ]
 
 
 async def test_a_death_at_every_point_changes_nothing_but_time():
     def world_of(points: Points) -> World:
-        world = World({"coder": [
-            bash("make a"),
-            ("", [("write", {"path": "a.py", "content": "x = 1\n"}), ("edit", {"path": "a.py", "old": "1", "new": "11"})]),
-            ("", [("edit", {"path": "a.py", "old": "x = 11", "new": "x = 11  # x = 11"}), ("bash", {"command": "b"})]),
-            ("", [("read", {"path": "a.py"}), ("nonsense", {})]),
-            "done"]}, points)
+        world = World(
+            {
+                "coder": [
+                    bash("make a"),
+                    (
+                        "",
+                        [
+                            ("write", {"path": "a.py", "content": "x = 1\n"}),
+                            ("edit", {"path": "a.py", "old": "1", "new": "11"}),
+                        ],
+                    ),
+                    (
+                        "",
+                        [
+                            ("edit", {"path": "a.py", "old": "x = 11", "new": "x = 11  # x = 11"}),
+                            ("bash", {"command": "b"}),
+                        ],
+                    ),
+                    ("", [("read", {"path": "a.py"}), ("nonsense", {})]),
+                    "done",
+                ]
+            },
+            points,
+        )
         return world
 
     calm = world_of(Points())
@@ -71,12 +102,15 @@ async def test_a_second_run_of_a_finished_task_asks_nobody():
     assert len(world.events) == 1
 
 
-@pytest.mark.parametrize(("changes", "limit"), [
-    ({"limits": Limits(max_steps=2)}, "steps"),
-    ({"limits": Limits(max_tokens=200)}, "tokens"),
-    ({"limits": Limits(max_usd=0.002)}, "usd"),
-    ({"started_at": 1000.0 - 3600}, "seconds"),
-])
+@pytest.mark.parametrize(
+    ("changes", "limit"),
+    [
+        ({"limits": Limits(max_steps=2)}, "steps"),
+        ({"limits": Limits(max_tokens=200)}, "tokens"),
+        ({"limits": Limits(max_usd=0.002)}, "usd"),
+        ({"started_at": 1000.0 - 3600}, "seconds"),
+    ],
+)
 async def test_limits_stop_before_the_next_model_call(changes, limit):
     world = World({"coder": [bash(f"c{n}") for n in range(9)]})
     result = await run(world, task(**changes))
@@ -89,7 +123,9 @@ async def test_limits_stop_before_the_next_model_call(changes, limit):
 
 async def test_three_malformed_calls_in_a_row_stop_and_one_good_call_resets():
     bad, good = ("", [("fly", {})]), bash("ls")
-    world = World({"coder": [bad, bad, good, bad, ("", [("bash", {"cmd": "ls"})]), ("", [("bash", "{oops")]), "no"]})
+    world = World(
+        {"coder": [bad, bad, good, bad, ("", [("bash", {"cmd": "ls"})]), ("", [("bash", "{oops")]), "no"]}
+    )
     result = await run(world, task())
     assert (result["status"], result["limit"]) == ("stopped", "malformed")
     outputs = [payload["output"] for payload in world.of("tool.finished")]
@@ -180,6 +216,12 @@ async def test_a_running_command_leaves_its_id_and_its_output_can_be_read():
     finished = world.of("tool.finished")[0]
     assert "still running" in finished["output"]
     assert f"output:{finished['exec_id']}" in finished["output"]
-    data = await tools.perform("read", {"path": f"output:{finished['exec_id']}"}, tools.Prepared({}),
-                               MemoryHands(world), timeout_s=1, limit=1000)
+    data = await tools.perform(
+        "read",
+        {"path": f"output:{finished['exec_id']}"},
+        tools.Prepared({}),
+        MemoryHands(world),
+        timeout_s=1,
+        limit=1000,
+    )
     assert "tick" in data.output

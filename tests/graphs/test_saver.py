@@ -40,8 +40,10 @@ async def owned(database: Database) -> tuple[str, Fence]:
 def step(conversation_id: str, number: int) -> tuple:
     checkpoint = empty_checkpoint()
     checkpoint["channel_values"] = {
-        "rounds": number, OUTGOING: [["step.finished", "system", {"n": number}]],
-        REWIND: {"snapshot": f"tree{number}", "label": "coder 1"}}
+        "rounds": number,
+        OUTGOING: [["step.finished", "system", {"n": number}]],
+        REWIND: {"snapshot": f"tree{number}", "label": "coder 1"},
+    }
     versions = {"rounds": number, OUTGOING: number, REWIND: number}
     checkpoint["channel_versions"] = versions
     config = {"configurable": {"thread_id": conversation_id, "checkpoint_ns": ""}}
@@ -74,8 +76,9 @@ async def test_a_fenced_out_owner_stores_nothing(database: Database):
     with pytest.raises(Fenced):
         await zombie.aput(*step(id, 1))
     with pytest.raises(Fenced):
-        await zombie.aput_writes({"configurable": {"thread_id": id, "checkpoint_ns": "", "checkpoint_id": "x"}},
-                                 [("a", 1)], "task")
+        await zombie.aput_writes(
+            {"configurable": {"thread_id": id, "checkpoint_ns": "", "checkpoint_id": "x"}}, [("a", 1)], "task"
+        )
     assert await events.read(database, id) == []
     assert await zombie.aget_tuple({"configurable": {"thread_id": id, "checkpoint_ns": ""}}) is None
     await Saver(database, row.fence, id).aput(*step(id, 2))

@@ -1,0 +1,226 @@
+"""An agent's hands: commands and files of its sandbox, told to the turn's log.
+
+A command starts at most once per exec id, whoever asks and how often: the sandbox entity keeps the
+record. `bash` keeps directory and exported variables from call to call in a folder of the sandbox's home,
+written when a command ends; a command that outlives its timeout does not overwrite what later ones left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import time
+from typing import Any
+
+from actors.agent.calls import patient
+from actors.agent.turn_log import TurnLog
+from actors.sandbox.door import Door
+from graphs.ports import Observation
+from runtime import Runtime
+from terminalpp.types.errors import NotFound, SandboxNotRunning
+from terminalpp.types.ids import Ref
+
+WAIT_MS = 20_000  # one wait; longer commands are waited for in slices
+HEAD_BYTES = 48 * 1024  # of a command's output in an answer
+TAIL_BYTES = 48 * 1024
+
+_SHELL = """\
+__t={folder}; mkdir -p "$__t" 2>/dev/null
+cd {workspace} 2>/dev/null
+[ -r "$__t/env" ] && . "$__t/env"
+[ -r "$__t/cwd" ] && cd "$(cat "$__t/cwd")" 2>/dev/null
+printf %s {exec_id} > "$__t/last"
+__tpp_save() {{ __s=$?; if [ "$(cat "$__t/last" 2>/dev/null)" = {exec_id} ]; then
+pwd > "$__t/cwd.new" && mv -f "$__t/cwd.new" "$__t/cwd"
+export -p > "$__t/env.new" && mv -f "$__t/env.new" "$__t/env"
+fi; exit $__s; }}
+trap __tpp_save EXIT
+eval {command}
+"""
+
+
+class Sandbox:
+    """Calls to one sandbox entity, and a door to its files and journals. `close` it when done."""
+
+    def __init__(self, runtime: Runtime, sandbox_id: str, conversation_id: str, agent: str | None) -> None:
+        self.runtime, self.sandbox_id = runtime, sandbox_id
+        self.conversation_id, self.agent = conversation_id, agent
+        self.ref = Ref("sandbox", sandbox_id)
+        self._door: Door | None = None
+
+    async def attach(self) -> dict[str, Any]:
+        """Start the sandbox if it sleeps and get a fresh attachment."""
+        return await patient(self.runtime, self.ref, "attach", {})
+
+    async def door(self) -> Door:
+        if self._door is None:
+            self._door = Door(await self.attach(), self.attach)
+        return self._door
+
+    async def close(self) -> None:
+        if self._door is not None:
+            await self._door.close()
+            self._door = None
+
+    async def run(
+        self,
+        exec_id: str,
+        script: str,
+        timeout_s: float,
+        *,
+        merge: bool = True,
+        env: dict[str, str] | None = None,
+        cwd: str = "/home/user",
+    ) -> dict[str, Any]:
+        """Start `script` once and wait up to `timeout_s`; the sandbox's record of it (see `Sandbox.run`)."""
+        payload = {
+            "exec_id": exec_id,
+            "command": script,
+            "cwd": cwd,
+            "env": env or {},
+            "mode": "auto",
+            "merge": merge,
+            "stdin": False,
+            "conversation_id": self.conversation_id,
+            "head_bytes": HEAD_BYTES,
+        }
+        if self.agent is not None:
+            payload["agent"] = self.agent
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                seen = await patient(
+                    self.runtime, self.ref, "run", {**payload, "wait_ms": _slice_ms(deadline)}
+                )
+                break
+            except SandboxNotRunning:
+                await self.attach()
+        return seen if _over(seen, deadline) else await self.wait(exec_id, deadline - time.monotonic())
+
+    async def wait(self, exec_id: str, timeout_s: float) -> dict[str, Any]:
+        """The record after the command's end, or after `timeout_s` seconds."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            seen = await patient(
+                self.runtime,
+                self.ref,
+                "wait",
+                {"exec_id": exec_id, "timeout_ms": _slice_ms(deadline), "head_bytes": HEAD_BYTES},
+            )
+            if _over(seen, deadline):
+                return seen
+
+    async def kill(self, exec_id: str) -> None:
+        with contextlib.suppress(NotFound, SandboxNotRunning):
+            await patient(self.runtime, self.ref, "kill", {"exec_id": exec_id})
+
+    async def bytes_of(
+        self, exec_id: str, offset: int, limit: int, stream: Any = "stdout"
+    ) -> tuple[bytes, int]:
+        """Output from the journal, as many bytes as there are up to `limit`, and where to go on."""
+        door = await self.door()
+        out, at = bytearray(), offset
+        while len(out) < limit:
+            chunk = await door.output(exec_id, stream, at, min(limit - len(out), 1 << 20))
+            if chunk.gap_bytes:
+                out += f"\n[… {chunk.gap_bytes} bytes were not kept …]\n".encode()
+            out += chunk.data
+            if chunk.next_offset == at:
+                break
+            at = chunk.next_offset
+        return bytes(out), at
+
+    async def observation(self, exec_id: str, seen: dict[str, Any]) -> Observation:
+        """The record with the output's end beside its head when it is longer than that."""
+        size, head, tail = int(seen["stdout_bytes"] or 0), str(seen["stdout"] or ""), ""
+        if size > HEAD_BYTES and seen.get("reason") != "lost":
+            with contextlib.suppress(NotFound):
+                data, _ = await self.bytes_of(exec_id, max(HEAD_BYTES, size - TAIL_BYTES), TAIL_BYTES)
+                tail = data.decode("utf-8", "replace")
+                if size <= HEAD_BYTES + TAIL_BYTES:
+                    head, tail = head + tail, ""
+        return Observation(
+            seen["status"],
+            seen["exit_code"],
+            head,
+            size,
+            tail,
+            seen.get("reason"),
+            int(seen.get("duration_ms") or 0),
+        )
+
+
+class SandboxHands:
+    """`graphs.ports.Hands` of one agent in one turn."""
+
+    def __init__(self, sandbox: Sandbox, log: TurnLog, agent: str, workspace: str) -> None:
+        self.sandbox, self.log, self.agent, self.workspace = sandbox, log, agent, workspace
+
+    async def run(self, exec_id: str, command: str, timeout_s: float, *, quiet: bool = False) -> Observation:
+        if quiet:
+            return await self.plain(exec_id, command, timeout_s)
+        folder = f"/home/user/.tpp/shell/{self.log.conversation_id[:8]}-{self.agent}"
+        script = _SHELL.format(
+            folder=shlex.quote(folder),
+            workspace=shlex.quote(self.workspace),
+            exec_id=shlex.quote(exec_id),
+            command=shlex.quote(command),
+        )
+        return await self.told(exec_id, command, script, timeout_s)
+
+    async def plain(self, exec_id: str, script: str, timeout_s: float) -> Observation:
+        """A command of our own that the person need not see."""
+        return await self.sandbox.observation(exec_id, await self.sandbox.run(exec_id, script, timeout_s))
+
+    async def plain_wait(self, exec_id: str, timeout_s: float = 30.0) -> Observation:
+        """The record of a command that was started before."""
+        return await self.sandbox.observation(exec_id, await self.sandbox.wait(exec_id, timeout_s))
+
+    async def told(
+        self, exec_id: str, command: str, script: str, timeout_s: float, env: dict[str, str] | None = None
+    ) -> Observation:
+        """Run `script` and tell the log of it as `command`, once, however often this is repeated."""
+        await self.log.emit_once(
+            "command.started",
+            self.agent,
+            {"exec_id": exec_id, "command": command, "cwd": self.workspace, "agent": self.agent},
+            "exec_id",
+        )
+        seen = await self.sandbox.observation(
+            exec_id, await self.sandbox.run(exec_id, script, timeout_s, env=env)
+        )
+        if not seen.running:
+            await self.log.emit_once("command.finished", self.agent, finished(exec_id, seen), "exec_id")
+        return seen
+
+    async def kill(self, exec_id: str) -> None:
+        await self.sandbox.kill(exec_id)
+
+    async def output(self, exec_id: str, offset: int, limit: int) -> tuple[bytes, int]:
+        return await self.sandbox.bytes_of(exec_id, offset, limit)
+
+    async def read_file(self, path: str) -> bytes:
+        return await (await self.sandbox.door()).read_file(path)
+
+    async def write_file(self, path: str, data: bytes) -> None:
+        await (await self.sandbox.door()).write_file(path, data)
+
+
+def _slice_ms(deadline: float) -> int:
+    return int(max(0.0, min(WAIT_MS, (deadline - time.monotonic()) * 1000)))
+
+
+def _over(seen: dict[str, Any], deadline: float) -> bool:
+    return seen["status"] not in ("pending", "running") or time.monotonic() >= deadline
+
+
+def finished(exec_id: str, seen: Observation) -> dict[str, Any]:
+    """The payload of `command.finished`."""
+    return {
+        "exec_id": exec_id,
+        "status": seen.status,
+        "exit_code": seen.exit_code,
+        "duration_ms": seen.duration_ms,
+        "output_bytes": seen.output_bytes,
+        "reason": seen.reason,
+    }

@@ -1,0 +1,331 @@
+"""The conversation entity: takes messages, runs one turn after the other, and never loses one.
+
+A message is accepted in one transaction: its row, its event, and either a new turn (with the action that
+runs it) or a place in the queue. `run_turn` is that action: performed at least once until it returns, so
+a turn goes on after any crash, from the graph's last committed step. The turn's end is one transaction
+too: open tool calls are closed, `turn.finished` is written, and the next turn begins if messages wait.
+
+Cancelling sets a mark in the state first (so that it survives a crash), then ends the graph, the agents,
+the model call and the whole process tree of every running command, and closes the turn as cancelled.
+What was done to the files is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import time
+from typing import Any
+
+from actors.agent.hands import Sandbox, finished
+from actors.agent.turn_log import Superseded, TurnLog
+from actors.conversation import closing, core, turns
+from actors.conversation.closing import Ending
+from actors.conversation.workspace import GitWorkspace
+from graphs.limits import Limits
+from runtime import Action, Entity, Turn, durable, effect, readonly, volatile
+from schema import agents, conversations, events, messages
+from terminalpp.types.errors import (
+    DeadlineExceeded,
+    Fenced,
+    InvalidInput,
+    NotOwner,
+    Overloaded,
+    SandboxNotRunning,
+    TerminalError,
+    Unavailable,
+)
+from terminalpp.types.ids import Ref, derived_id
+from terminalpp.types.states import AgentRole, TurnOutcome
+
+DEFAULT_MODEL = "scripted:demo"
+MODEL = Ref("model", "0")
+STOP_SECONDS = 20.0  # how long a cancellation waits for an agent that cannot be reached
+# Trouble around the turn, not in it: the action is tried again and goes on at the last committed step.
+WAITED_OUT = (Unavailable, DeadlineExceeded, NotOwner, Overloaded, SandboxNotRunning)
+
+
+class Conversation(Entity):
+    """One conversation with one team about one workspace."""
+
+    kind = "conversation"
+    group = "conversation"
+
+    def __init__(self, ref: Ref, context: Any) -> None:
+        super().__init__(ref, context)
+        self._cancelled = asyncio.Event()
+
+    # ---- what the person does ---------------------------------------------------------------------
+
+    @durable
+    async def create(self, turn: Turn, payload: dict[str, Any]) -> dict[str, Any]:
+        """Make it, its row and its five agents. Raises InvalidInput; again with the same id: nothing."""
+        if not turn.state.get("sandbox_id"):
+            state = core.created(payload)
+            state["model"] = state["model"] or self.context.settings.model or DEFAULT_MODEL
+            Limits.of(self.context.settings, state["limits"])
+            kept = {
+                name: state[name] for name in core.SETTINGS if name not in ("sandbox_id", "title", "model")
+            }
+            await conversations.create(
+                turn.connection,
+                self.ref.id,
+                str(payload["user_id"]),
+                state["sandbox_id"],
+                title=state["title"],
+                model=state["model"],
+                settings=kept,
+            )
+            await agents.create_team(turn.connection, self.ref.id, list(AgentRole))
+            turn.state.update(state)
+        return {"conversation_id": self.ref.id, "model": turn.state["model"]}
+
+    @durable
+    async def post(self, turn: Turn, payload: dict[str, Any]) -> dict[str, Any]:
+        """Accept a message. It starts a turn, or is queued for the running one.
+
+        Raises NotFound, InvalidInput, TooLarge, Conflict.
+        """
+        core.exists(turn.state, self.ref.id)
+        text, message_id = str(payload.get("text") or ""), str(payload["message_id"])
+        core.check_message(turn.state, text)
+        if await messages.add(turn.connection, message_id, self.ref.id, "user", text):
+            await events.append(
+                turn.connection,
+                self.ref.id,
+                [("message.accepted", "user", {"message_id": message_id, "text": text})],
+            )
+            core.queued(turn.state, message_id)
+        begun = await self._begin(turn)
+        return {
+            "message_id": message_id,
+            "turn_id": (begun or turn.state["turn"])["turn_id"],
+            "queued": begun is None,
+        }
+
+    @durable
+    async def cancel(self, turn: Turn, payload: dict[str, Any]) -> dict[str, Any]:
+        """Ask the running turn to end; `turn.finished` tells when it has."""
+        core.exists(turn.state, self.ref.id)
+        asked = core.cancel(turn.state)
+        if asked:
+            self._cancelled.set()  # its effects wait for this turn's commit before they write anything
+        return {"cancelled": asked}
+
+    @durable
+    async def set_model(self, turn: Turn, payload: dict[str, Any]) -> dict[str, Any]:
+        """Use another model from the next call on. Raises InvalidInput."""
+        core.exists(turn.state, self.ref.id)
+        model = str(payload.get("model") or "").strip()
+        if not model:
+            raise InvalidInput("model is missing")
+        turn.state["model"] = model
+        await conversations.update_settings(turn.connection, self.ref.id, {"model": model})
+        return {"model": model}
+
+    @volatile
+    async def diff(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """What has changed since the first turn began: `{patch (base64), files, tree}`.
+
+        Raises NotFound and what the sandbox raises.
+        """
+        core.exists(self.state, self.ref.id)
+        if self.state["baseline"] is None:
+            return {"patch": "", "files": [], "tree": None}
+        sandbox = self._sandbox()
+        try:
+            place = GitWorkspace(sandbox, self.state["workspace"], self.ref.id)
+            files, patch, tree = await place.patch(self.state["baseline"])
+        finally:
+            await sandbox.close()
+        return {"patch": base64.b64encode(patch).decode(), "files": files, "tree": tree}
+
+    @readonly
+    async def describe(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """The settings, the running turn and the queue."""
+        core.exists(self.state, self.ref.id)
+        return {name: self.state[name] for name in (*core.SETTINGS, "turn", "queue", "turns", "cancel")}
+
+    # ---- turns --------------------------------------------------------------------------------------
+
+    async def _begin(self, turn: Turn) -> dict[str, Any] | None:
+        """Start the next turn in this transaction, if one is due; its description."""
+        begun = core.begin(turn.state, self.ref.id, time.time())
+        if begun is None:
+            return None
+        self._cancelled = asyncio.Event()
+        asked = await events.find(
+            turn.connection, self.ref.id, "message.accepted", "message_id", begun["message_id"]
+        )
+        task = asked.payload["text"] if asked is not None else ""
+        begun["seq"] = await events.append(
+            turn.connection,
+            self.ref.id,
+            [
+                (
+                    "turn.started",
+                    "system",
+                    {
+                        "turn_id": begun["turn_id"],
+                        "message_id": begun["message_id"],
+                        "task": task[:4000],
+                        "mode": begun["mode"],
+                        "model": begun["model"],
+                        "scripted": begun["model"].startswith("scripted:"),
+                        "agents": [
+                            {"id": agents.agent_id(self.ref.id, role), "role": str(role)}
+                            for role in AgentRole
+                        ],
+                    },
+                )
+            ],
+        )
+        turn.act("run_turn", {"turn_id": begun["turn_id"]}, key=begun["turn_id"])
+        return begun
+
+    @effect
+    async def run_turn(self, action: Action) -> None:
+        """Run or go on with a turn, to its end."""
+        turn_id, turn = action.payload["turn_id"], self.state.get("turn")
+        if turn is None or turn["turn_id"] != turn_id:
+            return  # it was closed; only the mark of this action was lost
+        await self.context.live.publish(self.ref.id, turn["seq"])
+        try:
+            await self._run_turn(turn)
+        except Superseded as moved:  # the runtime knows this as Fenced: this activation is dropped
+            raise Fenced(str(moved)) from moved
+
+    async def _run_turn(self, turn: dict[str, Any]) -> None:
+        sandbox = self._sandbox()
+        try:
+            ending = await self._until_cancelled(turn, sandbox)
+            ended: list[closing.Entry] = []
+            if ending is None:
+                ended = await self._stop_everything(turn, sandbox)
+                ending = Ending(TurnOutcome.CANCELLED, "cancelled by the person")
+            ending = await turns.with_diff(ending, turn, sandbox, self.state["workspace"], self.ref.id)
+        finally:
+            await sandbox.close()
+        await self._finish(turn, ending, ended)
+
+    async def _until_cancelled(self, turn: dict[str, Any], sandbox: Sandbox) -> Ending | None:
+        """The work's ending, or None when the person cancelled it first."""
+        if self.state["cancel"] == turn["turn_id"]:
+            return None
+        cancelled = self._cancelled
+        work = asyncio.create_task(self._work(turn, sandbox), name=f"turn {turn['turn_id']}")
+        watch = asyncio.create_task(cancelled.wait(), name=f"cancellation of turn {turn['turn_id']}")
+        try:
+            await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+            return None if cancelled.is_set() else work.result()
+        finally:
+            for task in (work, watch):
+                task.cancel()
+            await asyncio.gather(work, watch, return_exceptions=True)
+
+    async def _work(self, turn: dict[str, Any], sandbox: Sandbox) -> Ending:
+        """Run the graph. Raises Fenced when superseded, and what shall be waited out."""
+        try:
+            return await turns.run(self, turn, sandbox, self._log(turn))
+        except (*WAITED_OUT, Fenced):
+            raise
+        except TerminalError as error:
+            return Ending(TurnOutcome.ERROR, error.detail, error=error.to_json())
+
+    async def _stop_everything(self, turn: dict[str, Any], sandbox: Sandbox) -> list[closing.Entry]:
+        """End agents, model call and commands of a cancelled turn; the ends of its commands."""
+        log = self._log(turn)
+        refs = [Ref("agent", agents.agent_id(self.ref.id, role)) for role in AgentRole]
+        await asyncio.gather(*(self._ask(ref, "cancel", {}) for ref in refs))
+        left = closing.loose(await log.read(closing.TYPES))
+        await asyncio.gather(*(self._ask(MODEL, "cancel", {"call_id": id}) for id in left.models))
+        ended: list[closing.Entry] = []
+        for exec_id in left.hidden:
+            with contextlib.suppress(TerminalError):
+                await sandbox.kill(exec_id)
+        for actor, started in left.commands:
+            exec_id = started["exec_id"]
+            try:
+                await sandbox.kill(exec_id)
+                seen = await sandbox.observation(exec_id, await sandbox.wait(exec_id, STOP_SECONDS))
+                ended.append(("command.finished", actor, finished(exec_id, seen)))
+            except TerminalError as error:  # never started, or its sandbox is gone
+                ended.append(
+                    (
+                        "command.finished",
+                        actor,
+                        {
+                            "exec_id": exec_id,
+                            "status": "killed",
+                            "exit_code": None,
+                            "duration_ms": 0,
+                            "output_bytes": 0,
+                            "reason": error.detail,
+                        },
+                    )
+                )
+        return ended
+
+    async def _ask(self, ref: Ref, method: str, payload: dict[str, Any]) -> None:
+        """A call whose failure may not hold a cancellation up."""
+        with contextlib.suppress(TerminalError):
+            await self.context.runtime.call(ref, method, payload, timeout_s=STOP_SECONDS, idempotent=True)
+
+    async def _finish(self, turn: dict[str, Any], ending: Ending, ended: list[closing.Entry]) -> None:
+        """Close the turn and begin the next, in one transaction."""
+        async with self.context.turn() as t:
+            last = await self._close(t, turn["turn_id"], ending, ended)
+        if last is not None:
+            await self.context.live.publish(self.ref.id, last)
+
+    async def _close(self, t: Turn, turn_id: str, ending: Ending, ended: list[closing.Entry]) -> int | None:
+        """Write the end of the turn; the number of the last event. None when it was closed already."""
+        turn = t.state.get("turn")
+        if turn is None or turn["turn_id"] != turn_id:
+            return None
+        told = await events.read_types(t.connection, self.ref.id, closing.TYPES, turn["seq"])
+        entries = closing.entries(told, turn, ending, time.time(), ended)
+        first = await events.append(t.connection, self.ref.id, entries)
+        asked = await events.find(
+            t.connection, self.ref.id, "message.accepted", "message_id", turn["message_id"]
+        )
+        delivered = {row.payload["message_id"] for row in told if row.type == "message.delivered"}
+        core.ended(
+            t.state,
+            turn_id,
+            asked.payload["text"] if asked else "",
+            ending.outcome,
+            ending.summary,
+            delivered,
+        )
+        spent = closing.usage(told)
+        await conversations.add_usage(
+            t.connection, self.ref.id, spent.input_tokens + spent.output_tokens, spent.cost_usd
+        )
+        await messages.add(
+            t.connection,
+            derived_id(turn_id, "summary"),
+            self.ref.id,
+            "assistant",
+            ending.summary or ending.reason or str(ending.outcome),
+            {"turn_id": turn_id, "outcome": str(ending.outcome)},
+        )
+        await self._begin(t)
+        return first + len(entries) - 1
+
+    async def on_effect_failed(self, turn: Turn, payload: dict[str, Any]) -> None:
+        """The turn could not go on after many tries: close it with the error, keep what was done."""
+        error = payload["error"]
+        ending = Ending(TurnOutcome.ERROR, str(error.get("detail", "")), error=error)
+        await self._close(turn, payload["action"]["payload"]["turn_id"], ending, [])
+
+    # ---- small things -------------------------------------------------------------------------------
+
+    def _sandbox(self) -> Sandbox:
+        return Sandbox(self.context.runtime, self.state["sandbox_id"], self.ref.id, None)
+
+    def _log(self, turn: dict[str, Any]) -> TurnLog:
+        return TurnLog(
+            self.context.database, self.context.live, self.context.fence, turn["turn_id"], turn["seq"]
+        )

@@ -1,0 +1,120 @@
+"""Runs one turn's graph: the first turn's preparation, the snapshot that it starts from, the services."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import time
+from typing import TYPE_CHECKING, Any
+
+from actors.agent.hands import Sandbox, SandboxHands
+from actors.agent.turn_log import TurnLog
+from actors.conversation.closing import Ending
+from actors.conversation.team import GraphLog, Team
+from actors.conversation.workspace import GitWorkspace
+from graphs import graph, routing
+from graphs.limits import Limits
+from graphs.ports import Services, TurnSpec
+from graphs.saver import Saver
+from graphs.state import State
+from schema import events
+from terminalpp.types.errors import TerminalError
+from terminalpp.types.ids import derived_id
+from terminalpp.types.states import TurnOutcome
+
+if TYPE_CHECKING:
+    from actors.conversation.entity import Conversation
+
+SETUP_SECONDS = 1800.0
+
+
+async def run(entity: Conversation, turn: dict[str, Any], sandbox: Sandbox, log: TurnLog) -> Ending:
+    """Run the turn's graph from where it stands. Raises what agents and sandbox raise."""
+    context, state = entity.context, entity.state
+    place = GitWorkspace(sandbox, state["workspace"], entity.ref.id)
+    base = await prepare(entity, turn, sandbox, log, place)
+    asked = await events.find(
+        context.database, entity.ref.id, "message.accepted", "message_id", turn["message_id"]
+    )
+    spec = TurnSpec(
+        conversation_id=entity.ref.id,
+        turn_id=turn["turn_id"],
+        task=asked.payload["text"] if asked else "",
+        mode=turn["mode"],
+        limits=Limits.of(context.settings, state["limits"]),
+        started_at=turn["started_at"],
+        baseline=base,
+        test_command=state["test_command"],
+        earlier=tuple(state["history"]),
+    )
+
+    async def announce(seq: int) -> None:
+        await context.live.publish(entity.ref.id, seq)
+
+    saver = Saver(context.database, context.fence, entity.ref.id, announce)
+    team = Team(context.runtime, log, spec, turn, state["sandbox_id"], state["workspace"])
+    return ending(await graph.run(Services(spec, team, place, GraphLog(log), time.time), saver))
+
+
+async def prepare(
+    entity: Conversation, turn: dict[str, Any], sandbox: Sandbox, log: TurnLog, place: GitWorkspace
+) -> str:
+    """Setup and baseline once per conversation, a base snapshot once per turn; the latter's id."""
+    state, id = entity.state, entity.ref.id
+    if turn["base"] is not None:
+        return turn["base"]
+    if not state["set_up"] and state["setup_command"]:
+        await _set_up(state["setup_command"], sandbox, log, state["workspace"], id)
+    base = await place.snapshot(derived_id(id, "base", turn["turn_id"]))
+    async with entity.context.turn() as t:
+        if t.state["turn"] is not None and t.state["turn"]["turn_id"] == turn["turn_id"]:
+            t.state["turn"]["base"] = base
+        t.state["set_up"] = True
+        t.state["baseline"] = t.state["baseline"] or base
+    turn["base"] = base
+    return base
+
+
+async def _set_up(command: str, sandbox: Sandbox, log: TurnLog, workspace: str, id: str) -> None:
+    """Run the setup command once; a failure is told and the team goes on, it may know what to do."""
+    hands = SandboxHands(sandbox, log, "system", workspace)
+    exec_id = derived_id(id, "setup")
+    seen = await hands.told(
+        exec_id, command, f"cd {shlex.quote(workspace)} || exit 126\n{command}", SETUP_SECONDS
+    )
+    if seen.running:
+        await hands.kill(exec_id)
+    await log.emit_once(
+        "setup.finished",
+        "system",
+        {"command": command, "exec_id": exec_id, "exit_code": seen.exit_code, "ok": seen.exit_code == 0},
+        "exec_id",
+    )
+
+
+def ending(state: State) -> Ending:
+    """How the turn ended, from the graph's final state."""
+    outcome = routing.outcome(state)
+    stopped, tests = state.get("stopped"), state.get("tests")
+    reasons = {
+        TurnOutcome.PASSED: "the tests pass",
+        TurnOutcome.FAILED: "the tests do not pass",
+        TurnOutcome.UNVERIFIED: "there were no tests to run",
+        TurnOutcome.STOPPED: f"the limit on {stopped['limit']} was reached" if stopped else "",
+    }
+    report = {"command": state.get("command"), **tests} if tests else None
+    return Ending(outcome, reasons.get(outcome, ""), state.get("summary", ""), report)
+
+
+async def with_diff(found: Ending, turn: dict[str, Any], sandbox: Sandbox, workspace: str, id: str) -> Ending:
+    """The ending with the files that the turn changed; without them when the sandbox cannot tell."""
+    if turn["base"] is None:
+        return found
+    place = GitWorkspace(sandbox, workspace, id)
+    key = derived_id(turn["turn_id"], "end")
+    try:
+        now = await place.snapshot(key)
+        diff = await place.diff(key, turn["base"], now)
+    except TerminalError:
+        return found  # the turn's own ending matters more than the list of its files
+    return dataclasses.replace(found, files=diff["files"], patch_bytes=diff["patch_bytes"])
