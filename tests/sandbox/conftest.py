@@ -6,6 +6,7 @@ To add a driver, write its fixture in a file of its own and put a line into DRIV
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import subprocess
 import tempfile
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from actors.node.bubblewrap import Bubblewrap
+from actors.node.docker import DockerDriver
 from actors.node.driver import Driver, SandboxSpec, Started
 from actors.sandbox import journal
 from actors.sandbox.door import Door
@@ -32,7 +34,12 @@ def bubblewrap(home: Path, tppd: Path) -> Driver:
     return Bubblewrap(home, tppd)
 
 
-DRIVERS: dict[str, Callable[[Path, Path], Driver]] = {"bubblewrap": bubblewrap}
+def docker(home: Path, tppd: Path) -> Driver:
+    return DockerDriver(home, tppd, image_base=os.environ.get("TPP_IMAGE_BASE", "ubuntu:22.04"))
+
+
+DRIVERS: dict[str, Callable[[Path, Path], Driver]] = {"bubblewrap": bubblewrap, "docker": docker}
+MARKS = {"docker": pytest.mark.docker}
 
 
 @dataclass(frozen=True)
@@ -117,7 +124,7 @@ def sandbox_home() -> AsyncIterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="session", params=sorted(DRIVERS))
+@pytest.fixture(scope="session", params=[pytest.param(name, marks=MARKS.get(name, ())) for name in sorted(DRIVERS)])
 async def driver(request: pytest.FixtureRequest, sandbox_home: Path, tppd_binary: Path) -> Driver:
     made = DRIVERS[request.param](sandbox_home / request.param, tppd_binary)
     probe = await made.probe()

@@ -65,9 +65,7 @@ async def test_a_signal_is_told_apart_from_an_exit_code(sandbox: Sandbox) -> Non
 
 async def test_the_same_id_starts_once(sandbox: Sandbox) -> None:
     exec_id, argv = new_id(), ["/bin/sh", "-c", "echo x >> /home/user/count; sleep 0.1"]
-    first = await asyncio.gather(
-        *(sandbox.tppd.start(exec_id, argv, epoch=sandbox.epoch) for _ in range(20))
-    )
+    first = await asyncio.gather(*(sandbox.tppd.start(exec_id, argv, epoch=sandbox.epoch) for _ in range(20)))
     assert [s.created for s in first].count(True) == 1
     await sandbox.tppd.wait(exec_id, timeout_s=10)
     again = await sandbox.tppd.start(exec_id, argv, epoch=sandbox.epoch)

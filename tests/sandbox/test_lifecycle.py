@@ -1,0 +1,157 @@
+"""Sandboxes: they outlive whoever started them, start once per generation, and their death is told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from actors.node.driver import Driver, SandboxSpec, Started
+from actors.sandbox import journal
+from actors.sandbox.door import Door
+from actors.sandbox.tppd import Tppd
+from terminalpp.types.errors import Conflict, SandboxNotRunning
+from terminalpp.types.ids import new_id
+from terminalpp.types.states import ExecutionState
+from tests.eventually import eventually
+from tests.sandbox.conftest import ROOT, Make
+
+CLIENT = """
+import asyncio, sys
+from actors.sandbox.tppd import Tppd
+async def main():
+    tppd = Tppd(sys.argv[1])
+    await tppd.start("job", ["/bin/sh", "-c", "for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.1; done"], epoch=1)
+    print("started", flush=True)
+    await tppd.wait("job", timeout_s=60)
+asyncio.run(main())
+"""
+
+
+async def test_started_twice_it_is_the_same(make: Make, driver: Driver) -> None:
+    sandbox = await make()
+    again = await asyncio.gather(*(driver.start(sandbox.spec) for _ in range(3)))
+    assert {one.handle for one in again} == {sandbox.started.handle}
+    assert await driver.inspect(sandbox.spec.sandbox_id) == sandbox.started
+    assert Started.from_json(sandbox.started.to_json()) == sandbox.started
+    assert sandbox.spec.sandbox_id in await driver.list()
+
+
+async def test_started_at_the_same_time_it_is_one(driver: Driver) -> None:
+    spec = SandboxSpec(new_id())
+    started = await asyncio.gather(*(driver.start(spec) for _ in range(4)))
+    assert len({one.handle for one in started}) == 1
+    await driver.remove(spec.sandbox_id)
+
+
+async def test_a_command_survives_the_death_of_its_client(make: Make) -> None:
+    sandbox = await make()
+    client = subprocess.Popen(
+        [sys.executable, "-c", CLIENT, sandbox.run_dir], stdout=subprocess.PIPE, cwd=ROOT
+    )
+    assert await asyncio.to_thread(client.stdout.readline) == b"started\n"
+    client.kill()
+    client.wait()
+    record = (await sandbox.tppd.wait("job", timeout_s=20)).record
+    assert record.exit_code == 0
+    assert sandbox.output("job").split() == [b"%d" % i for i in range(1, 9)]
+
+
+async def test_a_new_generation_tells_what_was_lost(make: Make, driver: Driver) -> None:
+    sandbox = await make()
+    done, lost = (
+        await sandbox.begin("echo done"),
+        await sandbox.begin("echo before; echo x >> ran; sleep 100"),
+    )
+    await sandbox.tppd.wait(done, timeout_s=10)
+    await eventually(lambda: sandbox.output(lost) == b"before\n")
+    await kill_hard(driver, sandbox.started)
+    await eventually(lambda: driver_sees_nothing(driver, sandbox.spec.sandbox_id))
+    with pytest.raises(SandboxNotRunning):
+        await sandbox.tppd.status(lost)
+    await driver.start(replace(sandbox.spec, generation=2))
+    assert journal.outcome(sandbox.run_dir, done) is journal.Outcome.ENDED
+    assert journal.outcome(sandbox.run_dir, lost) is journal.Outcome.LOST
+    record = journal.exit_record(sandbox.run_dir, lost)
+    assert (record.reason, record.state, record.out_bytes) == ("lost", ExecutionState.FAILED, 7)
+    assert sandbox.output(lost) == b"before\n"
+    assert (await sandbox.tppd.hello()).generation == 2
+    again = await sandbox.begin("echo before; echo x >> ran; sleep 100", lost)
+    assert again == lost
+    assert (await sandbox.tppd.status(lost)).state == "lost"  # never run again
+    assert await sandbox.tppd.read_file("ran") == b"x\n"  # the workspace is still there
+    with pytest.raises(Conflict):
+        await driver.start(sandbox.spec)
+
+
+async def driver_sees_nothing(driver: Driver, sandbox_id: str) -> bool:
+    return await driver.inspect(sandbox_id) is None
+
+
+async def kill_hard(driver: Driver, started: Started) -> None:
+    """End it from outside, as the kernel does when memory is short."""
+    if started.handle.isdigit():
+        os.kill(int(started.handle), signal.SIGKILL)
+    else:
+        subprocess.run(["docker", "kill", started.handle], check=True, stdout=subprocess.DEVNULL)
+
+
+async def test_stop_keeps_and_remove_deletes(make: Make, driver: Driver) -> None:
+    sandbox = await make()
+    await sandbox.tppd.write_file("kept", b"1", epoch=1)
+    exec_id = await sandbox.begin("sleep 100")
+    await driver.stop(sandbox.spec.sandbox_id)
+    await driver.stop(sandbox.spec.sandbox_id)
+    assert await driver.inspect(sandbox.spec.sandbox_id) is None
+    with pytest.raises(SandboxNotRunning):
+        await sandbox.tppd.hello()
+    await driver.start(replace(sandbox.spec, generation=2))
+    assert journal.exit_record(sandbox.run_dir, exec_id).state in (
+        ExecutionState.KILLED,
+        ExecutionState.FAILED,
+    )
+    assert await sandbox.tppd.read_file("kept") == b"1"
+    await sandbox.sh("mkdir -p ro/deep && touch ro/deep/f && chmod -R 500 ro")
+    await driver.remove(sandbox.spec.sandbox_id)
+    await driver.remove(sandbox.spec.sandbox_id)
+    assert sandbox.spec.sandbox_id not in await driver.list()
+    assert not Path(sandbox.run_dir).exists()
+    assert await driver.inspect(new_id()) is None
+
+
+async def test_a_door_attaches_again(make: Make, driver: Driver) -> None:
+    sandbox = await make()
+    await sandbox.tppd.hello(7)
+    attachment = {"sandbox_id": sandbox.spec.sandbox_id, "run_dir": sandbox.run_dir, "epoch": 1}
+    asked = 0
+
+    async def reattach() -> dict[str, object]:
+        nonlocal asked
+        asked += 1
+        return attachment | {"epoch": 7}
+
+    door = Door(attachment, reattach)
+    await asyncio.gather(*(door.write_file(f"f{i}", b"x") for i in range(5)))
+    assert asked == 1
+    assert len(await door.listdir(".")) == 5
+    await door.close()
+
+
+async def test_long_and_odd_homes(tppd_binary: Path, driver: Driver, tmp_path: Path) -> None:
+    if driver.name != "bubblewrap":
+        return
+    home = tmp_path / ("a long name with spaces, 'quotes' and ünï " * 4).strip()
+    other = type(driver)(home, tppd_binary)
+    spec = SandboxSpec(new_id())
+    started = await other.start(spec)
+    tppd = Tppd(started.run_dir)
+    assert len(started.run_dir) > 107
+    assert (await tppd.hello()).generation == 1
+    await tppd.close()
+    await other.remove(spec.sandbox_id)

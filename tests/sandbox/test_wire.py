@@ -1,0 +1,88 @@
+"""The two sides of the wire name the same numbers, and the journal reader needs no sandbox."""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.node.driver import Driver
+from actors.sandbox import journal, wire
+from actors.sandbox.tppd import Tppd
+from terminalpp.types.errors import InvalidInput, NotFound, SandboxNotRunning, TooLarge
+from tests.sandbox.conftest import ROOT
+
+HEADER = (ROOT / "tppd" / "tppd.h").read_text()
+
+
+@pytest.mark.parametrize(("prefix", "names"), [("OP", wire.Op), ("TAG", wire.Tag), ("STATUS", wire.Status)])
+def test_numbers_agree_with_the_header(prefix: str, names: type[IntEnum]) -> None:
+    found = {name: int(value) for name, value in re.findall(rf"\b{prefix}_(\w+) = (\d+)", HEADER)}
+    assert found == {member.name: member.value for member in names}
+
+
+def test_every_number_is_documented() -> None:
+    text = (ROOT / "docs" / "tppd.md").read_text()
+    for names in (wire.Op, wire.Tag, wire.Status):
+        for member in names:
+            assert f"{member.name} {member.value}" in text, f"{names.__name__}.{member.name}"
+
+
+@given(st.integers(0, 255), st.integers(0, 2**32 - 1), st.lists(st.tuples(st.integers(0, 255), st.binary())))
+def test_frames_round_trip(kind: int, request_id: int, fields: wire.Fields) -> None:
+    frame = wire.encode(kind, request_id, fields)
+    assert int.from_bytes(frame[:4], "little") == len(frame) - 4
+    got_id, reply = wire.Reply.decode(frame[4:])
+    assert (reply.status, got_id, reply.fields) == (kind, request_id, fields)
+
+
+def test_a_frame_has_a_limit() -> None:
+    with pytest.raises(TooLarge):
+        wire.encode(1, 1, [(1, bytes(wire.MAX_FRAME_BYTES))])
+
+
+def segment(folder: Path, stream: str, offset: int, data: bytes) -> None:
+    (folder / f"{stream}.{offset:016d}").write_bytes(data)
+
+
+def test_reading_across_segments_and_a_gap(tmp_path: Path) -> None:
+    folder = tmp_path / "x" / "id"
+    folder.mkdir(parents=True)
+    assert journal.read(tmp_path, "id") == journal.Chunk(0, b"", 0, 0)
+    segment(folder, "out", 0, b"abc")
+    segment(folder, "out", 3, b"def")
+    segment(folder, "out", 10, b"xyz")
+    segment(folder, "err", 0, b"no")
+    assert journal.read(tmp_path, "id", "stdout", 0) == journal.Chunk(0, b"abc", 0, 3)
+    assert journal.read(tmp_path, "id", "stdout", 3, 2) == journal.Chunk(3, b"de", 0, 5)
+    assert journal.read(tmp_path, "id", "stdout", 6) == journal.Chunk(10, b"xyz", 4, 13)
+    assert journal.read(tmp_path, "id", "stdout", 8) == journal.Chunk(10, b"xyz", 2, 13)
+    assert journal.read(tmp_path, "id", "stdout", 13) == journal.Chunk(13, b"", 0, 13)
+    assert journal.read(tmp_path, "id", "stdout", 99) == journal.Chunk(99, b"", 0, 99)
+    assert journal.end(tmp_path, "id", "stdout") == 13
+    with pytest.raises(InvalidInput):
+        journal.read(tmp_path, "id", "stdout", -1)
+    with pytest.raises(NotFound):
+        journal.read(tmp_path, "other")
+
+
+def test_what_never_started(tmp_path: Path) -> None:
+    assert journal.outcome(tmp_path, "id") is journal.Outcome.NOT_STARTED
+    assert journal.exit_record(tmp_path, "id") is None
+    assert journal.list_ids(tmp_path) == []
+
+
+async def test_nobody_there(tmp_path: Path) -> None:
+    for run_dir in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(SandboxNotRunning):
+            await Tppd(run_dir).hello()
+
+
+async def test_a_driver_refuses_odd_ids(driver: Driver) -> None:
+    for bad in ("", "../x", "a/b", ".x"):
+        with pytest.raises(InvalidInput):
+            await driver.inspect(bad)
