@@ -17,7 +17,10 @@ import asyncio
 import json
 import logging
 import os
+import signal
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime import placement, wire
@@ -37,7 +40,7 @@ PING_SECONDS = 2.0
 START_SECONDS = 60.0
 ACTIVATE_SECONDS = 120.0   # an entity's `activated` may have much to re-adopt
 MISSES_UNREACHABLE = 2
-MISSES_KILL = 30           # a cell that is stopped or stuck, and not restarted by its own watchdog
+MISSES_KILL = 10           # half a minute: stopped, or stuck in a way that its own watchdog cannot see
 SWEEP_LIMIT = 100
 SWEEP_AT_ONCE = 8
 DEAD_OWNERS_KEPT = 512
@@ -53,6 +56,7 @@ class Known:
     entities: int = 0
     ready: bool = False
     idle_seconds: float = 0.0
+    pid: int = 0
     misses: int = 0
     coming: int = 0
 
@@ -79,7 +83,8 @@ class Steward:
         self._sweeping = asyncio.Semaphore(SWEEP_AT_ONCE)
 
     def start(self) -> None:
-        self._host.background(self._rounds(), "steward")
+        self._host.background(self._for_ever(self._round), "steward")
+        self._host.background(self._for_ever(self.sweep), "sweeper")
 
     # ---- placing -----------------------------------------------------------------------------------
 
@@ -172,7 +177,7 @@ class Steward:
             self._bury(known.owner)
         known.group, known.owner, known.misses = told["group"], told["owner"], 0
         known.entities, known.ready = told["entities"], told["ready"]
-        known.idle_seconds = told["idle_seconds"]
+        known.idle_seconds, known.pid = told["idle_seconds"], told["pid"]
         return known
 
     def _missed(self, name: str) -> Known:
@@ -205,20 +210,20 @@ class Steward:
 
     # ---- the rounds --------------------------------------------------------------------------------
 
-    async def _rounds(self) -> None:
+    async def _for_ever(self, work: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
-                if not self._surveyed.is_set():
-                    await self._survey()
-                    self._surveyed.set()
-                await self._round()
+                await work()
             except Exception as error:
-                log.warning("the steward's round: %s", error or type(error).__name__, exc_info=error)
+                log.warning("the steward's round: %r", error, exc_info=error)
             await asyncio.sleep(ROUND_SECONDS)
 
     async def _round(self) -> None:
+        """Ask all cells how they are; start spares, end what is too much, kill what is stuck."""
+        if not self._surveyed.is_set():
+            await self._survey()
+            self._surveyed.set()
         await asyncio.gather(*(self._fresh(name) for name in list(self._known)))
-        await self.sweep()
         infos = [known.info() for known in self._known.values()]
         infos += [CellInfo(name, group, 0) for name, group in self._starting.items()]
         for group in placement.missing_spares(infos, self._budget):
@@ -229,10 +234,11 @@ class Steward:
         for name, known in list(self._known.items()):
             if known.misses == MISSES_KILL:
                 log.error("%s has been silent for %d rounds: killing it", name, known.misses)
-                self._host.background(self._cells.kill(name, restart=True), f"kill {name}")
+                await asyncio.to_thread(_kill, known.pid)
 
     async def sweep(self) -> None:
         """Turn due reminders into mail and wake what has work and no live owner."""
+        await self._surveyed.wait()
         if not self._host.serving:
             return
         await reminders.fire_due(self._database, SWEEP_LIMIT)
@@ -284,6 +290,15 @@ class _Reservation:
             self._counted.coming -= 1
             if self._target is None:
                 self._counted.entities += 1  # until the next ping counts it
+
+
+def _kill(pid: int) -> None:
+    """SIGKILL, which also ends a stopped process; Ray starts the actor again. Checks that it is a cell."""
+    try:
+        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::Cell"):
+            os.kill(pid, signal.SIGKILL)
+    except (FileNotFoundError, ProcessLookupError):
+        log.info("process %d had ended already", pid)
 
 
 def _memory_bytes() -> int:

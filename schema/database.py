@@ -37,6 +37,7 @@ Connection = asyncpg.Connection | PoolConnectionProxy
 T = TypeVar("T")
 
 WAIT_SECONDS = 30.0
+IDLE_IN_TRANSACTION_MS = 10_000  # the server ends a session that is silent inside a transaction for longer
 _Q = Queries("database")
 
 # The server is away, starting, stopping or full. OSError: refused or reset; TimeoutError: no answer.
@@ -180,7 +181,13 @@ class Database:
                 # Plans are kept for the life of a connection: there are fewer named queries than places.
                 statement_cache_size=256,
                 max_cached_statement_lifetime=0,
-                server_settings={"application_name": application_name, "jit": "off"},
+                server_settings={
+                    "application_name": application_name,
+                    "jit": "off",
+                    # A process that was stopped in the middle of a fenced transaction holds its entity's row;
+                    # the entity's next owner would wait for it for ever.
+                    "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS),
+                },
             )
 
         return cls(await insist(attempt, wait_s), wait_s)

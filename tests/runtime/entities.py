@@ -12,6 +12,7 @@ from typing import Any
 from runtime import Action, Entity, Turn, durable, effect, readonly, volatile
 from terminalpp.types.errors import Conflict
 from terminalpp.types.ids import Ref
+from tests.eventually import eventually
 
 ENTITIES = {
     "counter": "tests.runtime.entities:Counter",
@@ -50,6 +51,16 @@ class Counter(Entity):
     @durable
     async def die(self, turn: Turn, payload: dict[str, Any]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
+
+    @durable
+    async def freeze_once(self, turn: Turn, payload: dict[str, Any]) -> dict[str, Any]:
+        """Stops its whole process in the middle of its turn, the entity's row locked."""
+        turn.state["total"] = turn.state.get("total", 0) + 1
+        marker = Path(payload["marker"])
+        if not marker.exists():
+            marker.write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return {"total": turn.state["total"]}
 
     @durable
     async def refuse(self, turn: Turn, payload: dict[str, Any]) -> None:
@@ -134,8 +145,7 @@ class Counter(Entity):
     async def write_when_told(self, payload: dict[str, Any]) -> str:
         """Waits for a file to appear, then writes under its fence."""
         Path(payload["waiting"]).touch()
-        while not Path(payload["go"]).exists():
-            await asyncio.sleep(0.05)
+        await eventually(Path(payload["go"]).exists, timeout_s=60)
         async with self.context.fenced() as connection:
             await connection.execute("SELECT 1")
         return "written"

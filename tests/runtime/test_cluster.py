@@ -12,6 +12,7 @@ import pytest
 
 from runtime import Runtime
 from schema import Database, dead_letters, entities
+from schema.database import IDLE_IN_TRANSACTION_MS
 from terminalpp.types import errors
 from terminalpp.types.ids import Ref, new_id
 from tests.eventually import eventually
@@ -197,6 +198,33 @@ async def test_frozen_cell_is_fenced_and_drops_the_entity(
 
     await eventually(dropped)
     assert (await runtime.call(counter, "get", idempotent=True))["epoch"] == 2
+
+
+async def test_cell_frozen_in_a_turn_gives_the_row_back(
+    runtime: Runtime, counter: Ref, tmp_path: Path
+) -> None:
+    """Its transaction holds the entity's row lock; Postgres ends it, and the turn runs elsewhere, once."""
+    marker = tmp_path / "frozen"
+    began = time.monotonic()
+    try:
+        result = await runtime.send(counter, "freeze_once", {"marker": str(marker)}, timeout_s=60)
+        assert time.monotonic() - began < IDLE_IN_TRANSACTION_MS / 1000 + LEASE_SECONDS + 8
+    finally:
+        os.kill(int(marker.read_text()), signal.SIGCONT)
+    assert result == {"total": 1}
+    assert await runtime.send(counter, "add", {"n": 1}) == {"total": 2}
+
+
+async def test_cell_that_stays_frozen_is_killed(runtime: Runtime, counter: Ref) -> None:
+    pid = (await runtime.call(counter, "get"))["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(errors.Unavailable):
+            await runtime.call(counter, "hang", timeout_s=100)
+    finally:
+        if Path(f"/proc/{pid}").exists():
+            os.kill(pid, signal.SIGCONT)
+    assert (await runtime.call(counter, "get", idempotent=True))["pid"] != pid
 
 
 async def test_blocked_loop_is_ended_by_the_watchdog(runtime: Runtime, counter: Ref) -> None:
