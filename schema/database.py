@@ -128,7 +128,8 @@ async def insist(attempt: Callable[[], Awaitable[T]], wait_s: float = WAIT_SECON
         try:
             return await attempt()
         except Exception as error:
-            if not lost(error):
+            # A pool that was closed on purpose stays closed.
+            if not lost(error) or "pool is clos" in str(error):
                 raise
             if time.monotonic() + pause > deadline:
                 raise errors.Unavailable(

@@ -92,7 +92,7 @@ class PostgresServer:
 
     def start(self) -> None:
         settings = [
-            "listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "synchronous_commit=off",
+            "listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off",
             "full_page_writes=off", "shared_buffers=32MB", "max_connections=200", "autovacuum=off",
             "max_wal_size=128MB",
         ]  # fmt: skip

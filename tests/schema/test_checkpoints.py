@@ -48,7 +48,8 @@ async def test_writes_stay_unless_replaced(database: Database) -> None:
     await checkpoints.put_writes(database, T, "", "1", "task", [(0, "a", {"x": 1}), (1, "b", None)], "p")
     await checkpoints.put_writes(database, T, "", "1", "task", [(0, "a", "late"), (2, "c", [])], "p")
     found = await checkpoints.get_writes(database, T, "", "1")
-    assert [(row.idx, row.channel, row.value) for row in found] == [(0, "a", {"x": 1}), (1, "b", None), (2, "c", [])]
+    values = [(row.idx, row.channel, row.value) for row in found]
+    assert values == [(0, "a", {"x": 1}), (1, "b", None), (2, "c", [])]
     await checkpoints.put_writes(database, T, "", "1", "task", [(-1, "__error__", "e1")], replace=True)
     await checkpoints.put_writes(database, T, "", "1", "task", [(-1, "__error__", "e2")], replace=True)
     await checkpoints.put_writes(database, T, "", "1", "task", [])

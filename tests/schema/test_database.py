@@ -38,7 +38,7 @@ async def pool(server: PostgresServer) -> AsyncIterator[Database]:
 
 @pytest.mark.parametrize("how", [signal.SIGQUIT, signal.SIGINT, signal.SIGKILL])
 async def test_a_restart_is_waited_for(server: PostgresServer, pool: Database, how: int) -> None:
-    """Reads, single writes and transactions that begin while Postgres is away are carried out after it is back."""
+    """Reads, writes and transactions that begin while Postgres is away are carried out once it is back."""
 
     async def transact() -> str:
         async with pool.transaction() as connection:
@@ -122,15 +122,15 @@ async def test_the_callers_own_errors_pass_through(database: Database) -> None:
 
 async def test_a_rollback_leaves_a_clean_connection(database_url: str) -> None:
     database = await Database.connect(database_url, max_size=1)
-    with pytest.raises(asyncpg.DivisionByZeroError):
-        await database.fetchval("SELECT 1 / 0")
+    with pytest.raises(asyncpg.UndefinedColumnError):
+        await database.fetchval("SELECT nothing")
 
     async def failing() -> None:
         async with database.transaction() as connection:
             await users.ensure_owner(connection)
-            await connection.execute("SELECT 1 / 0")
+            await connection.execute("SELECT nothing")
 
-    with pytest.raises(asyncpg.DivisionByZeroError):
+    with pytest.raises(asyncpg.UndefinedColumnError):
         await failing()
     assert await database.fetchval("SELECT count(*) FROM users") == 0
     await database.close()
@@ -194,7 +194,9 @@ async def test_close_returns_while_a_connection_is_in_use(database_url: str) -> 
     database = await Database.connect(database_url, max_size=1)
     task = asyncio.create_task(database.fetchval("SELECT pg_sleep(60)"))
     other = await Database.connect(database_url)
-    sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND state = 'active'"
+    sleeping = (
+        "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND state = 'active'"
+    )
     await eventually(lambda: other.fetchval(sleeping))
     await asyncio.wait_for(database.close(), 15)
     with pytest.raises(Unavailable):

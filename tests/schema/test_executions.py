@@ -22,7 +22,8 @@ async def test_a_command_is_accepted_once(
     database: Database, owner: str, sandbox: Sandbox, fence: Fence
 ) -> None:
     args = (new_id(), sandbox.id, owner, "make", "/home/user/x", {"A": "1"}, "auto", "key")
-    row, created = await executions.create(database, *args, fence=fence, agent="coder", conversation_id=new_id())
+    more = {"agent": "coder", "conversation_id": new_id()}
+    row, created = await executions.create(database, *args, fence=fence, **more)
     again, created_again = await executions.create(database, *args, fence=fence)
     assert (created, created_again) == (True, False)
     assert row == again
