@@ -1,0 +1,127 @@
+"""A cell process with conversation, agents and a real sandbox, which tests may kill."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.node.entity import make_drivers
+from actors.sandbox.door import Door
+from runtime import settings as settings_module
+from runtime.settings import Settings
+from schema import Database, events
+from terminalpp.types.ids import new_id
+from tests.eventually import eventually
+from tests.sandbox_entity.conftest import Cell, built, cell, cells, home, owner  # noqa: F401
+
+REPO = "/home/user/repo"
+FILES = {
+    "calc.py": "def add(a, b):\n    return a - b\n",
+    "tests/__init__.py": "",
+    "tests/test_calc.py": "import unittest\n\nfrom calc import add\n\n\nclass TestAdd(unittest.TestCase):\n"
+    "    def test_add(self):\n        self.assertEqual(add(2, 3), 5)\n",
+}
+
+
+@pytest.fixture
+def model_kind() -> str:
+    return "DOUBLE"
+
+
+@pytest.fixture
+async def settings(
+    home: Path,  # noqa: F811
+    built: Path,  # noqa: F811
+    database_url: str,
+    redis_url: str,
+    model_kind: str,
+) -> AsyncIterator[Settings]:
+    settings = settings_module.load({
+        "TPP_HOME": str(home), "TPP_DATABASE_URL": database_url, "TPP_REDIS_URL": redis_url,
+        "TPP_SANDBOX_DRIVER": "bubblewrap", "TPP_LEASE_SECONDS": "1", "TPP_SANDBOX_MEMORY_BYTES": "268435456",
+        "TPP_ENTITY_REGISTRY": f"tests.agents.registry:{model_kind}",
+        "TPP_PRELOAD_REGISTRY": "tests.agents.registry:PRELOAD",
+    })  # fmt: skip
+    yield settings
+    driver = make_drivers(settings)["bubblewrap"]
+    for sandbox_id in await driver.list():
+        await driver.remove(sandbox_id)
+
+
+class Talk:
+    """One conversation, as its person and its operator see it."""
+
+    def __init__(self, cell: Cell, database: Database, id: str, sandbox_id: str) -> None:  # noqa: F811
+        self.cell, self.database, self.id, self.sandbox_id = cell, database, id, sandbox_id
+
+    async def send(self, method: str, **payload: Any) -> Any:
+        id = payload.get("message_id") or new_id()
+        return await self.cell._ask("send", self.id, method, payload, id, "conversation")
+
+    async def post(self, text: str) -> dict[str, Any]:
+        return await self.send("post", message_id=new_id(), text=text)
+
+    async def call(self, method: str, **payload: Any) -> Any:
+        return await self.cell.call(self.id, method, kind="conversation", **payload)
+
+    async def wake(self) -> None:
+        """What the sweeper does for an entity with work and no owner."""
+        await self.cell._ask("activate", self.id, "", None, None, "conversation")
+
+    async def events(self, *types: str) -> list[events.Event]:
+        found = await events.read(self.database, self.id, 0, 100_000)
+        assert [event.seq for event in found] == list(range(1, len(found) + 1)), "the log has no gap"
+        return [event for event in found if not types or event.type in types]
+
+    async def finished(self, turns: int = 1, timeout_s: float = 60) -> dict[str, Any]:
+        """The payload of the last `turn.finished` once there are `turns` of them."""
+
+        async def there() -> bool:
+            return len(await self.events("turn.finished")) >= turns
+
+        await eventually(there, timeout_s=timeout_s)
+        return (await self.events("turn.finished"))[-1].payload
+
+    async def door(self) -> Door:
+        return Door(await self.cell.call(self.sandbox_id, "attach"))
+
+    async def read(self, path: str) -> str:
+        door = await self.door()
+        try:
+            return (await door.read_file(f"{REPO}/{path}")).decode()
+        finally:
+            await door.close()
+
+
+@pytest.fixture
+async def script(tmp_path: Path) -> Callable[[dict[str, Any]], str]:
+    """Writes a script for the provider's double; the model's name for it."""
+
+    def write(scenes: dict[str, Any]) -> str:
+        path = tmp_path / f"{new_id()}.json"
+        path.write_text(json.dumps(scenes))
+        return f"double:{path}"
+
+    return write
+
+
+@pytest.fixture
+async def talk(cell: Cell, database: Database, owner: str) -> Callable[..., Any]:  # noqa: F811
+    """Makes a sandbox with a small broken repository and a conversation about it."""
+
+    async def make(model: str, files: dict[str, str] | None = None, **settings: Any) -> Talk:
+        sandbox_id, id = new_id(), new_id()
+        await cell.send(sandbox_id, "create", user_id=owner, name="test")
+        talk = Talk(cell, database, id, sandbox_id)
+        door = await talk.door()
+        for path, text in (FILES if files is None else files).items():
+            await door.write_file(f"{REPO}/{path}", text.encode())
+        await door.close()
+        await talk.send("create", user_id=owner, sandbox_id=sandbox_id, workspace=REPO, model=model, **settings)
+        return talk
+
+    return make
