@@ -54,6 +54,7 @@ async def stream(request: dict[str, Any], settings: Settings) -> AsyncIterator[A
         "max_retries": 0,
         "timeout": request.get("timeout_s") or settings.model_timeout_seconds,
         "max_tokens": request.get("max_tokens") or settings.model_max_tokens,
+        "_skip_mcp_handler": True,  # else litellm imports `mcp`, which we do not have, for any tool
     }
     if request.get("tools"):
         options["tools"] = request["tools"]
