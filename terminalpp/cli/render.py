@@ -65,6 +65,7 @@ class Renderer:
         self._commands: dict[str, _Command] = {}
         self._calls: dict[str, _Call] = {}
         self._tools: dict[str, tuple[str, str]] = {}
+        self._whole: set[str] = set()  # commands whose output stands on the screen without a cut
         self._handlers = {
             "message.accepted": self._message, "turn.started": self._turn, "plan.made": self._plan,
             "step.started": self._step, "model.started": self._asked, "model.delta": self._delta,
@@ -111,7 +112,7 @@ class Renderer:
     def _turn(self, payload: dict[str, Any], actor: str) -> None:
         scripted = " (scripted)" if payload.get("scripted") else ""
         mode = "one agent" if payload.get("mode") == "single" else "planner, coder, tester, critic, executor"
-        self.screen.line(clean(f"  {mode} · model {payload.get('model')}{scripted}", one_line=True), "dim")
+        self.screen.line(f"  {mode} · model {_one(payload.get('model'))}{scripted}", "dim")
 
     def _step(self, payload: dict[str, Any], actor: str) -> None:
         self.tick(f"… {payload.get('step', '')}")
@@ -139,7 +140,7 @@ class Renderer:
         phase = "  (before the work)" if payload.get("phase") == "baseline" else ""
         head = self.screen.paint(mark, "bold", colour)
         self.screen.line(f"{head}  {words}  {self.screen.paint(command + phase, 'dim')}")
-        if not passed:
+        if not passed and str(payload.get("exec_id")) not in self._whole:
             digest = clean(str(payload.get("digest") or "")).strip().split("\n")
             for line in digest[:12]:
                 self.screen.line(f"    {_cut(line)}", "red")
@@ -193,6 +194,7 @@ class Renderer:
         self.screen.line("  " + self.totals.cost_words(payload), "dim")
         self._commands.clear()
         self._calls.clear()
+        self._whole.clear()
 
     # ---- models ----------------------------------------------------------------------------------
 
@@ -306,6 +308,8 @@ class Renderer:
         if command.partial:
             self._output_line(command, command.partial)
         hidden = command.lines - command.shown - len(command.tail)
+        if command.lines and not command.skipped_bytes and hidden <= 0:
+            self._whole.add(str(payload.get("exec_id")))
         if command.skipped_bytes:
             self.screen.line(f"  ┆ … {command.skipped_bytes:,} bytes not shown", "dim")
         elif hidden > 0:

@@ -20,11 +20,12 @@ from typing import Any
 from terminalpp.cli.render import Renderer
 from terminalpp.cli.screen import Screen
 from terminalpp.client import Client
-from terminalpp.types.errors import TerminalError
+from terminalpp.types.errors import NotFound, TerminalError
 
 LIVE_BYTES = 256 * 1024
 TAIL_BYTES = 8 * 1024
 OUTPUT_PATIENCE_S = 5.0
+UNKNOWN_TIMES = 8  # 1.8 s in all
 
 
 class Left(Exception):
@@ -94,12 +95,19 @@ class Watch:
 
     async def _follow(self, exec_id: str, ended: asyncio.Event) -> int:
         """Pass the output on as it comes; the offset reached."""
-        offset = 0
+        offset, unknown = 0, 0
         while offset < LIVE_BYTES:
             wait_ms = 0 if ended.is_set() else 1000
-            piece = await self.client.output(
-                self.sandbox_id, exec_id, offset=offset, limit=65536, wait_ms=wait_ms
-            )
+            try:
+                piece = await self.client.output(
+                    self.sandbox_id, exec_id, offset=offset, limit=65536, wait_ms=wait_ms
+                )
+            except NotFound:  # the event says that it is being started; its record may come after it
+                unknown += 1
+                if unknown > UNKNOWN_TIMES:
+                    raise
+                await asyncio.sleep(0.05 * unknown)
+                continue
             self.renderer.output(exec_id, piece.data, piece.gap_bytes)
             offset = piece.next_offset
             if piece.ended or (ended.is_set() and not piece.data):
