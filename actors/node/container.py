@@ -77,6 +77,7 @@ def options(
                        "--generation", str(spec.generation)],
         "user": "0:0",
         "working_dir": "/",
+        "environment": dict(spec.environment),
         "hostname": "sandbox",
         "labels": labels,
         "mounts": [

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -32,7 +33,13 @@ from actors.node import container
 from actors.node.driver import Probe, Progress, SandboxSpec, Started
 from actors.node.images import Images
 from actors.sandbox.tppd import Tppd
-from terminalpp.types.errors import Conflict, IsolationUnavailable, SandboxFailed, TerminalError
+from terminalpp.types.errors import (
+    Conflict,
+    InvalidInput,
+    IsolationUnavailable,
+    SandboxFailed,
+    TerminalError,
+)
 
 CLIENT_TIMEOUT_S = 120  # a daemon that is busy unpacking an image answers late
 READY_TIMEOUT_S = 30.0
@@ -110,6 +117,7 @@ class DockerDriver:
         return await images.ensure(image or self._image, progress)
 
     async def start(self, spec: SandboxSpec, progress: Progress | None = None) -> Started:
+        self._directory(spec.sandbox_id)
         async with self._locks.setdefault(spec.sandbox_id, asyncio.Lock()):
             client, info, images = await self._daemon()
             if (running := await self.inspect(spec.sandbox_id)) is not None:
@@ -135,6 +143,7 @@ class DockerDriver:
             return await asyncio.to_thread(self._started, made, images)
 
     async def inspect(self, sandbox_id: str) -> Started | None:
+        self._directory(sandbox_id)
         client, _info, images = await self._daemon()
 
         def work() -> Started | None:
@@ -146,14 +155,16 @@ class DockerDriver:
         return await self._call(work)
 
     async def stop(self, sandbox_id: str) -> None:
+        self._directory(sandbox_id)
         client, _info, _images = await self._daemon()
         await self._call(self._remove_containers, client, sandbox_id)
 
     async def remove(self, sandbox_id: str) -> None:
+        folder = self._directory(sandbox_id)
         client, _info, _images = await self._daemon()
         await self._call(self._remove_containers, client, sandbox_id)
         await self._call(self._remove_volume, client, sandbox_id)
-        await asyncio.to_thread(shutil.rmtree, self._directory(sandbox_id), ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def list(self) -> list[str]:
         client, _info, _images = await self._daemon()
@@ -178,6 +189,9 @@ class DockerDriver:
             raise SandboxFailed(f"Docker: {_words(error)}", START_DOCKER) from error
 
     def _directory(self, sandbox_id: str) -> Path:
+        """Raises InvalidInput for an id that is no plain name."""
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", sandbox_id):
+            raise InvalidInput(f"not a sandbox id: {sandbox_id!r}")
         return self._home / "sandboxes" / sandbox_id
 
     def _make_run_dir(self, sandbox_id: str) -> Path:

@@ -39,7 +39,7 @@ def docker(home: Path, tppd: Path) -> Driver:
 
 
 DRIVERS: dict[str, Callable[[Path, Path], Driver]] = {"bubblewrap": bubblewrap, "docker": docker}
-MARKS = {"docker": pytest.mark.docker}
+PARAMS = ["bubblewrap", pytest.param("docker", marks=pytest.mark.docker)]
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def sandbox_home() -> AsyncIterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="session", params=[pytest.param(name, marks=MARKS.get(name, ())) for name in sorted(DRIVERS)])
+@pytest.fixture(scope="session", params=PARAMS)
 async def driver(request: pytest.FixtureRequest, sandbox_home: Path, tppd_binary: Path) -> Driver:
     made = DRIVERS[request.param](sandbox_home / request.param, tppd_binary)
     probe = await made.probe()

@@ -67,13 +67,15 @@ async def test_system_calls_that_are_refused(sandbox: Sandbox) -> None:
     await sandbox.tppd.write_file("calls.py", SYSCALLS.encode(), epoch=sandbox.epoch)
     result = await sandbox.sh("python3 calls.py")
     seen = dict(line.split() for line in result.text.splitlines())
+    # Docker's own filter, which stands before ours, refuses every unshare.
+    assert seen.pop("unshare-files") == ("EPERM" if sandbox.driver.name == "docker" else "ok")
     refused = [name for name, said in seen.items() if said == "EPERM"]
     assert refused == [
         "unshare-user", "unshare-net", "clone-user", "io_uring", "bpf", "keyctl", "mount", "setns", "ptrace",
         "userfaultfd", "perf", "sticky", "alg", "vsock", "packet",
     ], seen  # fmt: skip
     assert seen["clone3"] == "ENOSYS"
-    assert (seen["unshare-files"], seen["unix"], seen["inet"]) == ("ok", "ok", "ok")
+    assert (seen["unix"], seen["inet"]) == ("ok", "ok")
 
 
 async def test_tracing_is_a_choice(sandbox: Sandbox) -> None:
@@ -126,9 +128,11 @@ async def test_only_its_own_places_are_writable(sandbox: Sandbox) -> None:
     assert (
         await sandbox.sh("touch /tmp/x ~/x /dev/shm/x && rm /tmp/x ~/x /dev/shm/x && echo ok")
     ).text == "ok"
+    # A volume of Docker's cannot be mounted so; no-new-privileges and no CAP_MKNOD do the same there.
+    places = "/tmp" if sandbox.driver.name == "docker" else "/tmp|/home/user"
     for flag in ("nosuid", "nodev"):
         assert (
-            await sandbox.sh(f"grep -E ' (/tmp|/home/user) ' /proc/self/mounts | grep -vc {flag}")
+            await sandbox.sh(f"grep -E ' ({places}) ' /proc/self/mounts | grep -vc {flag}")
         ).text == "0"
 
 
@@ -137,9 +141,8 @@ async def test_no_network_by_default(sandbox: Sandbox) -> None:
     port = listener.getsockname()[1]
     connect = f"{PYTHON} \"import socket; socket.create_connection(('127.0.0.1', {port}), 2)\""
     assert (await sandbox.sh(connect)).code == 1
-    assert (
-        await sandbox.sh("ls /sys/class/net 2>/dev/null; cut -d: -f1 -s /proc/net/dev | tr -d ' '")
-    ).text == "lo"
+    devices = await sandbox.sh("ls /sys/class/net 2>/dev/null; cut -d: -f1 -s /proc/net/dev | tr -d ' '")
+    assert set(devices.text.split()) == {"lo"}
     assert sandbox.started.limits["network"] != "open"
     listener.close()
 
