@@ -47,7 +47,7 @@ class Activation:
         self.cls = cls
         self.closed = False
         self.last_used = host.clock()
-        self.calls = 0
+        self._callers: set[asyncio.Task[Any]] = set()
         self.answers = Answers()
         self.context = Context(self)
         self.effects = Effects(self)
@@ -72,7 +72,7 @@ class Activation:
         """Stop everything; idempotent. Callers still waiting get `error` (None: look elsewhere)."""
         self.closed = True
         self.answers.fail_all(error or wire.Refused(wire.NOT_HERE))
-        tasks = [*self._spawned, *self.effects.stop()]
+        tasks = [*self._callers, *self._spawned, *self.effects.stop()]
         if self._loop is not None:
             tasks.append(self._loop)
         me = asyncio.current_task()
@@ -88,6 +88,11 @@ class Activation:
         except Exception:
             log.exception("%s failed in passivated()", self.ref)
         await entities.release(self.host.database, self.fence)
+
+    @property
+    def calls(self) -> int:
+        """Volatile calls under way."""
+        return len(self._callers)
 
     @property
     def idle(self) -> bool:
@@ -125,14 +130,21 @@ class Activation:
             raise errors.UnknownMethod(f"{self.ref}: {method} {word}")
         if self.calls >= CALLS_MAX:
             raise errors.Overloaded(f"{self.ref} has {CALLS_MAX} calls under way")
-        self.calls += 1
+        # A task of its own, so that `close` can end it without ending the caller's.
+        task = asyncio.create_task(getattr(self.entity, method)(payload), name=f"{method} of {self.ref}")
+        self._callers.add(task)
         try:
-            return await getattr(self.entity, method)(payload)
+            return await task
         except errors.Fenced as error:
             self.host.drop(self, error)
             raise
+        except asyncio.CancelledError:
+            if self.closed and task.cancelled():
+                raise errors.Fenced(f"{self.ref} was dropped during {method}") from None
+            task.cancel()
+            raise
         finally:
-            self.calls -= 1
+            self._callers.discard(task)
             self.last_used = self.host.clock()
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:

@@ -136,7 +136,8 @@ class Cell:
         host = self._host
         return wire.encode({
             "name": self._name, "group": self._group, "owner": self._owner, "pid": os.getpid(),
-            "ready": self._ready, "entities": host.count if host else 0,
+            "ready": self._ready, "serving": host is not None and host.serving,
+            "entities": host.count if host else 0,
             "idle_seconds": host.clock() - host.idle_since if host and not host.count else 0.0,
             "lag_ms": round(self._watchdog.lag_ms, 1),
         })

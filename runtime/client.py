@@ -35,7 +35,8 @@ log = logging.getLogger("terminalpp.runtime")
 LOCATIONS_KEPT = 10_000
 PAUSE_FIRST_SECONDS, PAUSE_MAX_SECONDS = 0.05, 1.0
 DELIVER_SLICE_SECONDS = 5.0
-HOP_SECONDS = 30.0  # longest silence of one hop to the steward
+HOP_SECONDS = 15.0  # longest silence of one hop to the steward; a locate may start a cell (1–6 s)
+PING_SECONDS = 5.0
 
 
 class CellLost(Exception):
@@ -57,6 +58,9 @@ class Cells(Protocol):
 
     async def start(self, name: str, group: str) -> None:
         """Make the cell unless it exists. Raises Unavailable."""
+
+    async def kill(self, name: str, *, restart: bool) -> None:
+        """End the cell's process. Raises CellLost, Unavailable."""
 
     async def close(self) -> None:
         """Let go of the cluster; the cells stay."""
@@ -212,20 +216,32 @@ class Runtime:
 
     async def _ask_steward(self, ref: Ref) -> str:
         """Until the steward names a cell; it may be restarting, or a lease may have to run out first."""
-        deadline = time.monotonic() + HOP_SECONDS + 2 * self._settings.lease_seconds
+        deadline = time.monotonic() + 4 * HOP_SECONDS
         pause = PAUSE_FIRST_SECONDS
         while True:
             try:
                 reply = await self._cells.ask(
-                    self._steward, "locate", wire.request(ref), timeout_s=min(HOP_SECONDS, _left(deadline))
+                    self._steward, "locate", wire.request(ref), timeout_s=HOP_SECONDS
                 )
                 return wire.unpack(reply)
             except CellLost as lost:
                 if lost.gone:
                     await self.ensure_steward()
+            except errors.DeadlineExceeded:
+                await self._end_frozen_steward()
             except (wire.Refused, errors.Unavailable):
-                pass
+                log.debug("%s cannot be placed yet", ref)
             pause = await _pause(pause, deadline, f"placing {ref}")
+
+    async def _end_frozen_steward(self) -> None:
+        """The steward watches the other cells; whoever waits for it watches the steward."""
+        try:
+            await self._cells.ask(self._steward, "ping", timeout_s=PING_SECONDS)
+        except errors.DeadlineExceeded:
+            log.error("the steward does not answer: ending it, Ray starts it again")
+            await self._cells.kill(self._steward, restart=True)
+        except CellLost:
+            log.info("the steward is being restarted")
 
     async def _nudge(self, ref: Ref) -> None:
         try:

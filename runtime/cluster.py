@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ log = logging.getLogger("terminalpp.runtime")
 ROOT = Path(__file__).resolve().parent.parent
 NAMESPACE = "terminalpp"
 CONTROL_GROUP = "control"
+INIT_SECONDS = 60.0
 CALLS_PER_CELL = 10_000  # coroutines of one cell; entities have their own, lower bounds
 
 
@@ -58,13 +60,20 @@ def _init_ray(address: str) -> None:
     if address.rpartition(":")[0] in ("127.0.0.1", "localhost"):
         # Else Ray replaces a loopback address by the machine's outward one, where our head does not listen.
         ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        ray.init(
-            address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False,
-            logging_level=logging.WARNING,
-        )
-    except (ConnectionError, RuntimeError) as error:
-        raise errors.Unavailable(f"Ray does not answer at {address}: {error}") from error
+    deadline = time.monotonic() + INIT_SECONDS
+    while True:
+        try:
+            ray.init(
+                address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False,
+                logging_level=logging.WARNING,
+            )
+            return
+        except (ConnectionError, RuntimeError) as error:
+            # Ray's own patience is a few seconds, too little for a busy machine or a restarting head.
+            if time.monotonic() > deadline:
+                raise errors.Unavailable(f"Ray does not answer at {address}: {error}") from error
+            log.warning("Ray does not answer at %s yet: %s", address, error)
+            ray.shutdown()
 
 
 class RayCells:

@@ -62,6 +62,9 @@ class Effects:
             with contextlib.suppress(TimeoutError):  # the time of an action's next try has come
                 await asyncio.wait_for(self._wake.wait(), pause)
             self._wake.clear()
+            if not activation.host.serving:
+                pause = 0.5
+                continue
             try:
                 rows = await outbox.pending(activation.host.database, activation.ref)
             except Exception as error:

@@ -73,8 +73,9 @@ class Host:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         activations = list(self._table.values())
         self._table.clear()
-        for activation in activations:
-            await activation.passivate()
+        for error in await asyncio.gather(*(a.passivate() for a in activations), return_exceptions=True):
+            if isinstance(error, Exception):
+                log.warning("an entity was not given up and its lease must run out: %r", error)
 
     def background(self, work: Coroutine[Any, Any, Any], name: str) -> None:
         task = asyncio.create_task(work, name=name)

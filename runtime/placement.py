@@ -25,7 +25,7 @@ class CellInfo:
     group: str
     entities: int = 0
     ready: bool = True        # has imported its group's modules
-    reachable: bool = True    # answered the last ping
+    reachable: bool = True    # answered the last ping, and can prove its lease
     idle_seconds: float = 0.0
 
 

@@ -55,6 +55,7 @@ class Known:
     owner: str | None = None
     entities: int = 0
     ready: bool = False
+    serving: bool = False
     idle_seconds: float = 0.0
     pid: int = 0
     misses: int = 0
@@ -63,7 +64,7 @@ class Known:
     def info(self) -> CellInfo:
         return CellInfo(
             self.name, self.group, self.entities + self.coming, self.ready,
-            self.owner is not None and self.misses < MISSES_UNREACHABLE, self.idle_seconds,
+            self.serving and self.misses < MISSES_UNREACHABLE, self.idle_seconds,
         )
 
 
@@ -156,7 +157,7 @@ class Steward:
         except CellLost as lost:
             raise errors.Unavailable(f"{name} could not be started: {lost}") from lost
         known = self._known.setdefault(name, Known(name, group))
-        known.owner = known.owner or owner
+        known.owner, known.serving = known.owner or owner, True
         return name
 
     # ---- knowing -----------------------------------------------------------------------------------
@@ -176,7 +177,7 @@ class Steward:
         if known.owner not in (None, told["owner"]):
             self._bury(known.owner)
         known.group, known.owner, known.misses = told["group"], told["owner"], 0
-        known.entities, known.ready = told["entities"], told["ready"]
+        known.entities, known.ready, known.serving = told["entities"], told["ready"], told["serving"]
         known.idle_seconds, known.pid = told["idle_seconds"], told["pid"]
         return known
 
@@ -266,9 +267,11 @@ class Steward:
     async def _end(self, name: str) -> None:
         """Retire an empty cell; entities that came meanwhile are given up in good order and placed anew."""
         known = self._known.pop(name)
-        await self._cells.ask(name, "retire", timeout_s=PING_SECONDS)
-        await self._cells.kill(name, restart=False)
-        self._bury(known.owner)
+        try:
+            await self._cells.ask(name, "retire", timeout_s=PING_SECONDS)
+        finally:
+            await self._cells.kill(name, restart=False)
+            self._bury(known.owner)
 
 
 class _Reservation:

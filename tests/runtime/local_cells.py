@@ -42,6 +42,9 @@ class LocalCells:
     async def start(self, name: str, group: str) -> None:
         return None
 
+    async def kill(self, name: str, *, restart: bool) -> None:
+        await self.hosts.pop(name).stop()
+
     async def close(self) -> None:
         return None
 

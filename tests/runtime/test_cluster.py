@@ -227,6 +227,17 @@ async def test_cell_that_stays_frozen_is_killed(runtime: Runtime, counter: Ref) 
     assert (await runtime.call(counter, "get", idempotent=True))["pid"] != pid
 
 
+async def test_frozen_steward_is_ended_by_who_waits_for_it(runtime: Runtime) -> None:
+    (steward,) = [cell for cell in await runtime.cells() if cell["name"].endswith("/0")]
+    os.kill(steward["pid"], signal.SIGSTOP)
+    try:
+        fresh = Ref("counter", new_id())
+        assert await runtime.send(fresh, "add", {"n": 3}, timeout_s=100) == {"total": 3}
+    finally:
+        if Path(f"/proc/{steward['pid']}").exists():
+            os.kill(steward["pid"], signal.SIGCONT)
+
+
 async def test_blocked_loop_is_ended_by_the_watchdog(runtime: Runtime, counter: Ref) -> None:
     pid = (await runtime.call(counter, "get"))["pid"]
     with pytest.raises((errors.Unavailable, errors.DeadlineExceeded)):
