@@ -97,7 +97,8 @@ async def stop_sandboxes(home: Home, settings: Settings) -> None:
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), 60)
+        async with asyncio.timeout(60):
+            output, _ = await process.communicate()
     except TimeoutError:
         process.kill()
         await process.wait()
@@ -309,11 +310,12 @@ def status(settings: Settings, *, memory: bool = False) -> Line:
             "services": {},
             "error": state.get("error") if state.get("state") == "failed" else None,
         }
-    for unit in (state.get("services") or {}).values():
+    owns = {service.name: service.owns for service in services(home, settings)}
+    for name, unit in (state.get("services") or {}).items():
         process = Identity.from_json(unit)
         unit["alive"] = bool(process and process.alive)
         if memory and process:
-            unit["memory_bytes"] = processes.memory_bytes(process)
+            unit["memory_bytes"] = processes.memory_bytes(process, owns.get(name, lambda _: False))
     return {"running": True, "home": str(home.path), **state}
 
 

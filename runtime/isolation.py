@@ -166,7 +166,8 @@ async def run(command: list[str], within_s: float = 15.0) -> tuple[int, str]:
     except OSError as error:
         return 127, str(error)
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), within_s)
+        async with asyncio.timeout(within_s):
+            output, _ = await process.communicate()
     except TimeoutError:
         process.kill()
         await process.wait()

@@ -321,8 +321,10 @@ class Supervisor:
             return
         if not await processes.end_all([running.identity], service.stop_signal, service.stops_within_s):
             await processes.end_all([running.identity], signal.SIGKILL, 10.0)
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(running.ended(), 5)
+        with contextlib.suppress(TimeoutError):
+            # Not wait_for: before Python 3.12 it can swallow a cancellation, and a keeper would live on.
+            async with asyncio.timeout(5):
+                await running.ended()
         await self._sweep(unit, running.identity)
         if unit.running is running:
             unit.running = None

@@ -227,12 +227,16 @@ def log_tail(log: Path, since: int = 0, lines: int = 8) -> str:
     return "\n".join(text.strip().splitlines()[-lines:])
 
 
-def memory_bytes(leader: Identity) -> int:
-    """Proportional memory (PSS) of all processes in the leader's session; shared pages count once."""
+def memory_bytes(leader: Identity, belongs: Callable[[int], bool]) -> int:
+    """Proportional memory (PSS: shared pages count once) of the leader's session and of what else
+    `belongs` to the service (PostgreSQL's children lead sessions of their own)."""
     total = 0
-    for member in session_members(leader, lambda _: True):
+    for pid in all_pids():
+        fields = _stat(pid)
+        if fields is None or not (int(fields[3]) == leader.pid or belongs(pid)):
+            continue
         with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{member.pid}/smaps_rollup").read_text().splitlines():
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
                 if line.startswith("Pss:"):
                     total += int(line.split()[1]) * 1024
     return total

@@ -25,7 +25,7 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def node(folder: Path) -> Iterator[Node]:
     home = folder / ("long " * 40).strip()
-    node = Node(home, "postgres,migrate,redis,ray")
+    node = Node(home, "postgres,migrate,redis,ray,gateway")
     yield from _booted(node)
     shutil.rmtree(settings.run_dir(home))
 

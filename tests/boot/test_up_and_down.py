@@ -14,6 +14,7 @@ import asyncpg
 from runtime import boot, settings
 from runtime.home import Home
 from runtime.services import postgres, processes
+from runtime.services.gateway import http_status
 from runtime.services.redis import Redis
 from tests.boot.node import Node
 from tests.eventually import eventually
@@ -36,7 +37,7 @@ async def test_a_long_home_with_spaces_boots_and_reports(node):
     state = node.status()
     assert state["state"] == "ready"
     assert {name: unit["state"] for name, unit in state["services"].items()} == dict.fromkeys(
-        ("postgres", "redis", "ray"), "running"
+        ("postgres", "redis", "ray", "gateway"), "running"
     )
     assert all(unit["alive"] for unit in state["services"].values())
     assert len(str(node.home)) > 200
@@ -83,12 +84,21 @@ async def test_redis_comes_back(node):
     await node.recovered("redis", before)
 
 
-async def test_a_killed_ray_head_comes_back_and_leaves_nothing(node):
-    before = node.process("ray")
+async def test_the_gateway_comes_back_at_its_address(node):
+    url, before = node.status()["url"], node.process("gateway")
+    before.signal(signal.SIGKILL)
+    await node.recovered("gateway", before)
+    assert node.status()["url"] == url
+    assert await http_status(node.status()["port"], "/livez") == 200
+
+
+async def test_a_killed_ray_head_comes_back_with_the_gateway_and_leaves_nothing(node):
+    before, gateway = node.process("ray"), node.process("gateway")
     members = processes.session_members(before, lambda _: True)
     assert len(members) > 2
     before.signal(signal.SIGKILL)
     await node.recovered("ray", before)
+    await node.recovered("gateway", gateway)
     assert not [m for m in members if m.alive]
 
 
