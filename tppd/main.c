@@ -133,6 +133,7 @@ static void set_up(void) {
     files = options.given_nofile;
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
+    for (int signo = 1; signo < 65; signo++) signal(signo, SIG_DFL); /* whatever our starter ignored */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
     if (mkdirat(options.run_fd, "x", 0700) < 0 && errno != EEXIST) die("x");
@@ -140,6 +141,7 @@ static void set_up(void) {
     if (epoch == MAP_FAILED) die("mmap");
     *epoch = number_read("epoch");
     started_ms = wall_ms();
+    if (renounce() < 0) die("the system call filter");
     if (number_write("generation", options.generation) < 0) die("generation");
 }
 

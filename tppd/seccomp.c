@@ -84,7 +84,13 @@ static void deny_values(int number, int i, const unsigned *values, size_t count)
     put((struct sock_filter)RETURN(SECCOMP_RET_ALLOW));
 }
 
-int seccomp_install(bool ptrace) {
+static int install(void) {
+    struct sock_fprog filter = {length, program};
+    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0);
+}
+
+/* For tppd itself at its start, so that every child has it from birth and no command pays for it. */
+int seccomp_install(void) {
     unsigned odd[COUNT(families)];
     for (size_t i = 0; i < COUNT(families); i++) odd[i] = (unsigned)families[i];
     length = 0;
@@ -103,9 +109,15 @@ int seccomp_install(bool ptrace) {
     deny_bits(SYS_unshare, 0, NAMESPACES);
     deny(NR_CLONE3, ENOSYS);
     for (size_t i = 0; i < COUNT(denied); i++) deny(denied[i], EPERM);
-    if (!ptrace)
-        for (size_t i = 0; i < COUNT(tracing); i++) deny(tracing[i], EPERM);
     put((struct sock_filter)RETURN(SECCOMP_RET_ALLOW));
-    struct sock_fprog filter = {length, program};
-    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0);
+    return install();
+}
+
+/* On top, for a child that may not trace. The first filter has turned foreign architectures away. */
+int seccomp_deny_tracing(void) {
+    length = 0;
+    put((struct sock_filter)LOAD(NUMBER));
+    for (size_t i = 0; i < COUNT(tracing); i++) deny(tracing[i], EPERM);
+    put((struct sock_filter)RETURN(SECCOMP_RET_ALLOW));
+    return install();
 }

@@ -37,7 +37,18 @@ static void limit(int resource, rlim_t value) {
     setrlimit(resource, &r);
 }
 
-/* To the sandbox user, without any capability, never to gain one again, under the filter. */
+/* What tppd itself can do without is given up once, at its start, and its children are born without:
+ * ways to gain rights (a tppd that runs as root keeps the few it has), and the filtered system calls. */
+int renounce(void) {
+    for (int cap = 0; cap < 64; cap++)
+        if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0 && errno == EINVAL) break; /* EPERM: without SETPCAP */
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return -1;
+    return seccomp_install();
+}
+
+/* To the sandbox user, without any capability. Runs between vfork and exec too: it must touch nothing
+ * but the process's own attributes and its own stack. */
 int drop_rights(bool ptrace, const char **step) {
     struct rlimit none = {0, 0};
     setrlimit(RLIMIT_CORE, &none);
@@ -45,24 +56,19 @@ int drop_rights(bool ptrace, const char **step) {
     else setrlimit(RLIMIT_NOFILE, &options.given_nofile);
     limit(RLIMIT_FSIZE, options.fsize);
     limit(RLIMIT_DATA, options.data);
-    *step = "drop capabilities";
-    for (int cap = 0; cap < 64; cap++) prctl(PR_CAPBSET_DROP, cap, 0, 0, 0); /* without SETPCAP: stays */
-    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     if (options.drop) {
         *step = "change user";
         if (setgroups(0, NULL) < 0 && errno != EPERM) return -1;
         if (setresgid(options.gid, options.gid, options.gid) < 0) return -1;
         if (setresuid(options.uid, options.uid, options.uid) < 0) return -1;
-        *step = "drop capabilities";
     }
     limit(RLIMIT_NPROC, options.nproc); /* only now: it counts the processes of the user one is */
+    *step = "drop capabilities";
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
     struct __user_cap_data_struct empty[2] = {{0, 0, 0}, {0, 0, 0}};
     if (syscall(SYS_capset, &header, empty) < 0) return -1;
-    *step = "set no-new-privileges";
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return -1;
     *step = "install the system call filter";
-    return seccomp_install(ptrace);
+    return ptrace ? 0 : seccomp_deny_tracing();
 }
 
 static void execute(char **argv, char **envp) {
@@ -89,11 +95,12 @@ static void execute(char **argv, char **envp) {
     errno = denied ? denied : ENOENT;
 }
 
-static _Noreturn void command_run(const struct launch *l, int failure) {
-    struct report r = {.kind = REPORT_FAILED};
+/* Between vfork and exec: the shim stands still meanwhile and sees what is written to `r`. */
+static _Noreturn void command_run(const struct launch *l, struct report *r) {
     const char *step = "start a session";
     if (setsid() < 0) goto failed;
-    for (int signo = 1; signo < 65; signo++) signal(signo, SIG_DFL);
+    signal(SIGPIPE, SIG_DFL);
+    signal(SIGXFSZ, SIG_DFL);
     umask(022);
     if (drop_rights(l->flags & START_PTRACE, &step) < 0) goto failed;
     step = "enter the directory";
@@ -105,10 +112,16 @@ static _Noreturn void command_run(const struct launch *l, int failure) {
     step = "execute";
     execute(l->argv, l->envp);
 failed:
-    r.error = errno;
-    snprintf(r.step, sizeof r.step, "%s", step);
-    if (write(failure, &r, sizeof r) < 0) _exit(126);
+    r->error = errno;
+    r->kind = REPORT_FAILED;
+    snprintf(r->step, sizeof r->step, "%s", step);
     _exit(127);
+}
+
+static __attribute__((noinline)) pid_t command_start(const struct launch *l, struct report *r) {
+    pid_t pid = vfork(); /* no page tables to copy, and its failure needs no pipe */
+    if (pid == 0) command_run(l, r);
+    return pid;
 }
 
 static int high(int fd) { return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, HIGH); }
@@ -124,22 +137,16 @@ _Noreturn void shim_run(const struct launch *l) {
     char go;
     if (read(3, &go, 1) != 1) _exit(0); /* nothing was recorded: nothing is started */
 
-    struct report r = {.kind = REPORT_FAILED};
-    int failure[2] = {-1, -1};
-    pid_t pid = pipe2(failure, O_CLOEXEC) < 0 ? -1 : fork();
-    if (pid == 0) command_run(l, failure[1]);
+    static struct report r = {.kind = REPORT_STARTED};
+    pid_t pid = command_start(l, &r);
+    if (pid < 0) {
+        r.kind = REPORT_FAILED;
+        r.error = errno;
+        snprintf(r.step, sizeof r.step, "fork");
+    }
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int i = 0; i < 3; i++)
         if (null < 0 || dup2(null, i) < 0) close(i); /* or the pipes would never end */
-    if (pid < 0) {
-        r.error = errno;
-        snprintf(r.step, sizeof r.step, "fork");
-    } else {
-        close(failure[1]);
-        ssize_t n;
-        while ((n = read(failure[0], &r, sizeof r)) < 0 && errno == EINTR) {}
-        if (n == 0) r.kind = REPORT_STARTED;
-    }
     r.pid = pid;
     if (write(3, &r, sizeof r) < 0) _exit(1);
     for (;;) {

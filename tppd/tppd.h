@@ -201,11 +201,13 @@ struct report {
 };
 struct launch { char **argv, **envp; const char *cwd; int in, out, err, report, flags; };
 _Noreturn void shim_run(const struct launch *l);
+int renounce(void);
 int drop_rights(bool ptrace, const char **step);
 void close_from(int first);
 
 /* ---- seccomp.c ---- */
-int seccomp_install(bool ptrace);
+int seccomp_install(void);
+int seccomp_deny_tracing(void);
 
 /* ---- records.c ---- */
 enum { RECORD_NONE, RECORD_RUNNING, RECORD_ENDED, RECORD_LOST };

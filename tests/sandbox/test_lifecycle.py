@@ -27,7 +27,8 @@ import asyncio, sys
 from actors.sandbox.tppd import Tppd
 async def main():
     tppd = Tppd(sys.argv[1])
-    await tppd.start("job", ["/bin/sh", "-c", "for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.1; done"], epoch=1)
+    await tppd.start("job", ["/bin/sh", "-c", "for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.1; done"],
+                     epoch=1)
     print("started", flush=True)
     await tppd.wait("job", timeout_s=60)
 asyncio.run(main())
