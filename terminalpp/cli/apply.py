@@ -39,6 +39,12 @@ class Change:
     before: Path | None
     after: Path | None
 
+    @property
+    def real(self) -> bool:
+        """Whether the two differ (a patch may do what an earlier one did already)."""
+        old = present(self.before) if self.before else None
+        return old != (present(self.after) if self.after else None)
+
 
 @dataclass(frozen=True, slots=True)
 class Project:
@@ -55,9 +61,12 @@ class Project:
 
 
 def to_tree(patch: bytes, project: Project) -> list[str]:
-    """Apply to the working tree; the paths changed. Raises Conflict, InvalidInput, DiskFull."""
+    """Apply to the working tree; the paths changed (none: it held all that already).
+
+    Raises Conflict, InvalidInput, DiskFull.
+    """
     with home.scratch("apply") as scratch, _one_at_a_time(project.root):
-        changes = stage(patch, project, scratch)
+        changes = [change for change in stage(patch, project, scratch) if change.real]
         for change in changes:
             _check_parents(project.root, change.path)
         _write(project.root, changes)

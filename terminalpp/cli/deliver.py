@@ -66,6 +66,10 @@ def _carry_out(screen: Screen, record: Record, patch: bytes, wish: Wish, as_json
         if wish.to_tree:
             changed = apply.to_tree(patch, record.project())
             record.note_applied(patch, changed)
+            if not changed:
+                words = f"{show(record.root)} holds these changes already."
+                _say(screen, as_json, "applied", words, paths=[])
+                return
             words = f"Applied to {show(record.root)}: {len(changed)} file{'s' if len(changed) != 1 else ''}"
             _say(screen, as_json, "applied", f"{words}. Your index, stash and commits are untouched.",
                  paths=changed)

@@ -137,7 +137,7 @@ class Renderer:
             self._say(str(payload.get("digest") or ""), "dim", indent="    ")
             return
         mark, colour = ("✓ tests green", "green") if passed else ("✗ tests red", "red")
-        phase = "  (before the work)" if payload.get("phase") == "baseline" else ""
+        phase = "  (before the work)" if payload.get("phase") == "before" else ""
         head = self.screen.paint(mark, "bold", colour)
         self.screen.line(f"{head}  {words}  {self.screen.paint(command + phase, 'dim')}")
         if not passed and str(payload.get("exec_id")) not in self._whole:

@@ -157,6 +157,8 @@ async def _sandbox(
         screen.line(f"  sandbox {sandbox['id'][:8]} · {sandbox['driver']} ({sandbox['isolation']}) · "
                     f"network {sandbox['network']}", "dim")
         screen.line(f"  copied {found.root} · {found.describe()}", "dim")
+        if sandbox.get("status_detail"):  # e.g. why it is not Docker
+            screen.line(f"  note: {clean(str(sandbox['status_detail']), one_line=True)}", "yellow")
         for warning in found.warnings:
             screen.line(f"  note: {warning}", "yellow")
     pieces = archive.stream(found, history, manifest)
