@@ -34,6 +34,8 @@ FOLDERS = ("run", "secrets", "logs", "bin", "sandboxes", "artifacts", "demo", "r
 # remembered port is not taken by chance while we are down.
 PORTS = range(20_000, 32_000)
 
+OTHERS = ("pg", "pg.new", "tmp", "patches", "runs")  # made on demand, by Postgres' first start and the CLI
+
 
 class Home:
     """The directory of one installation. Making the object touches nothing; `prepare` does."""
@@ -73,8 +75,9 @@ class Home:
     def _check_format(self) -> None:
         marker = self.path / "format"
         if not marker.exists():
-            # An interrupted first boot leaves some of our own folders; anything else is somebody's data.
-            strange = sorted({entry.name for entry in self.path.iterdir()} - {*FOLDERS, "pg", "pg.new"})
+            # An interrupted first boot leaves some of our own folders, and the CLI may have been here
+            # first (it copies a repository while the services boot); the rest is somebody's data.
+            strange = sorted({entry.name for entry in self.path.iterdir()} - {*FOLDERS, *OTHERS})
             if strange:
                 raise HomeCorrupt(f"{self.path} is not empty and not ours: it holds {strange[0]!r}")
             return
