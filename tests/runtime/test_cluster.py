@@ -18,6 +18,9 @@ from terminalpp.types.ids import Ref, new_id
 from tests.eventually import eventually
 from tests.runtime.conftest import LEASE_SECONDS
 
+# 3–4 s on a calm machine with two cores; the rest is for one that runs other suites at the same time.
+RECOVERY_SECONDS = 30.0
+
 
 async def test_first_call_activates_and_state_is_kept(runtime: Runtime, counter: Ref) -> None:
     assert await runtime.call(counter, "echo", {"a": [1, "ü"]}) == {"a": [1, "ü"]}
@@ -115,7 +118,7 @@ async def test_kill_mid_turn_applies_exactly_once(runtime: Runtime, counter: Ref
     took = time.monotonic() - began
     assert result == {"total": 11}
     assert (await runtime.call(counter, "get"))["total"] == 11
-    assert took < 10, f"took {took:.1f} s"
+    assert took < RECOVERY_SECONDS, f"took {took:.1f} s"
 
 
 async def test_killed_while_nobody_waits_resumes_by_itself(
@@ -130,7 +133,7 @@ async def test_killed_while_nobody_waits_resumes_by_itself(
         row = await entities.load(cluster_database, counter)
         return row is not None and row.state.get("total") == 1
 
-    await eventually(applied, timeout_s=20)
+    await eventually(applied, timeout_s=60)
 
 
 async def test_volatile_call_is_not_repeated_when_its_cell_dies(runtime: Runtime, counter: Ref) -> None:
@@ -162,7 +165,7 @@ async def test_effect_is_retried_after_a_kill_and_done_once_committed(
         query = "SELECT status FROM outbox WHERE action_id = $1"
         return await cluster_database.fetchval(query, action_id) == "done"
 
-    await eventually(done, timeout_s=20)
+    await eventually(done, timeout_s=60)
     assert file.read_text().split() == [action_id, "1", action_id, "1"]
 
 
@@ -181,7 +184,7 @@ async def test_frozen_cell_is_fenced_and_drops_the_entity(
         other = Runtime(runtime._settings, runtime._database, runtime._cells, owns_database=False)
         began = time.monotonic()
         await other.send(counter, "add", {"n": 1}, timeout_s=60)
-        assert time.monotonic() - began < LEASE_SECONDS + 6
+        assert time.monotonic() - began < LEASE_SECONDS + RECOVERY_SECONDS
         assert (await other.call(counter, "get"))["pid"] != pid
         go.touch()
     finally:
@@ -208,7 +211,7 @@ async def test_cell_frozen_in_a_turn_gives_the_row_back(
     began = time.monotonic()
     try:
         result = await runtime.send(counter, "freeze_once", {"marker": str(marker)}, timeout_s=60)
-        assert time.monotonic() - began < IDLE_IN_TRANSACTION_MS / 1000 + LEASE_SECONDS + 8
+        assert time.monotonic() - began < IDLE_IN_TRANSACTION_MS / 1000 + LEASE_SECONDS + RECOVERY_SECONDS
     finally:
         os.kill(int(marker.read_text()), signal.SIGCONT)
     assert result == {"total": 1}
@@ -264,7 +267,7 @@ async def test_reminder_survives_a_kill(runtime: Runtime, counter: Ref) -> None:
     async def ticked() -> bool:
         return (await runtime.call(counter, "get", idempotent=True)).get("ticks") == 1
 
-    await eventually(ticked, timeout_s=20, interval_s=0.2)
+    await eventually(ticked, timeout_s=60, interval_s=0.2)
 
 
 async def test_steward_dies_and_all_goes_on(runtime: Runtime, counter: Ref) -> None:
@@ -276,5 +279,5 @@ async def test_steward_dies_and_all_goes_on(runtime: Runtime, counter: Ref) -> N
     fresh = Ref("counter", new_id())
     began = time.monotonic()
     assert await runtime.send(fresh, "add", {"n": 3}, timeout_s=60) == {"total": 3}
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < RECOVERY_SECONDS
     assert (await runtime.call(counter, "get"))["epoch"] == 1  # the steward's death touched nobody else
