@@ -121,7 +121,9 @@ async def talk(cell: Cell, database: Database, owner: str) -> Callable[..., Any]
         for path, text in (FILES if files is None else files).items():
             await door.write_file(f"{REPO}/{path}", text.encode())
         await door.close()
-        await talk.send("create", user_id=owner, sandbox_id=sandbox_id, workspace=REPO, model=model, **settings)
+        await talk.send(
+            "create", user_id=owner, sandbox_id=sandbox_id, workspace=REPO, model=model, **settings
+        )
         return talk
 
     return make

@@ -44,9 +44,15 @@ class Provider(Entity):
             raise from_json(reply["error"])
         if reply.get("hang"):
             await asyncio.Event().wait()
-        body = {**about, "content": reply.get("content", ""), "tool_calls": reply.get("tool_calls", []),
-                "usage": {"input_tokens": 100, "output_tokens": 10, "cached_tokens": 0}, "cost_usd": 0.001,
-                "finish_reason": "stop", "duration_ms": 1}
+        body = {
+            **about,
+            "content": reply.get("content", ""),
+            "tool_calls": reply.get("tool_calls", []),
+            "usage": {"input_tokens": 100, "output_tokens": 10, "cached_tokens": 0},
+            "cost_usd": 0.001,
+            "finish_reason": "stop",
+            "duration_ms": 1,
+        }
         await self._append(payload, "model.finished", body)
         return body
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from typing import Any
 
 import pytest
@@ -36,6 +37,17 @@ FIX = [
 ]
 
 
+async def stuck(chat) -> str:
+    """What there is to know about a conversation that does not go on."""
+    rows = await chat.database.fetch(
+        "SELECT kind, owner, epoch, lease_expires_at < now() AS late, failures, last_error FROM entities"
+    )
+    actions = await chat.database.fetch("SELECT name, attempts, error, retry_at FROM outbox")
+    mail = await chat.database.fetch("SELECT * FROM mailbox WHERE result IS NULL")
+    told = [(e.seq, e.type, e.actor) for e in (await chat.events())[-12:]]
+    return "\n".join(map(str, [*rows, *actions, *mail, *told]))
+
+
 async def test_a_team_turns_red_tests_green(talk, script):
     chat = await talk(script(team(FIX)))
     await chat.post("Fix the failing test")
@@ -59,17 +71,18 @@ async def test_a_killed_cell_goes_on_wherever_it_died(talk, script, settings):
     """SIGKILL after every few events: conversation, agents and sandbox actor die together, many times."""
     chat = await talk(script(team(FIX)))
     await chat.post("Fix the failing test")
-    kills, seen = 0, 0
+    kills, seen, deadline = 0, 0, time.monotonic() + 240
     while not await chat.events("turn.finished"):
         now = len(await chat.events())
-        if now >= seen + 3 and kills < 14:
+        assert time.monotonic() < deadline, await stuck(chat)
+        if now >= seen + 4 and kills < 9:
             await chat.cell.kill()
             kills, seen = kills + 1, now
             await chat.cell.start()
             await chat.wake()
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
     end = await chat.finished()
-    assert kills >= 8
+    assert kills >= 6
     assert end["outcome"] == "passed"
     called = [e.payload["tool_call_id"] for e in await chat.events("tool.called")]
     assert len(called) == len(set(called)) == 4
@@ -80,16 +93,25 @@ async def test_a_killed_cell_goes_on_wherever_it_died(talk, script, settings):
         ids = [e.payload["exec_id"] for e in await chat.events(type)]
         assert len(ids) == len(set(ids)) == 4, type
     rows = await chat.database.fetch(
-        "SELECT status, reason FROM command_executions WHERE conversation_id = $1 AND agent IS NOT NULL", chat.id)
+        "SELECT status, reason FROM command_executions WHERE conversation_id = $1 AND agent IS NOT NULL",
+        chat.id,
+    )
     assert {(row["status"], row["reason"]) for row in rows} == {("completed", None)}
     steps = [f"{e.payload['step']}{e.payload['visit']}" for e in await chat.events("step.finished")]
     assert steps == ["route1", "planner1", "baseline1", "coder1", "gate1", "critic1", "executor1"]
 
 
 async def test_cancel_kills_the_command_closes_the_calls_and_keeps_the_work(talk, script):
-    coder = [call("write", path="note.txt", content="kept"), call("bash", command="sleep 600 & sleep 600; echo no")]
-    chat = await talk(script(team(coder) | {"coder": [
-        {"when": "second", "replies": [{"content": "hello again"}]}, {"replies": coder}]}))
+    coder = [
+        call("write", path="note.txt", content="kept"),
+        call("bash", command="sleep 600 & sleep 600; echo no"),
+    ]
+    chat = await talk(
+        script(
+            team(coder)
+            | {"coder": [{"when": "second", "replies": [{"content": "hello again"}]}, {"replies": coder}]}
+        )
+    )
     await chat.post("Fix the failing test")
 
     async def sleeping() -> bool:
@@ -107,7 +129,7 @@ async def test_cancel_kills_the_command_closes_the_calls_and_keeps_the_work(talk
     left = await chat.cell.sh(chat.sandbox_id, "ps ax | grep -c '[s]leep 600'")
     assert left["stdout"].strip() == "0"
     assert (await chat.events())[-1].type == "turn.finished"
-    await chat.post("second: what did you do?")
+    await chat.post("What did you do before the second message?")
     assert (await chat.finished(turns=2))["outcome"] == "unverified"
 
 
@@ -153,8 +175,12 @@ async def test_a_models_error_ends_the_turn_with_its_words(talk, script):
 
 
 async def test_tests_that_hang_are_killed_and_told(talk, script):
-    chat = await talk(script({"coder": [{"replies": [{"content": "I looked."}]}]}), mode="single",
-                      test_command="echo begun; sleep 600", limits={"test_timeout_seconds": 2})
+    chat = await talk(
+        script({"coder": [{"replies": [{"content": "I looked."}]}]}),
+        mode="single",
+        test_command="echo begun; sleep 600",
+        limits={"test_timeout_seconds": 2},
+    )
     await chat.post("Fix it")
     end = await chat.finished()
     assert end["outcome"] == "failed"
@@ -163,8 +189,11 @@ async def test_tests_that_hang_are_killed_and_told(talk, script):
 
 
 async def test_the_setup_runs_once_and_is_not_part_of_the_diff(talk, script):
-    chat = await talk(script({"coder": [{"replies": [{"content": "ok"}]}]}), mode="single",
-                      setup_command="echo x >> setup.log")
+    chat = await talk(
+        script({"coder": [{"replies": [{"content": "ok"}]}]}),
+        mode="single",
+        setup_command="echo x >> setup.log",
+    )
     await chat.post("Explain it")
     await chat.finished()
     await chat.post("Explain it again")
