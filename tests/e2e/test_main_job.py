@@ -105,10 +105,10 @@ async def test_run_fixes_a_repository_through_a_model_server(stack, tmp_path):
     assert git(repo, "ls-files", "--stage") == index
     assert git(repo, "stash", "list") == stash
     assert git(repo, "rev-parse", "HEAD") == head
-    assert git(repo, "status", "--porcelain").splitlines() == [
-        "A  staged.txt",
+    assert sorted(git(repo, "status", "--porcelain").splitlines()) == [
         " M add.py",
         "?? untracked.txt",
+        "A  staged.txt",
     ]
 
 
