@@ -56,7 +56,7 @@ class Activation:
         self._mail = asyncio.Event()
         self._spawned: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.Task[None] | None = None
-        self._outside_failures = 0
+        self.outside_failures = 0
         self._defects = row.failures
 
     # ---- life ------------------------------------------------------------------------------------
@@ -234,7 +234,7 @@ class Activation:
         except Exception as error:
             await self._failed(message, error)
         else:
-            self._outside_failures = 0
+            self.outside_failures = 0
             self.answers.settle(message.message_id, Answer(result, None))
 
     async def _take_turn(self, message: mailbox.MailRow) -> Any:
@@ -252,8 +252,8 @@ class Activation:
 
     async def _failed(self, message: mailbox.MailRow, error: Exception) -> None:
         attempt = message.attempts + 1
-        self._outside_failures += 1
-        ruling = supervision.judge_message(error, attempt, self._outside_failures)
+        self.outside_failures += 1
+        ruling = supervision.judge_message(error, attempt, self.outside_failures)
         reason = wire.as_terminal(error).to_json()
         if ruling.defect:
             log.error("%s.%s failed (%d)", self.ref, message.method, attempt, exc_info=error)

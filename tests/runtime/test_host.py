@@ -92,6 +92,27 @@ async def test_send_between_entities_is_part_of_the_turn(node: LocalNode, counte
     assert (await state(node, counter))["forwarded"] == 1
 
 
+async def test_turn_that_cannot_be_committed_leaves_its_message_waiting(
+    node: LocalNode, counter: Ref
+) -> None:
+    """The receiver's mailbox is full: state, send and the mark "done" wait together."""
+    full = Ref("missing", new_id())
+    for n in range(50):
+        await mailbox.enqueue(node.database, full, f"{full.id}-{n}", "add", {}, None)
+    await node.runtime.send(counter, "forward", {"to": str(full), "tag": 1}, message_id="f2", wait=False)
+    host = node.cells.hosts["cell/test/1"]
+    await eventually(lambda: host.count == 1 and host.find(counter).outside_failures >= 2)
+    assert (await mailbox.result_of(node.database, "f2")).status == "pending"
+    assert await state(node, counter) == {}
+    await mailbox.fail(node.database, f"{full.id}-0", {})
+
+    async def done() -> bool:
+        return (await mailbox.result_of(node.database, "f2")).status == "done"
+
+    await eventually(done)
+    assert await state(node, counter) == {"forwarded": 1}
+
+
 async def test_activation_that_fails_is_told_and_counted(node: LocalNode, tmp_path: Path) -> None:
     obstacle = tmp_path / "obstacle"
     obstacle.touch()
