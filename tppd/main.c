@@ -110,6 +110,13 @@ static void become_owner(void) {
     umask(077);
 }
 
+/* A volume that was made for an image without this directory belongs to root. What is inside stays as it is. */
+static void give_home(void) {
+    struct stat s;
+    if (options.drop && lstat(options.home, &s) == 0 && S_ISDIR(s.st_mode) && s.st_uid != options.uid)
+        if (chown(options.home, options.uid, options.gid) < 0) say("%s: %s", options.home, strerror(errno));
+}
+
 static int own_socket(void) {
     struct sockaddr_un name = {.sun_family = AF_UNIX, .sun_path = "ctl.sock"};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -124,6 +131,7 @@ static void set_up(void) {
     struct rlimit files;
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* /proc/1/fd and /proc/1/mem are closed to the same user */
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    give_home(); /* while we may: as the directory's owner we could not */
     become_owner();
     fcntl(options.run_fd, F_SETFD, FD_CLOEXEC);
     if (options.listen_fd < 0) options.listen_fd = own_socket();

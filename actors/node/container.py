@@ -1,19 +1,16 @@
 """What a sandbox's container is made of: every hardening flag in one table, tested from inside.
 
-Pure but for `own_workspace` and `ensure_network`: a spec in, arguments of Docker's `create` out. Each
+Pure but for `ensure_network`: a spec in, arguments of Docker's `create` out. Each
 flag is asserted from within a real sandbox by tests/docker/.
 """
 
 from __future__ import annotations
 
-import io
-import tarfile
 from dataclasses import dataclass
 from typing import Any
 
 import docker
 import docker.errors
-from docker.models.containers import Container
 from docker.types import LogConfig, Mount, Ulimit
 
 from actors.node.driver import SandboxSpec
@@ -117,21 +114,6 @@ def ensure_network(client: docker.DockerClient, identity: Identity) -> str:
             name, driver="bridge", check_duplicate=True, labels={LABEL_HOME: identity.tag},
             options={"com.docker.network.bridge.enable_icc": "false"})
     return name
-
-
-def own_workspace(made: Container, uid: int) -> None:
-    """Give the workspace directory itself to the sandbox's user, before anything runs.
-
-    An image that has no /home/user gets one made by Docker, owned by root. What is inside is left
-    alone: it belongs to whoever wrote it.
-    """
-    entry = tarfile.TarInfo("./")
-    entry.type = tarfile.DIRTYPE
-    entry.mode, entry.uid, entry.gid = 0o755, uid, uid
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        archive.addfile(entry)
-    made.put_archive(WORKSPACE, buffer.getvalue())
 
 
 def isolation_of(runtime: str) -> Isolation:

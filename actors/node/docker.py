@@ -213,7 +213,6 @@ class DockerDriver:
         client.volumes.create(volume, labels=identity.labels(spec.sandbox_id))
         network = container.ensure_network(client, identity) if spec.network == "open" else None
         made = client.containers.create(**container.options(spec, identity, image, info, network))
-        container.own_workspace(made, self.uid)
         made.start()
         return made
 
