@@ -32,7 +32,7 @@ from runtime.services import ROOT, Progress, Service, base_environment, mark_pre
 from runtime.services.processes import Identity, Running
 from runtime.settings import Settings
 from terminalpp import __version__
-from terminalpp.types.errors import ServiceFailed, TerminalError
+from terminalpp.types.errors import PortInUse, ServiceFailed, TerminalError
 
 log = logging.getLogger("supervisor")
 
@@ -87,6 +87,7 @@ class Supervisor:
         last: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.home, self.settings, self.report = home, settings, report
+        self._given = settings  # `settings` gains addresses as services are prepared
         self.units = {service.name: Unit(service) for service in services}
         self._first, self._after, self._last = first or {}, after or {}, last
         self._state, self._error = "starting", None
@@ -194,6 +195,19 @@ class Supervisor:
         return command, environment, digest
 
     async def _launch(self, unit: Unit) -> None:
+        """`_start`, on another port if a stranger took the chosen one between choice and use."""
+        try:
+            await self._start(unit)
+        except PortInUse:
+            if not unit.service.may_move or self._given.port:
+                raise
+            log.warning("%s: its port was taken; choosing another", unit.service.name)
+            unit.service.leftover = False
+            decided = await unit.service.prepare(self._given, lambda *_: None)
+            self.settings = self.settings.model_copy(update=decided)
+            await self._start(unit)
+
+    async def _start(self, unit: Unit) -> None:
         """Adopt or start, then wait until it answers. Raises ServiceFailed (or what the service says)."""
         service = unit.service
         command, environment, digest = self._spec(service)
@@ -219,7 +233,7 @@ class Supervisor:
         ended = asyncio.create_task(unit.running.ended())
         try:
             async with asyncio.timeout(service.starts_within_s):
-                while not (await service.ready(self.settings)) or ended.done():
+                while not await self._answers(unit) or ended.done():
                     done, _ = await asyncio.wait({ended}, timeout=POLL_SECONDS)
                     if done:
                         raise service.failure(ended.result(), processes.log_tail(service.log, since))
@@ -229,6 +243,13 @@ class Supervisor:
             raise service.failure(how, processes.log_tail(service.log, since)) from None
         finally:
             ended.cancel()
+
+    async def _answers(self, unit: Unit) -> bool:
+        """Whether it answers, and nobody in its place."""
+        if not await unit.service.ready(self.settings):
+            return False
+        port = self.home.remembered_port(unit.service.name)
+        return not (port and processes.strangers_listen(unit.running.identity, port))
 
     def _leftovers(self, unit: Unit) -> list[tuple[Identity, str]]:
         """Processes of this service that an earlier supervisor started, with the hash of their spec."""
@@ -250,15 +271,14 @@ class Supervisor:
         """True if a leftover does the service's work already; all other leftovers are ended."""
         leftovers = self._leftovers(unit)
         for identity, spec in leftovers:
-            if len(leftovers) == 1 and spec == digest and await unit.service.ready(self.settings):
-                unit.running = Running(identity)
+            unit.running = Running(identity)
+            if len(leftovers) == 1 and spec == digest and await self._answers(unit):
                 unit.detail = f"{unit.service.detail(self.settings)} (found running)"
                 unit.up.set()
                 self._record(unit, digest)
                 self._mark(unit, "running")
                 return True
             log.info("ending a leftover of %s: process %d", unit.service.name, identity.pid)
-            unit.running = Running(identity)
             await self._end(unit)
         if not leftovers:
             await self._sweep(unit, Identity.from_json(read_json(self.home.run / f"{unit.service.name}.pid")))

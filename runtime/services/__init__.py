@@ -31,6 +31,7 @@ class Service:
     name = ""
     signature = ""  # found in the command line of its process
     needs: tuple[str, ...] = ()  # restarted together with these
+    may_move = False  # may take another port when a stranger has taken its own
     starts_beside = False  # needs nothing that starts before it
     takes_settings = True  # gets TPP_* and the providers' keys in its environment
     starts_within_s = 60.0

@@ -10,14 +10,17 @@ from runtime.home import Home
 from runtime.services import Progress, Service
 from runtime.services.ray import driver_environment
 from runtime.settings import DEFAULT_PORT, Settings
+from terminalpp.types.errors import PortInUse, TerminalError
 
 
 class Gateway(Service):
     name = "gateway"
     signature = "gateway"
     needs = ("ray",)
-    starts_within_s = 90.0
+    starts_within_s = 180.0  # seconds on an idle machine; a cold disk and busy processors take far longer
     stops_within_s = 15.0
+
+    may_move = True
 
     def __init__(self, home: Home, *, local_ray: bool = True) -> None:
         super().__init__(home)
@@ -39,6 +42,12 @@ class Gateway(Service):
 
     async def alive(self, settings: Settings) -> bool:
         return await http_status(settings.port, "/livez") is not None
+
+    def failure(self, how: str, tail: str) -> TerminalError:
+        if "Address already in use" in tail:
+            port = self.home.remembered_port(self.name)
+            return PortInUse(f"port {port} on 127.0.0.1 was taken by another program")
+        return super().failure(how, tail)
 
     def detail(self, settings: Settings) -> str:
         return f"http://127.0.0.1:{settings.port}"

@@ -242,6 +242,36 @@ def memory_bytes(leader: Identity, belongs: Callable[[int], bool]) -> int:
     return total
 
 
+def strangers_listen(leader: Identity, port: int) -> bool:
+    """Whether `port` on the loopback is held by a process outside the leader's session.
+
+    Something that answers at the right address need not be ours: another home, started in the same
+    second, may have taken the port. False when the kernel does not tell who listens.
+    """
+    inodes = _listening(port)
+    if not inodes:
+        return False
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    for member in session_members(leader, lambda _: True):
+        with contextlib.suppress(OSError):
+            for descriptor in os.scandir(f"/proc/{member.pid}/fd"):
+                with contextlib.suppress(OSError):
+                    if os.readlink(descriptor.path) in wanted:
+                        return False
+    return True
+
+
+def _listening(port: int) -> set[str]:
+    """Inodes of the IPv4 sockets that listen on `port` of 127.0.0.1 or of all addresses."""
+    found = set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        address, _, number = fields[1].partition(":")
+        if fields[3] == "0A" and int(number, 16) == port and address in ("0100007F", "00000000"):
+            found.add(fields[9])
+    return found
+
+
 def command_line(pid: int) -> str:
     try:
         return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" "))

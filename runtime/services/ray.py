@@ -19,7 +19,7 @@ class Ray(Service):
     name = "ray"
     signature = "runtime.ray_head"
     starts_beside = True
-    starts_within_s = 90.0  # 3 s on an idle machine; the first import from a cold disk takes far longer
+    starts_within_s = 180.0  # seconds on an idle machine; a cold disk and busy processors take far longer
     stops_within_s = 20.0
 
     def __init__(self, home) -> None:

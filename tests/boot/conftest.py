@@ -39,7 +39,7 @@ def small_node(folder: Path) -> Iterator[Node]:
 def _booted(node: Node) -> Iterator[Node]:
     status, lines = node.up()
     try:
-        assert status == 0, lines
+        assert status == 0, lines[-1]
         yield node
     finally:
         left = [node.process(name) for name in node.status()["services"]]

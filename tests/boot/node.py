@@ -29,7 +29,7 @@ class Node:
         done = subprocess.run(
             [sys.executable, "-m", "runtime", *arguments, "--json"],
             cwd=ROOT, env={**self.environment, **variables}, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, text=True, timeout=180, check=False,
+            stdout=subprocess.PIPE, text=True, timeout=400, check=False,
         )  # fmt: skip
         return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
 

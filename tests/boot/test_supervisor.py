@@ -15,7 +15,7 @@ from runtime.home import Home
 from runtime.services import Service, processes
 from runtime.settings import load
 from runtime.supervisor import Supervisor
-from terminalpp.types.errors import ServiceFailed
+from terminalpp.types.errors import PortInUse, ServiceFailed
 from tests.eventually import eventually
 
 SERVER = """
@@ -177,3 +177,34 @@ def test_a_number_without_its_start_time_names_nobody():
     stranger.signal(signal.SIGKILL)
     assert Path("/proc/1").exists()
     assert processes.session_members(stranger, lambda _: True) == []
+
+
+async def test_a_stranger_on_the_port_is_not_taken_for_the_service(make):
+    """Two homes may choose one port in the same second; the later one moves, and never reports the other's."""
+
+    class Movable(Small):
+        may_move = True
+
+        def failure(self, how, tail):
+            return PortInUse(tail) if "address already in use" in tail.lower() else super().failure(how, tail)
+
+    service = Movable(make.home, "one")
+    node = make(service)
+    chosen = make.home.port("one")
+    before_start = service.before_start
+
+    async def stranger_first():
+        nonlocal stranger
+        await before_start()
+        if stranger is None:
+            stranger = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", chosen)
+
+    stranger = None
+    service.before_start = stranger_first
+    await node.start()
+    assert make.home.remembered_port("one") != chosen
+    assert not processes.strangers_listen(
+        node.units["one"].running.identity, make.home.remembered_port("one")
+    )
+    assert processes.strangers_listen(node.units["one"].running.identity, chosen)
+    stranger.close()
