@@ -115,8 +115,8 @@ def make_environment(root: Path, progress: Progress) -> None:
     """A new .venv, unless a finished one is there to be brought up to date."""
     place = root / ".venv"
     finished = (place / ".installed-run").exists() and os.access(place / "bin" / "python", os.X_OK)
-    moved = not finished or os.fsdecode((place / ".root").read_bytes()).rstrip("\n") != str(root)
-    if moved:
+    made_for = (place / ".root").read_bytes().rstrip(b"\n") if (place / ".root").exists() else b""
+    if not finished or made_for != os.fsencode(root):
         version = ".".join(str(part) for part in sys.version_info[:3])
         progress.step(f"[1/2] Making .venv with Python {version}")
         venv.create(place, clear=True, with_pip=True, symlinks=True)
