@@ -15,59 +15,33 @@ and that answer, and ends the others before it starts anything: never two of one
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hashlib
 import json
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
-from runtime.home import Home, read_json, write_atomically
-from runtime.services import ROOT, Progress, Service, base_environment, mark_prefix, processes
-from runtime.services.processes import Identity, Running
+from runtime.home import Home, write_atomically
+from runtime.services import ROOT, Progress, Service, processes
+from runtime.services.processes import Running
 from runtime.settings import Settings
+from runtime.unit import Unit
 from terminalpp import __version__
-from terminalpp.types.errors import PortInUse, ServiceFailed, TerminalError
+from terminalpp.types.errors import PortInUse, TerminalError
 
 log = logging.getLogger("supervisor")
 
 Report = Callable[[str, str, str], None]  # step, state, detail
 Work = Callable[[Settings, Progress], Awaitable[str]]  # what was done, in words
 
-POLL_SECONDS = 0.05
 HEALTH_EVERY_SECONDS = 5.0
 HEALTH_FAILURES_MAX = 6  # half a minute without a sign of life: frozen
 BACKOFF_FIRST_SECONDS = 0.2
 BACKOFF_MAX_SECONDS = 15.0
 CALM_SECONDS = 60.0  # a service that lived this long starts its backoff anew
-
-
-class Unit:
-    """One service with its process and its record."""
-
-    def __init__(self, service: Service) -> None:
-        self.service = service
-        self.running: Running | None = None
-        self.up = asyncio.Event()
-        self.state = "stopped"
-        self.detail = ""
-        self.restarts = 0
-        self.yielding = False  # ended by us because something that it needs was lost
-
-    def to_json(self) -> dict[str, object]:
-        process = self.running.identity if self.running else None
-        return {
-            "pid": process.pid if process else None,
-            "start": process.start if process else None,
-            "state": self.state,
-            "restarts": self.restarts,
-            "detail": self.detail,
-        }
 
 
 class Supervisor:
@@ -88,7 +62,7 @@ class Supervisor:
     ) -> None:
         self.home, self.settings, self.report = home, settings, report
         self._given = settings  # `settings` gains addresses as services are prepared
-        self.units = {service.name: Unit(service) for service in services}
+        self.units = {service.name: Unit(service, self._write) for service in services}
         self._first, self._after, self._last = first or {}, after or {}, last
         self._state, self._error = "starting", None
         self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -107,7 +81,7 @@ class Supervisor:
         try:
             self._write()
             for unit in self.units.values():
-                unit.service.leftover = bool(self._leftovers(unit))
+                unit.service.leftover = bool(unit.leftovers())
             for name, unit in self.units.items():
                 decided = await unit.service.prepare(self.settings, partial(self.report, name))
                 self.settings = self.settings.model_copy(update=decided)
@@ -160,9 +134,9 @@ class Supervisor:
             if last and name in ("postgres", "redis"):
                 await last()
                 last = None
-            self._mark(unit, "stopping")
-            await self._end(unit)
-            self._mark(unit, "stopped")
+            unit.mark("stopping")
+            await unit.end()
+            unit.mark("stopped")
         if last:
             await last()
         self._state = state
@@ -171,33 +145,16 @@ class Supervisor:
     def find_leftovers(self) -> list[str]:
         """Take charge of what an earlier supervisor left running, to `stop` it. The names found."""
         for unit in self.units.values():
-            if leftovers := self._leftovers(unit):
+            if leftovers := unit.leftovers():
                 unit.running = Running(leftovers[0][0])
         return [name for name, unit in self.units.items() if unit.running]
 
     # ---- one service
 
-    def _spec(self, service: Service) -> tuple[list[str], dict[str, str], str]:
-        """Command, environment and their hash: equal hashes mean that a leftover can be adopted."""
-        command = service.command(self.settings)
-        environment = {
-            **base_environment(self.settings if service.takes_settings else None),
-            **service.environment(self.settings),
-        }
-        relevant = {
-            k: v
-            for k, v in environment.items()
-            if service.takes_settings and (k.startswith("TPP_") or "KEY" in k or "TOKEN" in k)
-        }
-        words = json.dumps([__version__, command, sorted(relevant.items())])
-        digest = hashlib.sha256(words.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-        environment[processes.MARK] = mark_prefix(self.home, service.name) + digest
-        return command, environment, digest
-
     async def _launch(self, unit: Unit) -> None:
-        """`_start`, on another port if a stranger took the chosen one between choice and use."""
+        """Start, on another port if a stranger took the chosen one between choice and use."""
         try:
-            await self._start(unit)
+            await unit.start(self.settings)
         except PortInUse:
             if not unit.service.may_move or self._given.port:
                 raise
@@ -205,84 +162,7 @@ class Supervisor:
             unit.service.leftover = False
             decided = await unit.service.prepare(self._given, lambda *_: None)
             self.settings = self.settings.model_copy(update=decided)
-            await self._start(unit)
-
-    async def _start(self, unit: Unit) -> None:
-        """Adopt or start, then wait until it answers. Raises ServiceFailed (or what the service says)."""
-        service = unit.service
-        command, environment, digest = self._spec(service)
-        if await self._adopt(unit, digest):
-            return
-        await service.before_start()
-        since = service.log.stat().st_size if service.log.exists() else 0
-        self._mark(unit, "starting")
-        try:
-            unit.running = processes.spawn(command, environment, service.directory, service.log)
-        except OSError as error:
-            raise ServiceFailed(f"{service.name}: {error}") from None
-        self._record(unit, digest)
-        self._write()
-        await self._until_ready(unit, since)
-        service.leftover = False
-        unit.detail = service.detail(self.settings)
-        unit.up.set()
-        self._mark(unit, "running")
-
-    async def _until_ready(self, unit: Unit, since: int) -> None:
-        service = unit.service
-        ended = asyncio.create_task(unit.running.ended())
-        try:
-            async with asyncio.timeout(service.starts_within_s):
-                while not await self._answers(unit) or ended.done():
-                    done, _ = await asyncio.wait({ended}, timeout=POLL_SECONDS)
-                    if done:
-                        raise service.failure(ended.result(), processes.log_tail(service.log, since))
-        except TimeoutError:
-            await self._end(unit)
-            how = f"did not answer within {service.starts_within_s:.0f} s"
-            raise service.failure(how, processes.log_tail(service.log, since)) from None
-        finally:
-            ended.cancel()
-
-    async def _answers(self, unit: Unit) -> bool:
-        """Whether it answers, and nobody in its place."""
-        if not await unit.service.ready(self.settings):
-            return False
-        port = self.home.remembered_port(unit.service.name)
-        return not (port and processes.strangers_listen(unit.running.identity, port))
-
-    def _leftovers(self, unit: Unit) -> list[tuple[Identity, str]]:
-        """Processes of this service that an earlier supervisor started, with the hash of their spec."""
-        service = unit.service
-        prefix = mark_prefix(self.home, service.name)
-        found = {leader: processes.mark_of(leader.pid) for leader in processes.leaders(service.owns)}
-        found = {leader: mark.removeprefix(prefix) for leader, mark in found.items()}
-        record = read_json(self.home.run / f"{service.name}.pid")
-        if (identity := Identity.from_json(record)) and identity.alive:
-            found[identity] = str(record.get("spec"))
-        pids = {identity.pid for identity in found}
-        return [
-            (i, spec)
-            for i, spec in found.items()
-            if service.signature in processes.command_line(i.pid) and processes.parent(i.pid) not in pids
-        ]
-
-    async def _adopt(self, unit: Unit, digest: str) -> bool:
-        """True if a leftover does the service's work already; all other leftovers are ended."""
-        leftovers = self._leftovers(unit)
-        for identity, spec in leftovers:
-            unit.running = Running(identity)
-            if len(leftovers) == 1 and spec == digest and await self._answers(unit):
-                unit.detail = f"{unit.service.detail(self.settings)} (found running)"
-                unit.up.set()
-                self._record(unit, digest)
-                self._mark(unit, "running")
-                return True
-            log.info("ending a leftover of %s: process %d", unit.service.name, identity.pid)
-            await self._end(unit)
-        if not leftovers:
-            await self._sweep(unit, Identity.from_json(read_json(self.home.run / f"{unit.service.name}.pid")))
-        return False
+            await unit.start(self.settings)
 
     async def _keep(self, unit: Unit) -> None:
         """Start the service again whenever it ends, until cancelled."""
@@ -293,10 +173,9 @@ class Supervisor:
             unit.up.clear()
             unit.restarts += 1
             log.warning("%s %s", unit.service.name, how)
-            unit.detail = how
-            self._mark(unit, "restarting")
+            unit.mark("restarting", how)
             await self._yield_dependents(unit)
-            await self._end(unit)
+            await unit.end()
             failures = 0 if unit.yielding or time.monotonic() - began > CALM_SECONDS else failures + 1
             unit.yielding = False
             while not unit.up.is_set():
@@ -310,8 +189,12 @@ class Supervisor:
                 except TerminalError as error:
                     failures += 1
                     log.warning("%s", error.detail)
-                    unit.detail = error.detail
-                    self._mark(unit, "restarting")
+                    unit.mark("restarting", error.detail)
+                except Exception as error:
+                    # A keeper that ends would leave its service dead for ever; a defect is no reason.
+                    failures += 1
+                    log.exception("%s could not be started", unit.service.name)
+                    unit.mark("restarting", repr(error))
 
     async def _watch(self, unit: Unit) -> str:
         """Wait until the process ends or stops answering; how, in words."""
@@ -331,41 +214,9 @@ class Supervisor:
         for other in self.units.values():
             if unit.service.name in other.service.needs and other.running:
                 other.yielding = True
-                await self._end(other)
-
-    async def _end(self, unit: Unit) -> None:
-        """End the process and all that is left of its session."""
-        running, service = unit.running, unit.service
-        unit.up.clear()
-        if running is None:
-            return
-        if not await processes.end_all([running.identity], service.stop_signal, service.stops_within_s):
-            await processes.end_all([running.identity], signal.SIGKILL, 10.0)
-        with contextlib.suppress(TimeoutError):
-            # Not wait_for: before Python 3.12 it can swallow a cancellation, and a keeper would live on.
-            async with asyncio.timeout(5):
-                await running.ended()
-        await self._sweep(unit, running.identity)
-        if unit.running is running:
-            unit.running = None
-
-    async def _sweep(self, unit: Unit, leader: Identity | None) -> None:
-        """End what a dead leader left behind in its session (Ray's workers, for example)."""
-        if leader is None or leader.alive or not leader.start.startswith(processes.boot_id()):
-            return
-        members = processes.session_members(leader, unit.service.owns)
-        if members and not await processes.end_all(members, signal.SIGTERM, 3.0):
-            await processes.end_all(members, signal.SIGKILL, 5.0)
+                await other.end()
 
     # ---- records
-
-    def _record(self, unit: Unit, digest: str) -> None:
-        record = {**unit.running.identity.to_json(), "spec": digest}
-        write_atomically(self.home.run / f"{unit.service.name}.pid", json.dumps(record))
-
-    def _mark(self, unit: Unit, state: str) -> None:
-        unit.state = state
-        self._write()
 
     def _write(self) -> None:
         """State is for readers: a full disk must not end the services, so it is reported and left."""

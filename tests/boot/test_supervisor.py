@@ -180,7 +180,7 @@ def test_a_number_without_its_start_time_names_nobody():
 
 
 async def test_a_stranger_on_the_port_is_not_taken_for_the_service(make):
-    """Two homes may choose one port in the same second; the later one moves, and never reports the other's."""
+    """Two homes may choose one port in the same second; the later one moves."""
 
     class Movable(Small):
         may_move = True
