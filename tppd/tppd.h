@@ -4,13 +4,15 @@
  *   main.c      options, process-wide set-up, the one epoll loop
  *   conns.c     connections of clients: frames in, frames out, never blocking
  *   requests.c  one function per operation
- *   execs.c     commands: table, life cycle, waiters, standard input
+ *   execs.c     commands: table, life cycle, waiters
+ *   inputs.c    their standard input, by offset
  *   shim.c      the small process between tppd and a command; drops rights and starts the program
  *   seccomp.c   the system calls that commands may not make
  *   journals.c  output to bounded segments on disk
  *   records.c   start.json, exit.json, generation, epoch
  *   trees.c     finding and killing every process a command left
  *   files.c     the process that does file operations with the sandbox user's rights
+ *   fileops.c   these operations
  *   wire.c      frames and growing buffers
  */
 #ifndef TPPD_H
@@ -183,13 +185,17 @@ int exec_start(const char *id, const char *spec_hash, int64_t at_epoch, int flag
 void exec_wait(struct exec *x, struct conn *c, uint32_t id, enum waiting kind, const struct request *r,
                bool created);
 void exec_status(struct buffer *b, struct exec *x, uint32_t id, bool created);
-void exec_input(struct exec *x, struct conn *c, const struct request *r);
 void exec_kill(struct exec *x);
 void exec_settle(struct exec *x);
 void execs_forget(struct conn *c);
 void execs_reap(void);
 int64_t execs_tick(void);               /* does what is due; ms to the next thing due, -1: nothing */
 void execs_stop(void);
+
+/* ---- inputs.c ---- */
+void input_open(struct exec *x, int pipe);
+void input_close(struct input *in);
+void exec_input(struct exec *x, struct conn *c, const struct request *r);
 
 /* ---- shim.c ---- */
 struct report {
@@ -229,5 +235,9 @@ void tree_kill_round(struct exec *x);
 void files_take(struct conn *c, uint32_t id);
 bool files_reaped(pid_t pid);
 bool files_is_worker(pid_t pid);
+
+/* ---- fileops.c ---- */
+void file_serve(struct buffer *out, const struct request *r);
+void file_abandon_all(void);
 
 #endif

@@ -16,21 +16,26 @@ start at /home/user. File operations are done by a process with the sandbox user
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import os
 import random
-import struct
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import IntFlag
 from pathlib import Path
 from typing import Literal
 
 from actors.sandbox import journal
+from actors.sandbox.replies import (
+    Hello,
+    StartFlag,
+    Stat,
+    Status,
+    entry_of,
+    spec_hash,
+    started,
+    stat_of,
+    status_of,
+)
 from actors.sandbox.wire import Connection, Fields, Op, Reply, Tag, number
 from terminalpp.types.errors import (
-    CommandNotStarted,
     DeadlineExceeded,
     InvalidInput,
     SandboxNotRunning,
@@ -40,57 +45,6 @@ from terminalpp.types.errors import (
 
 CHUNK_BYTES = 1024 * 1024
 _REPLY_SECONDS = 30.0
-State = Literal["running", "ended", "lost"]
-_STATES: dict[int, State] = {1: "running", 2: "ended", 3: "lost"}
-_KINDS = {1: "file", 2: "directory", 3: "symlink", 4: "other"}
-
-
-class StartFlag(IntFlag):
-    MERGE = 1
-    STDIN = 2
-    PTRACE = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Hello:
-    version: int
-    generation: int
-    epoch: int
-    started_at_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """A command as tppd knows it. `record` is there exactly when `state` is `ended`.
-
-    `created` is true only in the answer to the one START that started it. `out_end` and `err_end`
-    are the lengths of its streams so far, in bytes.
-    """
-
-    exec_id: str
-    state: State
-    created: bool
-    out_end: int
-    err_end: int
-    record: journal.ExitRecord | None
-
-
-@dataclass(frozen=True, slots=True)
-class Stat:
-    """`kind`: file, directory, symlink or other. `mode`: the permission bits. `target`: of a symlink."""
-
-    name: str
-    kind: str
-    size_bytes: int
-    mode: int
-    mtime_ns: int
-    target: str | None = None
-
-
-def spec_hash(argv: Sequence[str], env: Mapping[str, str], cwd: str, flags: int) -> str:
-    """SHA-256 of what is to be run: the same id with another hash is a Conflict."""
-    spec = json.dumps([list(argv), sorted(env.items()), cwd, int(flags)])
-    return hashlib.sha256(spec.encode()).hexdigest()
 
 
 class Tppd:
@@ -132,7 +86,7 @@ class Tppd:
         Fenced, SandboxNotRunning.
         """
         fields = self._start_fields(exec_id, argv, epoch, env or {}, cwd, merge, stdin, ptrace)
-        return _started(self._status(exec_id, await self._ask(Op.START, fields)))
+        return started(status_of(exec_id, await self._ask(Op.START, fields)))
 
     async def run(
         self, exec_id: str, argv: Sequence[str], *, epoch: int, wait_s: float, **options: object
@@ -146,7 +100,7 @@ class Tppd:
             raise InvalidInput(f"unknown options: {', '.join(sorted(flags))}")
         fields = self._start_fields(exec_id, argv, epoch, env, cwd, merge, stdin, ptrace)
         fields.append((Tag.TIMEOUT_MS, number(int(wait_s * 1000))))
-        return _started(self._status(exec_id, await self._ask(Op.START, fields, wait_s + _REPLY_SECONDS)))
+        return started(status_of(exec_id, await self._ask(Op.START, fields, wait_s + _REPLY_SECONDS)))
 
     @staticmethod
     def _start_fields(
@@ -173,7 +127,7 @@ class Tppd:
 
     async def status(self, exec_id: str) -> Status:
         """How it is now. Raises NotFound when this id was never started."""
-        return self._status(exec_id, await self._ask(Op.STATUS, self._id(exec_id)))
+        return status_of(exec_id, await self._ask(Op.STATUS, self._id(exec_id)))
 
     async def wait(
         self,
@@ -192,7 +146,7 @@ class Tppd:
             (Tag.OUT_OFFSET, number(out_offset)),
             (Tag.ERR_OFFSET, number(err_offset)),
         ]
-        return self._status(exec_id, await self._ask(Op.WAIT, fields, timeout_s + _REPLY_SECONDS))
+        return status_of(exec_id, await self._ask(Op.WAIT, fields, timeout_s + _REPLY_SECONDS))
 
     async def stdin(
         self, exec_id: str, offset: int, data: bytes, *, epoch: int, eof: bool = False,
@@ -244,23 +198,11 @@ class Tppd:
     def _id(exec_id: str) -> Fields:
         return [(Tag.EXEC_ID, journal.check_exec_id(exec_id).encode())]
 
-    @staticmethod
-    def _status(exec_id: str, reply: Reply) -> Status:
-        raw = reply.bytes(Tag.RECORD)
-        return Status(
-            exec_id,
-            _STATES[reply.number(Tag.STATE)],
-            bool(reply.number(Tag.CREATED)),
-            reply.number(Tag.OUT_END),
-            reply.number(Tag.ERR_END),
-            journal.ExitRecord.parse(raw) if raw else None,
-        )
-
     # ---- files ----------------------------------------------------------------------------------
 
     async def stat(self, path: str, *, follow: bool = True) -> Stat:
         """Raises NotFound, FileProblem."""
-        return _stat(path, await self._file(Op.STAT, path, [(Tag.FLAGS, number(int(follow)))]))
+        return stat_of(path, await self._file(Op.STAT, path, [(Tag.FLAGS, number(int(follow)))]))
 
     async def read_file(self, path: str, offset: int = 0, limit: int | None = None) -> bytes:
         """Bytes of a regular file. Raises NotFound, FileProblem (a directory, a device, no right)."""
@@ -330,7 +272,7 @@ class Tppd:
     async def listdir(self, path: str) -> list[Stat]:
         """The entries, by name. Raises NotFound, FileProblem, TooLarge (over 100,000 entries)."""
         reply = await self._file(Op.LISTDIR, path, [])
-        return sorted((_entry(d) for t, d in reply.fields if t == Tag.NAME), key=lambda e: e.name)
+        return sorted((entry_of(d) for t, d in reply.fields if t == Tag.NAME), key=lambda e: e.name)
 
     # ---- connections ----------------------------------------------------------------------------
 
@@ -392,27 +334,3 @@ class Tppd:
             if connection is not None:
                 connection.close()
         self._control = self._files = None
-
-
-def _started(status: Status) -> Status:
-    if status.record is not None and status.record.reason == "not-started":
-        raise CommandNotStarted(status.record.error)
-    return status
-
-
-def _stat(path: str, reply: Reply) -> Stat:
-    target = reply.text(Tag.TARGET) if any(t == Tag.TARGET for t, _ in reply.fields) else None
-    return Stat(
-        os.path.basename(path.rstrip("/")) or "/",
-        _KINDS[reply.number(Tag.KIND)],
-        reply.number(Tag.SIZE),
-        reply.number(Tag.MODE),
-        reply.number(Tag.MTIME_NS),
-        target,
-    )
-
-
-def _entry(data: bytes) -> Stat:
-    """u8 kind | i64 size | u32 mode | i64 mtime_ns | name."""
-    kind, size, mode, mtime = struct.unpack_from("<BqIq", data)
-    return Stat(os.fsdecode(data[21:]), _KINDS[kind], size, mode, mtime)
