@@ -131,14 +131,14 @@ async def follow_events(
     "/{conversation_id}/cancel", operation_id="cancelTurn", status_code=202, response_model=answers.Cancelled
 )
 async def cancel(request: Request, conversation_id: UUID) -> Response:
-    """Asks the running turn to end; what was done is kept, and `turn.finished` says so. Without a running
-    turn nothing happens."""
+    """Asks the running turn to end; what was done is kept, and `turn.finished` says so. `cancelled` is false
+    when no turn ran."""
     gateway, row = gateway_of(request), await owned(request, conversation_id)
 
     async def work() -> Response:
         message_id = id_for(request, "cancel")
-        await gateway.runtime.send(Ref("conversation", row.id), "cancel", {}, message_id=message_id)
-        return JSONResponse({"cancelled": True}, 202)
+        said = await gateway.runtime.send(Ref("conversation", row.id), "cancel", {}, message_id=message_id)
+        return JSONResponse({"cancelled": bool(said["cancelled"])}, 202)
 
     return await once(request, work)
 

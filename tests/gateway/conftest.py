@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ import pytest
 
 from gateway.__main__ import Server, listen
 from gateway.app import Application, create_app
+from runtime.services import helper
 from runtime.settings import Settings
 from schema import Database, Live, conversations, sandboxes, users
 from terminalpp.client import Client
@@ -94,6 +97,41 @@ async def served(
 ) -> AsyncIterator[Served]:
     async with serving(tmp_path, database, live, database_url=database_url) as served:
         yield served
+
+
+@pytest.fixture(scope="session")
+async def home() -> AsyncIterator[Path]:
+    """A home with tppd in it, for the tests that start sandboxes."""
+    folder = Path(tempfile.mkdtemp(prefix="tpp-gateway-"))
+    (folder / "bin").mkdir()
+    await helper.build(folder, lambda *_: None)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+async def stack(
+    home: Path, database: Database, database_url: str, redis_url: str, live: Live
+) -> AsyncIterator[Served]:
+    """The gateway with real entities and real sandboxes."""
+    from tests.gateway.stack import standing
+
+    async with standing(home, database, live, database_url, redis_url) as served:
+        yield served
+
+
+@pytest.fixture
+async def api(stack: Served) -> AsyncIterator[Client]:
+    async with stack.client() as client:
+        yield client
+
+
+@pytest.fixture
+async def box(api: Client) -> str:
+    """The id of a running sandbox."""
+    row = await api.create_sandbox(name="box", wait=True)
+    assert row["status"] == "running", row
+    return row["id"]
 
 
 @dataclass

@@ -8,6 +8,7 @@ import logging
 import pytest
 
 from gateway.auth import digest
+from gateway.models import TEXT_BYTES
 from schema import Database, users
 from tests.gateway.conftest import Served
 
@@ -207,8 +208,9 @@ async def test_task_text_limits(served: Served, talk) -> None:
     async with served.http() as http:
         for text in ("", "  \n"):
             assert (await http.post(path, json={"text": text})).status_code == 422
-        answer = await http.post(path, json={"text": "x" * (1024 * 1024 + 1)})
+        answer = await http.post(path, json={"text": "é" * (TEXT_BYTES // 2) + "x"})
         assert (answer.status_code, answer.json()["code"]) == (413, "too-large")
-        # A megabyte is taken: it reaches the (absent) runtime.
-        answer = await http.post(path, json={"text": "x" * 1024 * 1024})
+        assert str(TEXT_BYTES) in answer.json()["detail"]
+        # What the limit allows reaches the (absent) runtime, however JSON spells it.
+        answer = await http.post(path, json={"text": "é" * (TEXT_BYTES // 2)})
         assert answer.status_code == 503

@@ -1,0 +1,231 @@
+"""The event stream: replay from any number, live, over restarts of the gateway, Redis and Postgres' truth."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from gateway import sse
+from schema import Database, Live
+from terminalpp.client.events import Parser
+from terminalpp.types import errors
+from tests.eventually import eventually
+from tests.gateway.conftest import Served, Talk, make_talk, serving
+
+
+async def head(served: Served, talk: Talk, after: int = 0) -> list[dict]:
+    async with served.client() as client:
+        return [event async for event in client.events(talk.id, after=after, follow=False)]
+
+
+async def test_replay_is_whole_and_in_order(served: Served, talk: Talk) -> None:
+    await talk.say(sse.PAGE * 2 + 7, "long " * 50)
+    events = await head(served, talk)
+    assert [event["seq"] for event in events] == list(range(1, sse.PAGE * 2 + 8))
+    assert events[0]["payload"] == {"text": "long " * 50 + " 0"}
+    assert (events[0]["type"], events[0]["actor"]) == ("model.delta", "coder")
+    assert [event["seq"] for event in await head(served, talk, after=sse.PAGE)] == list(
+        range(sse.PAGE + 1, sse.PAGE * 2 + 8)
+    )
+    assert await head(served, talk, after=10**9) == []
+
+
+async def test_exactly_one_page_ends_too(served: Served, talk: Talk) -> None:
+    await talk.say(sse.PAGE)
+    assert len(await head(served, talk)) == sse.PAGE
+    assert await head(served, talk, after=sse.PAGE) == []
+
+
+async def test_the_wire_is_what_the_standard_says(served: Served, talk: Talk) -> None:
+    await talk.say(1, "line\nbreak \u2028 \x85 é")
+    async with served.http() as http:
+        path = f"/v1/conversations/{talk.id}/events?follow=false"
+        answer = await http.get(path, headers={"last-event-id": "0"})
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.content.startswith(b"retry: 1000\n\nid: 1\nevent: model.delta\ndata: {")
+    assert answer.content.endswith(b"}\n\n: end\n\n")
+    assert answer.content.count(b"\n") == 8
+
+
+@pytest.mark.parametrize("value", ["x", "-1", "1.5", "9" * 30])
+async def test_bad_last_event_id(served: Served, talk: Talk, value: str) -> None:
+    async with served.http() as http:
+        path = f"/v1/conversations/{talk.id}/events"
+        answer = await http.get(path, headers={"last-event-id": value})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid-input")
+
+
+async def test_live_events_come_at_once(served: Served, talk: Talk) -> None:
+    async with served.client() as client:
+        stream = client.events(talk.id)
+        delays = []
+        for n in range(5):
+            waiting = asyncio.ensure_future(anext(stream))
+            await eventually(lambda: served.app.gateway.streams == 1)
+            started = time.monotonic()
+            await talk.say(1)
+            assert (await waiting)["seq"] == n + 1
+            delays.append(time.monotonic() - started)
+    # The first may miss its signal (the subscription is being made); Redis carries the others.
+    assert min(delays) < 0.5
+
+
+async def test_without_redis_events_come_by_polling(
+    tmp_path: Path, database: Database, database_url: str
+) -> None:
+    nowhere = Live("redis://127.0.0.1:1/0")
+    async with serving(tmp_path, database, nowhere, database_url=database_url) as served:
+        talk = await make_talk(database, nowhere)
+        async with served.client() as client:
+            stream = client.events(talk.id)
+            for seq in (1, 2):
+                await talk.say(1)
+                async with asyncio.timeout(5):
+                    assert (await anext(stream))["seq"] == seq
+    await nowhere.close()
+
+
+async def test_many_clients_see_the_same(served: Served, talk: Talk) -> None:
+    async def follow() -> list[int]:
+        async with served.client() as client:
+            seen = []
+            async for event in client.events(talk.id):
+                seen.append(event["seq"])
+                if event["seq"] == 300:
+                    return seen
+        raise AssertionError("the stream ended")
+
+    followers = [asyncio.create_task(follow()) for _ in range(20)]
+    for _ in range(30):
+        await talk.say(10)
+    for seen in await asyncio.gather(*followers):
+        assert seen == list(range(1, 301))
+
+
+async def test_leaving_is_noticed(served: Served, talk: Talk) -> None:
+    gateway = served.app.gateway
+    async with served.http() as http:
+        path = f"/v1/conversations/{talk.id}/events"
+        async with http.stream("GET", path) as answer:
+            chunks = answer.aiter_bytes()  # kept: a collected iterator closes its connection
+            await anext(chunks)
+            assert gateway.streams == 1
+    await eventually(lambda: gateway.streams == 0, timeout_s=5)
+
+
+async def test_too_many_streams_are_refused(
+    served: Served, talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sse, "STREAMS_MAX", 1)
+    async with served.http() as http:
+        path = f"/v1/conversations/{talk.id}/events"
+        async with http.stream("GET", path) as answer:
+            chunks = answer.aiter_bytes()  # kept: a collected iterator closes its connection
+            await anext(chunks)
+            refused = await http.get(path)
+    assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
+
+
+async def test_silence_is_filled_with_heartbeats(
+    served: Served, talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sse, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(sse, "POLL_S", 0.05)
+    async with served.http() as http, http.stream("GET", f"/v1/conversations/{talk.id}/events") as answer:
+        text = b""
+        async for chunk in answer.aiter_bytes():
+            text += chunk
+            if text.count(b": alive\n\n") == 3:
+                break
+
+
+async def test_a_client_that_does_not_read_costs_one_page(served: Served, talk: Talk) -> None:
+    """Its stream waits in `send`; the log is read no further than a page beyond what was sent."""
+    await talk.say(sse.PAGE * 8, "x" * 2000)
+    port = int(served.url.rpartition(":")[2])
+    _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+    lines = [f"GET /v1/conversations/{talk.id}/events HTTP/1.1", f"Authorization: Bearer {served.token}"]
+    writer.write("\r\n".join([*lines, "Host: x", "", ""]).encode())
+    await eventually(lambda: served.app.gateway.streams == 1)
+    sent = served.app.gateway.metrics.events._value
+    last = -1.0
+
+    def settled() -> bool:
+        nonlocal last
+        same, last = sent.get() == last, sent.get()
+        return same and last > 0
+
+    await eventually(settled, timeout_s=10, interval_s=0.3)
+    assert sent.get() < sse.PAGE * 8
+    assert len(await head(served, talk)) == sse.PAGE * 8  # others are not held up
+    writer.close()
+    await eventually(lambda: served.app.gateway.streams == 0, timeout_s=5)
+
+
+async def test_the_client_goes_on_over_restarts_of_the_gateway(
+    tmp_path: Path, database: Database, database_url: str, live: Live
+) -> None:
+    seen: list[int] = []
+    async with contextlib.AsyncExitStack() as stack:
+        first = await stack.enter_async_context(serving(tmp_path, database, live, database_url=database_url))
+        port = int(first.url.rpartition(":")[2])
+        talk = await make_talk(database, live)
+
+        async def follow() -> None:
+            async with first.client() as client:
+                async for event in client.events(talk.id):
+                    seen.append(event["seq"])
+                    if event["seq"] == 60:
+                        return
+
+        following = asyncio.create_task(follow())
+        await talk.say(20)
+        await eventually(lambda: len(seen) == 20)
+        started = time.monotonic()
+        await first.stop()
+        assert time.monotonic() - started < 5  # an open stream does not hold the end up
+        await talk.say(20)
+        async with serving(tmp_path, database, live, port, database_url=database_url):
+            await talk.say(20)
+            async with asyncio.timeout(20):
+                await following
+    assert seen == list(range(1, 61))
+
+
+async def test_a_server_that_is_not_there_is_reported_soon() -> None:
+    from terminalpp.client import Client
+
+    started = time.monotonic()
+    async with Client("http://127.0.0.1:1", "t", patience_s=60) as client:
+        with pytest.raises(errors.Unavailable, match="does not answer"):
+            await client.sandboxes()
+        with pytest.raises(errors.Unavailable):
+            await anext(client.events("x"))
+    assert time.monotonic() - started < 15
+
+
+async def test_the_client_says_what_the_server_said(served: Served) -> None:
+    async with served.client() as client:
+        with pytest.raises(errors.NotFound) as caught:
+            await anext(client.events("00000000-0000-4000-8000-000000000000"))
+        assert caught.value.next_step
+        assert caught.value.extra["request_id"]
+    async with httpx.AsyncClient() as http:
+        assert (await http.get(served.url + "/v1/agents")).status_code == 401
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_parser_takes_any_cut(size: int) -> None:
+    wire = b"retry: 1000\n\nid: 1\r\nevent: a\r\ndata: x\r\ndata:y\r\n\r\n: note\n\n"
+    wire += b"data: \xe2\x80\xa8\n\n: end\n\n"
+    parser, found = Parser(), []
+    for at in range(0, len(wire), size):
+        found += parser.feed(wire[at : at + size])
+    assert found == [("a", b"x\ny"), ("message", b"\xe2\x80\xa8")]
+    assert parser.done
