@@ -15,6 +15,6 @@ ENTITIES = {
 PRELOAD = {
     "general": ["actors.sandbox.entity", "actors.agent.entity"],
     "conversation": ["actors.conversation.entity"],
-    "model": ["actors.model.entity"],
+    "model": ["actors.model.entity", "actors.model.provider:library"],
     "node": ["actors.node.entity"],
 }

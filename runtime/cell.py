@@ -76,12 +76,15 @@ class Cell:
 
     async def _preload(self, registry: Registry) -> None:
         """Import the group's heavy modules now, so that the first entity does not wait for them."""
-        for module in registry.preload(self._group):
+        for entry in registry.preload(self._group):
+            module, _, function = entry.partition(":")
             try:
-                await asyncio.to_thread(importlib.import_module, module)
+                loaded = await asyncio.to_thread(importlib.import_module, module)
+                if function:
+                    await asyncio.to_thread(getattr(loaded, function))
             except Exception:
                 # Activating an entity of that module will tell the caller; other kinds are unharmed.
-                log.exception("%s cannot be imported", module)
+                log.exception("%s cannot be preloaded", entry)
         self._ready = True
 
     async def _booted_host(self) -> Host:

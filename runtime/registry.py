@@ -20,7 +20,8 @@ def resolve(path: str) -> Any:
 
 
 class Registry:
-    """`entities`: kind → "module:Class". `preload`: group of cells → modules it imports ahead."""
+    """`entities`: kind → "module:Class". `preload`: group of cells → what it loads ahead: modules,
+    or "module:function" for a function to call (a library that is imported lazily)."""
 
     def __init__(self, entities: dict[str, str], preload: dict[str, list[str]]) -> None:
         self._entities = entities
