@@ -113,8 +113,7 @@ async def _prepare(connection: asyncpg.Connection) -> None:
 
 
 async def _reset(connection: asyncpg.Connection) -> None:
-    if connection.is_in_transaction():
-        await connection.reset()
+    """Nothing: asyncpg itself has rolled back what was left open, and session state is not used here."""
 
 
 async def insist(attempt: Callable[[], Awaitable[T]], wait_s: float = WAIT_SECONDS) -> T:
