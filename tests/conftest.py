@@ -7,6 +7,7 @@ told to die with it, and are stopped by their process id at the end.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import uuid
@@ -28,8 +29,14 @@ def server_folder() -> Iterator[Callable[[], Path]]:
     memory = Path("/dev/shm")
     roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2 * 2**30
 
+    place = memory if roomy else Path(tempfile.gettempdir())
+    for left in place.glob("tpp-test-*-*"):
+        # A killed run could not tidy up; the folder's name says whose it was.
+        if not Path(f"/proc/{left.name.split('-')[2]}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+
     def make() -> Path:
-        made.append(Path(tempfile.mkdtemp(prefix="tpp-test-", dir=memory if roomy else None)))
+        made.append(Path(tempfile.mkdtemp(prefix=f"tpp-test-{os.getpid()}-", dir=place)))
         return made[-1]
 
     yield make
