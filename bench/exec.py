@@ -71,6 +71,14 @@ async def main(count: int) -> None:
     home = Path(tempfile.mkdtemp(prefix="tpp-bench-"))
     (home / "bin").mkdir()
     driver = Bubblewrap(home, await helper.build(home, lambda *_: None))
+    try:
+        await measure(driver, count)
+    finally:
+        await driver.remove("bench")
+        shutil.rmtree(home)
+
+
+async def measure(driver: Bubblewrap, count: int) -> None:
     begun = time.perf_counter()
     started = await driver.start(SandboxSpec("bench"))
     boot = time.perf_counter() - begun
@@ -91,8 +99,6 @@ async def main(count: int) -> None:
     table("Running `true`", [row(name, values) for name, values in seconds.items()])
     print(f"start of a bubblewrap sandbox, once: {boot * 1000:.0f} ms")
     await tppd.close()
-    await driver.remove("bench")
-    shutil.rmtree(home)
 
 
 if __name__ == "__main__":
