@@ -28,8 +28,12 @@ from runtime.services import helper
 from terminalpp.types.ids import new_id
 
 
-async def fork_exec() -> None:
+def spawn_and_wait() -> None:
     os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
+
+
+async def fork_exec() -> None:
+    spawn_and_wait()
 
 
 def tppd_exec(tppd: Tppd, argv: list[str]) -> Callable[[], Awaitable[None]]:
