@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from runtime.services.postgres import Postgres
 from runtime.services.processes import Identity
 from runtime.services.ray import Ray
 from runtime.services.redis import Redis
-from runtime.settings import Settings
+from runtime.settings import Settings, run_dir
 from runtime.supervisor import Report, Supervisor
 from terminalpp.types.errors import ServiceFailed, TerminalError, from_json
 
@@ -158,7 +159,15 @@ async def _run(node: Supervisor, stop: asyncio.Event, emit: Emit) -> int:
     emit({"step": "up", "state": "done", "already": False, "detail": node.url or "running"})
     await stopping
     await node.stop()
+    await asyncio.to_thread(forget_run_dir, node.settings)
     return 0
+
+
+def forget_run_dir(settings: Settings) -> None:
+    """Remove Ray's directory where it is outside the home: nothing of ours stays in /tmp."""
+    place = run_dir(settings.home)
+    if place != settings.home and settings.ray_dir.is_dir() and not place.is_symlink():
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def failed(step: str, error: TerminalError) -> Line:
@@ -291,6 +300,7 @@ async def clean(home: Home, settings: Settings) -> bool:
         )
         found = node.find_leftovers()
         await node.stop()
+        await asyncio.to_thread(forget_run_dir, settings)
         return bool(found)
     finally:
         os.close(lock)

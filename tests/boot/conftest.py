@@ -27,7 +27,7 @@ def node(folder: Path) -> Iterator[Node]:
     home = folder / ("long " * 40).strip()
     node = Node(home, "postgres,migrate,redis,ray,gateway")
     yield from _booted(node)
-    shutil.rmtree(settings.run_dir(home))
+    assert not settings.run_dir(home).exists(), "something stays in /tmp"
 
 
 @pytest.fixture(scope="session")

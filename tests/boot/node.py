@@ -48,7 +48,15 @@ class Node:
     def supervisor(self) -> Identity:
         return Identity.from_json(self.status())
 
-    async def recovered(self, service: str, before: Identity, timeout_s: float = 60) -> dict[str, Any]:
+    async def settled(self) -> None:
+        """Wait until every service runs (a test before may have killed one that others need)."""
+
+        def all_run() -> bool:
+            return all(unit["state"] == "running" for unit in self.status()["services"].values())
+
+        await eventually(all_run, timeout_s=120)
+
+    async def recovered(self, service: str, before: Identity, timeout_s: float = 120) -> dict[str, Any]:
         """The service's record once another process than `before` runs."""
 
         def probe() -> dict[str, Any] | None:

@@ -103,12 +103,14 @@ async def test_a_killed_ray_head_comes_back_with_the_gateway_and_leaves_nothing(
 
 
 async def test_a_killed_raylet_brings_a_new_cluster(node):
+    await node.settled()
     before = node.process("ray")
     ray_process("raylet", before).signal(signal.SIGKILL)
     await node.recovered("ray", before)
 
 
 async def test_a_killed_gcs_comes_back_under_the_same_head(node):
+    await node.settled()
     head = node.process("ray")
     before = ray_process("gcs_server", head)
     before.signal(signal.SIGKILL)
@@ -124,6 +126,7 @@ def ray_process(name: str, head: processes.Identity) -> processes.Identity | Non
 
 
 async def test_a_killed_supervisor_is_followed_by_one_that_adopts(node):
+    await node.settled()
     before = {name: unit["pid"] for name, unit in node.status()["services"].items()}
     node.supervisor().signal(signal.SIGKILL)
     await eventually(lambda: not node.status()["running"])
