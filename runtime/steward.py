@@ -14,6 +14,7 @@ What it guarantees:
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import os
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from runtime import placement, wire
 from runtime.client import CellLost
 from runtime.placement import CellInfo
-from schema import entities, reminders
+from schema import entities, reminders, retention
 from terminalpp.types import errors
 from terminalpp.types.ids import Ref
 
@@ -41,6 +42,7 @@ START_SECONDS = 60.0
 ACTIVATE_SECONDS = 120.0   # an entity's `activated` may have much to re-adopt
 MISSES_UNREACHABLE = 2
 MISSES_KILL = 10           # half a minute: stopped, or stuck in a way that its own watchdog cannot see
+RETENTION_SECONDS = 3600.0  # the policies count in days
 SWEEP_LIMIT = 100
 SWEEP_AT_ONCE = 8
 DEAD_OWNERS_KEPT = 512
@@ -86,6 +88,8 @@ class Steward:
     def start(self) -> None:
         self._host.background(self._for_ever(self._round), "steward")
         self._host.background(self._for_ever(self.sweep), "sweeper")
+        forget = functools.partial(retention.run, self._database)
+        self._host.background(self._for_ever(forget, RETENTION_SECONDS), "retention")
 
     # ---- placing -----------------------------------------------------------------------------------
 
@@ -211,13 +215,15 @@ class Steward:
 
     # ---- the rounds --------------------------------------------------------------------------------
 
-    async def _for_ever(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _for_ever(
+        self, work: Callable[[], Awaitable[Any]], every_seconds: float = ROUND_SECONDS
+    ) -> None:
         while True:
             try:
                 await work()
             except Exception as error:
                 log.warning("the steward's round: %r", error, exc_info=error)
-            await asyncio.sleep(ROUND_SECONDS)
+            await asyncio.sleep(every_seconds)
 
     async def _round(self) -> None:
         """Ask all cells how they are; start spares, end what is too much, kill what is stuck."""
