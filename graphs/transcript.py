@@ -81,6 +81,9 @@ def add(out: Transcript, type: str, payload: dict[str, Any], schemas: dict[str, 
     step = out.steps[-1] if out.steps else None
     match type:
         case "model.finished":
+            # A model's actor and its successor may both have recorded the same call: the first counts.
+            if any(step.reply.get("call_id") == payload.get("call_id") for step in out.steps):
+                return
             out.steps.append(_step(out, payload, schemas))
             out.spent = out.spent.plus(payload)
         case "tool.called" if step is not None:

@@ -53,6 +53,7 @@ class Agent(Entity):
     def __init__(self, ref: Ref, context: Any) -> None:
         super().__init__(ref, context)
         self._running: Running | None = None
+        self.asking: str | None = None  # the model call under way
 
     @volatile
     async def work(self, payload: dict[str, Any]) -> dict[str, Any]:
@@ -77,10 +78,13 @@ class Agent(Entity):
     @volatile
     async def cancel(self, payload: dict[str, Any]) -> dict[str, Any]:
         """End the running task, if any; returns when it has ended."""
-        running = self._running
+        running, asking = self._running, self.asking
         if running is None:
             return {"cancelled": False}
         await self._drop(running)
+        if asking is not None:  # else it would go on telling its words behind the end of the turn
+            with contextlib.suppress(TerminalError):
+                await self.context.runtime.call(MODEL, "cancel", {"call_id": asking}, idempotent=True)
         return {"cancelled": True}
 
     async def _drop(self, running: Running) -> None:
@@ -178,6 +182,7 @@ class Port:
         model = await self.log.model() or request["model"]
         payload = {**request, "model": model, "fence": self.fence, "stream": True}
         runtime = self.agent.context.runtime
+        self.agent.asking = request["call_id"]
         for _ in range(20):
             try:
                 return await patient(runtime, MODEL, "complete", payload)

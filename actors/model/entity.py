@@ -64,7 +64,7 @@ class Model(Entity):
 
         `payload`: call_id, task_id, conversation_id, fence, agent (role), model, messages (OpenAI
         shape), and optionally tools, max_tokens, temperature, timeout_s. Raises the model errors of
-        the tree, and Fenced.
+        the tree, and Conflict when the conversation has moved to a newer owner.
         """
         call_id = payload["call_id"]
         task = self._under_way.get(call_id)
@@ -73,7 +73,11 @@ class Model(Entity):
             self._under_way[call_id] = task
             task.add_done_callback(lambda _: self._under_way.pop(call_id, None))
         # The caller may vanish (its cell died); the call goes on, so that its reply is recorded.
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except errors.Fenced as fenced:
+            # The conversation's fence, not ours: as Fenced the runtime would drop this whole entity.
+            raise errors.Conflict(f"the conversation has a newer owner: {fenced.detail}") from fenced
 
     @readonly
     async def cancel(self, payload: dict[str, Any]) -> dict[str, Any]:
