@@ -14,7 +14,7 @@ from terminalpp.cli.neutral import clean
 from terminalpp.cli.screen import Screen
 from terminalpp.cli.session import connected, resolve
 from terminalpp.cli.watch import Watch, interruptible
-from terminalpp.types.errors import TerminalError, Unavailable
+from terminalpp.types.errors import TerminalError, Unavailable, from_json
 
 
 async def ps(screen: Screen, *, as_json: bool, everything: bool) -> Exit:
@@ -104,31 +104,24 @@ def doctor(screen: Screen, *, as_json: bool) -> Exit:
 
 
 def db(action: str, screen: Screen, *, as_json: bool) -> Exit:
-    """The database's migrations."""
+    """The database's migrations. Status 1 when `verify` finds a difference."""
     found: dict[str, Any] = {}
     for line in server.lines("db", action):
         if "exit" in line:
-            if line["exit"] and not found:
+            if not found:
                 raise Unavailable(f"db {action} failed: {line['stderr'].strip()[-500:]}")
-            break
-        found = line
-    if found.get("state") == "failed":
-        from terminalpp.types.errors import from_json
-
-        raise from_json(found.get("error") or {"code": "service-failed", **found})
-    detail = found.get("detail")
+        elif line.get("error"):
+            raise from_json(line["error"])
+        else:
+            found = line
+    items = found.get("items") or []
     if as_json:
-        screen.line(json.dumps({"action": action, "result": detail}))
-    elif isinstance(detail, list):
-        screen.line(f"db {action}: {len(detail)} entries" if detail else f"db {action}: nothing to report")
-        for item in detail:
-            screen.line("  " + (_fields(item) if isinstance(item, dict) else clean(str(item), one_line=True)))
-    elif isinstance(detail, dict):
-        screen.line(f"db {action}: {_fields(detail)}")
+        screen.line(json.dumps({"action": action, "detail": found.get("detail"), "items": items}))
     else:
-        screen.line(f"db {action}: {clean(str(detail or 'done'), one_line=True)}")
-    differs = action == "verify" and bool(detail) and detail not in ("done", "ok", True)
-    return Exit.NOT_GREEN if differs else Exit.OK
+        screen.line(f"db {action}: {clean(str(found.get('detail')), one_line=True)}")
+        for item in items:
+            screen.line("  " + (_fields(item) if isinstance(item, dict) else clean(str(item), one_line=True)))
+    return Exit.NOT_GREEN if found.get("state") == "failed" else Exit.OK
 
 
 async def version(screen: Screen, *, as_json: bool) -> Exit:
@@ -181,8 +174,6 @@ def _single(*arguments: str) -> dict[str, Any]:
             if not found:
                 raise Unavailable(f"`{arguments[0]}` failed: {line['stderr'].strip()[-500:]}")
         elif line.get("state") == "failed" and line.get("error"):
-            from terminalpp.types.errors import from_json
-
             raise from_json(line["error"])
         else:
             found = line
