@@ -1,8 +1,8 @@
 """The verb `test`: what the suite needs, then the suite.
 
-`--require docker,bubblewrap` (or TERMINALPP_TEST_REQUIRE) is for machines that must have them:
+`--require docker,bubblewrap` (or TPP_TEST_REQUIRE) is for machines that must have them:
 a test that would be left out for want of one fails instead. The suite's processes get it as
-TERMINALPP_TEST_REQUIRE.
+TPP_TEST_REQUIRE.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def run(screen: Screen, arguments: list[str], require: str, *, as_json: bool) ->
             return Exit.ENVIRONMENT
     environment = server.environment()
     if wanted:
-        environment["TERMINALPP_TEST_REQUIRE"] = ",".join(sorted(wanted))
+        environment["TPP_TEST_REQUIRE"] = ",".join(sorted(wanted))
     screen.clear_status()
     report = ["-q", "--no-header"] if as_json else []
     words = [sys.executable, "-m", "pytest", *report, *arguments]
