@@ -12,6 +12,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import socket
 import sys
 from types import FrameType
@@ -24,7 +25,7 @@ from runtime.home import write_atomically
 from runtime.settings import Settings, load
 from terminalpp.types.errors import PortInUse, TerminalError
 
-DRAIN_S = 4
+DRAIN_S = 3
 EXIT_RAY_LOST = 75
 log = logging.getLogger("gateway")
 
@@ -50,12 +51,20 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._take_signals_back()
         port = (sockets or [])[0].getsockname()[1]
         found = {"pid": os.getpid(), "port": port, "url": f"http://127.0.0.1:{port}"}
         run = self._settings.home / "run"
         run.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomically(run / "gateway.json", json.dumps(found))
         log.info("listening at %s", found["url"])
+
+    def _take_signals_back(self) -> None:
+        """Ray has put native handlers before ours, which abort the process three seconds after SIGTERM.
+        Only where uvicorn had taken the signals: elsewhere they are not ours."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            if signal.getsignal(number) == self.handle_exit:
+                signal.signal(number, self.handle_exit)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # In the loop, not in the handler: waking a task from a signal handler would wait for the next event.

@@ -57,6 +57,12 @@ class Edge:
                 log.exception("request %s %s %s failed", scope["request_id"], scope["method"], scope["path"])
             if not answer.begun:
                 await problems.answer(found, scope["request_id"], scope["path"])(scope, receive, answer.send)
+        except asyncio.CancelledError:
+            # The end of the process cuts what still runs: the caller is told to ask again, of the next one.
+            if answer.begun or not self._gateway.draining.is_set():
+                raise
+            found = errors.Unavailable("the server is being restarted")
+            await problems.answer(found, scope["request_id"], scope["path"])(scope, receive, answer.send)
 
     def _limit(self, path: str) -> tuple[int, str]:
         settings = self._gateway.settings

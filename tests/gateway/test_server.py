@@ -17,6 +17,7 @@ from gateway.__main__ import listen
 from schema import Database
 from terminalpp.client import Client, shapes
 from terminalpp.types.errors import PortInUse
+from tests.eventually import eventually
 from tests.gateway.conftest import Served, Talk
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -194,3 +195,14 @@ async def test_process_on_a_taken_port_says_so(tmp_path: Path, served: Served) -
     assert process.returncode == 1
     assert b"cannot be had" in said
     assert b"Traceback" not in said
+
+
+async def test_what_is_cut_by_the_end_is_told_to_come_again(stack: Served, api: Client, box: str) -> None:
+    async with stack.http() as http:
+        path, body = f"/v1/sandboxes/{box}/commands", {"command": "sleep 30", "wait_ms": 30_000}
+        waiting = asyncio.create_task(http.post(path, json=body))
+        await eventually(lambda: api.commands(box), timeout_s=10)
+        await stack.stop()
+        answer = await waiting
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert answer.headers["retry-after"] == "1"
