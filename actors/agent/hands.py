@@ -17,7 +17,7 @@ from actors.agent.turn_log import TurnLog
 from actors.sandbox.door import Door
 from graphs.ports import Observation
 from runtime import Runtime
-from terminalpp.types.errors import NotFound, SandboxNotRunning
+from terminalpp.types.errors import IdempotencyMismatch, NotFound, SandboxNotRunning
 from terminalpp.types.ids import Ref
 
 WAIT_MS = 20_000  # one wait; longer commands are waited for in slices
@@ -114,6 +114,23 @@ class Sandbox:
         with contextlib.suppress(NotFound, SandboxNotRunning):
             await patient(self.runtime, self.ref, "kill", {"exec_id": exec_id})
 
+    async def end(self, exec_id: str, timeout_s: float = 30.0) -> dict[str, Any]:
+        """See to it that the command does not run, now or later; its record.
+
+        The request to start it may still be on its way while its agent is gone. So its id is taken first,
+        by a command that does nothing: then the real one is refused when it comes. If the real one was
+        there before, this one is refused, and the real one is killed until it has ended.
+        """
+        with contextlib.suppress(IdempotencyMismatch):
+            seen = await self.run(exec_id, ":", timeout_s)
+            return {**seen, "status": "killed", "exit_code": None, "reason": "never started"}
+        deadline = time.monotonic() + timeout_s
+        while True:
+            await self.kill(exec_id)
+            seen = await self.wait(exec_id, 1.0)
+            if _over(seen, deadline):
+                return seen
+
     async def bytes_of(
         self, exec_id: str, offset: int, limit: int, stream: Any = "stdout"
     ) -> tuple[bytes, int]:
@@ -172,9 +189,9 @@ class SandboxHands:
         """A command of our own that the person need not see."""
         return await self.sandbox.observation(exec_id, await self.sandbox.run(exec_id, script, timeout_s))
 
-    async def plain_wait(self, exec_id: str, timeout_s: float = 30.0) -> Observation:
-        """The record of a command that was started before."""
-        return await self.sandbox.observation(exec_id, await self.sandbox.wait(exec_id, timeout_s))
+    async def end(self, exec_id: str) -> Observation:
+        """Kill a command with all it started; its record."""
+        return await self.sandbox.observation(exec_id, await self.sandbox.end(exec_id))
 
     async def told(
         self, exec_id: str, command: str, script: str, timeout_s: float, env: dict[str, str] | None = None

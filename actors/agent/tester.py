@@ -84,8 +84,7 @@ async def _run(hands: SandboxHands, exec_id: str, command: str, timeout_s: float
     if not seen.running:
         killed = seen.status == "killed" and seen.duration_ms >= timeout_s * 1000
         return _as_timeout(seen) if killed else seen
-    await hands.kill(exec_id)
-    ended = await hands.plain_wait(exec_id)
+    ended = await hands.end(exec_id)
     await hands.log.emit_once("command.finished", hands.agent, finished(exec_id, ended), "exec_id")
     return _as_timeout(ended)
 

@@ -243,14 +243,13 @@ class Conversation(Entity):
         ended: list[closing.Entry] = []
         for exec_id in left.hidden:
             with contextlib.suppress(TerminalError):
-                await sandbox.kill(exec_id)
+                await sandbox.end(exec_id, STOP_SECONDS)
         for actor, started in left.commands:
             exec_id = started["exec_id"]
             try:
-                await sandbox.kill(exec_id)
-                seen = await sandbox.observation(exec_id, await sandbox.wait(exec_id, STOP_SECONDS))
+                seen = await sandbox.observation(exec_id, await sandbox.end(exec_id, STOP_SECONDS))
                 ended.append(("command.finished", actor, finished(exec_id, seen)))
-            except TerminalError as error:  # never started, or its sandbox is gone
+            except TerminalError as error:  # its sandbox cannot be reached
                 ended.append(
                     (
                         "command.finished",

@@ -7,7 +7,7 @@ import shlex
 import time
 from typing import TYPE_CHECKING, Any
 
-from actors.agent.hands import Sandbox, SandboxHands
+from actors.agent.hands import Sandbox, SandboxHands, finished
 from actors.agent.turn_log import TurnLog
 from actors.conversation.closing import Ending
 from actors.conversation.team import GraphLog, Team
@@ -83,7 +83,8 @@ async def _set_up(command: str, sandbox: Sandbox, log: TurnLog, workspace: str, 
         exec_id, command, f"cd {shlex.quote(workspace)} || exit 126\n{command}", SETUP_SECONDS
     )
     if seen.running:
-        await hands.kill(exec_id)
+        seen = await hands.end(exec_id)
+        await log.emit_once("command.finished", "system", finished(exec_id, seen), "exec_id")
     await log.emit_once(
         "setup.finished",
         "system",

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from actors.agent.hands import Sandbox
+from terminalpp.types.errors import IdempotencyMismatch
+from terminalpp.types.ids import new_id
 from tests.agents.conftest import REPO
 from tests.eventually import eventually
 
@@ -201,3 +204,21 @@ async def test_the_setup_runs_once_and_is_not_part_of_the_diff(talk, script):
     assert await chat.read("setup.log") == "x\n"
     assert end["files"] == []
     assert (await chat.call("diff"))["files"] == []
+
+
+async def test_ending_a_command_also_stops_one_that_is_still_on_its_way(talk, script, database):
+    """The request of an agent that was cancelled may reach the sandbox after the kill."""
+    chat = await talk(script({}))
+
+    class Calls:
+        async def call(self, ref, method, payload, **_):
+            return await chat.cell.call(ref.id, method, **payload)
+
+    sandbox, late, early = Sandbox(Calls(), chat.sandbox_id, chat.id, "coder"), new_id(), new_id()
+    assert (await sandbox.end(late))["reason"] == "never started"
+    with pytest.raises(IdempotencyMismatch):
+        await sandbox.run(late, "touch /home/user/too-late", 5)
+    assert (await sandbox.run(early, "sleep 600 & sleep 600", 0))["status"] == "running"
+    assert (await sandbox.end(early))["status"] == "killed"
+    left = await chat.cell.sh(chat.sandbox_id, "ps ax | grep -c '[s]leep 600'; ls /home/user/too-late")
+    assert left["stdout"].split() == ["0"]
