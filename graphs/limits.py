@@ -1,4 +1,7 @@
-"""What a turn may cost, and the check that runs before every model call."""
+"""What a turn may cost, and the check that runs before every model call.
+
+Pure: what was spent is folded from the event log, so a resumed turn goes on counting where it stopped.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Every decision of the graph, as pure functions of the state. Tested as tables."""
+"""Every decision of the graph, as pure functions of the state. Tested as tables.
+
+Nothing here waits, calls or remembers: the same state always leads to the same next node.
+"""
 
 from __future__ import annotations
 
