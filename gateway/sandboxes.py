@@ -1,4 +1,7 @@
-"""/v1/sandboxes: make, start, stop, delete; put a directory in, take a file out."""
+"""/v1/sandboxes: make, start, stop, delete; put a directory in, take a file out.
+
+State changes go through the sandbox entity; file bytes go straight between the client and tppd.
+"""
 
 from __future__ import annotations
 

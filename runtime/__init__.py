@@ -13,13 +13,13 @@ from runtime.entity import Action, Entity, Turn
 
 if TYPE_CHECKING:
     from runtime.client import Runtime
-    from runtime.cluster import connect
     from runtime.context import Context
+    from runtime.joining import connect
 
 __all__ = [
     "Action", "Context", "Entity", "Runtime", "Turn", "connect", "durable", "effect", "readonly", "volatile",
 ]
-_LATER = {"Context": "runtime.context", "Runtime": "runtime.client", "connect": "runtime.cluster"}
+_LATER = {"Context": "runtime.context", "Runtime": "runtime.client", "connect": "runtime.joining"}
 
 
 def __getattr__(name: str) -> Any:

@@ -61,7 +61,7 @@ class Cell:
         logging.getLogger("terminalpp").setLevel(settings.log_level.upper())
         registry = Registry.load(settings.entity_registry, settings.preload_registry)
         database = await Database.connect(settings.database_url or "", application_name=self._name)
-        cells = RayCells()
+        cells = RayCells(Cell)
         runtime = Runtime(settings, database, cells, owns_database=False)
         live = Live(settings.redis_url or "")
         host = Host(self._owner, settings, registry, database, live, runtime)

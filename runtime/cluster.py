@@ -1,6 +1,6 @@
-"""The door to Ray: `connect` holds the one `ray.init`, `RayCells` makes and asks cells.
+"""The door to Ray: `init_ray` holds the one `ray.init`, `RayCells` makes and asks cells.
 
-Measured with Ray 2.60 and relied upon: workers import the server's packages because `connect` changes
+Measured with Ray 2.60 and relied upon: workers import the server's packages because `init_ray` changes
 to the project root first (Ray puts the driver's working directory on the workers' path, also for actors
 restarted after that driver ended; no runtime_env, no PYTHONPATH). `get_actor` and actor creation block
 for up to a minute when the GCS is away, so they run in threads and handles are kept. An actor that
@@ -14,14 +14,10 @@ import logging
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from runtime.client import CellLost, Runtime
-from schema import Database
+from runtime.client import CellLost
 from terminalpp.types import errors
-
-if TYPE_CHECKING:
-    from runtime.settings import Settings
 
 log = logging.getLogger("terminalpp.runtime")
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,25 +27,7 @@ INIT_SECONDS = 60.0
 CALLS_PER_CELL = 10_000  # coroutines of one cell; entities have their own, lower bounds
 
 
-async def connect(settings: Settings, database: Database | None = None) -> Runtime:
-    """Join the cluster at `settings.ray_address` and make sure that this node's steward stands.
-
-    Uses `database` if given, else its own pool on `settings.database_url`. Raises Unavailable when
-    Ray or Postgres does not answer. Changes the working directory of the process.
-    """
-    if settings.ray_address is None or settings.database_url is None:
-        raise errors.InvalidInput("ray_address and database_url must be resolved before connect()")
-    await asyncio.to_thread(_init_ray, settings.ray_address)
-    owns = database is None
-    database = database or await Database.connect(
-        settings.database_url, max_size=10, application_name="terminalpp runtime"
-    )
-    runtime = Runtime(settings, database, RayCells(leave=True), owns_database=owns)
-    await runtime.ensure_steward()
-    return runtime
-
-
-def _init_ray(address: str) -> None:
+def init_ray(address: str) -> None:
     """In a thread: on the main thread Ray would replace the SIGTERM handler of the gateway."""
     import ray
     from ray._private import ray_constants
@@ -79,7 +57,9 @@ def _init_ray(address: str) -> None:
 class RayCells:
     """Implements `runtime.client.Cells` with detached named actors."""
 
-    def __init__(self, *, leave: bool = False) -> None:
+    def __init__(self, cell: type, *, leave: bool = False) -> None:
+        """`cell`: the class whose actors they are. `leave`: `close` takes this process off the cluster."""
+        self._cell = cell
         self._handles: dict[str, Any] = {}
         self._leave = leave
 
@@ -112,7 +92,7 @@ class RayCells:
     async def start(self, name: str, group: str) -> None:
         if name in self._handles:
             return
-        self._handles[name] = await self._blocking(_create, name, group)
+        self._handles[name] = await self._blocking(_create, self._cell, name, group)
 
     async def kill(self, name: str, *, restart: bool) -> None:
         """End the cell's process; without `restart` for good, and its name is free again."""
@@ -153,13 +133,11 @@ class RayCells:
             raise errors.Unavailable(f"Ray: {error}") from error
 
 
-def _create(name: str, group: str) -> Any:
+def _create(cell: type, name: str, group: str) -> Any:
     import ray
 
-    from runtime.cell import Cell
-
     return (
-        ray.remote(concurrency_groups={CONTROL_GROUP: 16})(Cell)
+        ray.remote(concurrency_groups={CONTROL_GROUP: 16})(cell)
         .options(
             name=name, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, num_cpus=0,
             max_restarts=-1, max_task_retries=0, max_concurrency=CALLS_PER_CELL,

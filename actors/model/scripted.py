@@ -8,7 +8,8 @@ scripted wherever it shows; it never pretends to be a model.
     {"description": "...", "tools": "native" | "text", "delay_ms": 5,
      "roles": {"coder": [{"when": "regex over the user's messages, optional",
                           "then": "last" | "error",
-                          "replies": [{"content": "...", "tool_calls": [{"name": "...", "arguments": {}}]}]}]}}
+                          "replies": [{"content": "...",
+                                       "tool_calls": [{"name": "...", "arguments": {}}]}]}]}}
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What tppd answers, as Python sees it; `tppd.py` asks the questions."""
+"""What tppd answers, as Python sees it; `tppd.py` asks the questions.
+
+Plain frozen values with no connection behind them: whoever holds one may outlive the sandbox it tells of.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The verbs that look: `ps`, `logs`, `status`, `doctor`, `db`, `version`."""
+"""The verbs that look: `ps`, `logs`, `status`, `doctor`, `db`, `version`.
+
+They change nothing, save for `db migrate`; each prints plain lines, or one JSON value with --json.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from actors.node.cgroups import Group
 from actors.node.driver import SandboxSpec
 from terminalpp.types.states import Network
 
-MAKES = {"--dir": 1, "--tmpfs": 1, "--symlink": 2, "--bind": 2, "--ro-bind": 2, "--proc": 1, "--dev": 1, "--file": 2}
+MAKES = {"--dir": 1, "--tmpfs": 1, "--proc": 1, "--dev": 1, "--symlink": 2, "--bind": 2, "--ro-bind": 2}
 
 
 def test_bwrap_makes_nothing_below_what_the_sandboxed_can_write(tmp_path: Path) -> None:
