@@ -59,20 +59,3 @@ def _complete(path: str, method: str, operation: dict[str, Any]) -> None:
         operation["security"] = [{"token": []}]
     if method == "post":
         operation.setdefault("parameters", []).append(_KEY)
-
-
-def main() -> None:
-    """Print the document: `python -m gateway.openapi > docs/openapi.json`."""
-    import json
-    import sys
-    from pathlib import Path
-
-    from gateway.app import create_app
-    from runtime.settings import Settings
-
-    made = document(create_app(Settings(home=Path("/"))))
-    sys.stdout.write(json.dumps(made, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -20,6 +20,9 @@ import pytest
 from schema import Database, migrations
 from tests.services import PostgresServer, RedisServer
 
+# Ray reads this when it is first imported, whichever test comes first; every head of ours asks for a token.
+os.environ["RAY_AUTH_MODE"] = "token"
+
 
 @pytest.fixture(scope="session")
 def server_folder() -> Iterator[Callable[[], Path]]:

@@ -84,7 +84,7 @@ async def test_metrics_have_few_series(served: Served, talk: Talk) -> None:
 
 def test_committed_document_is_the_present_one(document: dict) -> None:
     kept = json.loads((ROOT / "docs" / "openapi.json").read_text())
-    assert kept == document, "run: python -m gateway.openapi > docs/openapi.json"
+    assert kept == document, "run: python -m gateway.dump > docs/openapi.json"
 
 
 @pytest.fixture

@@ -1,0 +1,19 @@
+"""Prints the OpenAPI document: `python -m gateway.dump > docs/openapi.json`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from gateway.app import create_app
+from runtime.settings import Settings
+
+
+def main() -> None:
+    made = create_app(Settings(home=Path("/"))).openapi()
+    sys.stdout.write(json.dumps(made, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
