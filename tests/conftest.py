@@ -7,6 +7,7 @@ told to die with it, and are stopped by their process id at the end.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from runtime import isolation
 from schema import Database, migrations
 from tests.services import PostgresServer, RedisServer
 
@@ -115,3 +117,30 @@ async def redis_url() -> AsyncIterator[str]:
         yield server.url
     finally:
         server.stop()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without a Docker daemon its tests are left out and counted as deselected; CI demands them.
+
+    TPP_TEST_REQUIRE (`docker,bubblewrap`) turns what is missing into an error: nothing is left out there.
+    """
+    required = {name for name in os.environ.get("TPP_TEST_REQUIRE", "").split(",") if name}
+    missing = {name: why for name, why in asyncio.run(_missing()).items() if why}
+    if wanted := required & set(missing):
+        raise pytest.UsageError("; ".join(f"{name} is required here: {missing[name]}" for name in wanted))
+    if "bubblewrap" in missing:
+        raise pytest.UsageError(f"the suite needs bubblewrap: {missing['bubblewrap']}")
+    if "docker" in missing:
+        out = [item for item in items if item.get_closest_marker("docker")]
+        items[:] = [item for item in items if item not in out]
+        config.hook.pytest_deselected(items=out)
+
+
+async def _missing() -> dict[str, str]:
+    """What does not work here, with the reason; "" where it does."""
+    chosen = await isolation.choose_bwrap()
+    answers, said = await isolation.docker_version(os.environ)
+    return {
+        "bubblewrap": await isolation.try_bwrap(chosen.path) if chosen.path else chosen.why,
+        "docker": "" if answers else said,
+    }

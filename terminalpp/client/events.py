@@ -72,7 +72,8 @@ async def follow(transport: Transport, path: str, after: int, live: bool) -> Asy
             if parser.done and not live:
                 return
         except errors.TerminalError as error:
-            if error.code not in REPEATABLE_CODES:
+            # Reading a log again does no harm, so a server that failed in a way of its own is asked again.
+            if error.code not in REPEATABLE_CODES and error.status < 500:
                 raise
             refused = error.code == "unavailable"
             if time.monotonic() - contact > transport.patience(refused):

@@ -21,13 +21,16 @@ ROOT = Path(__file__).parents[2]
 # Asks Ray, not us: its list of named actors, then each of them.
 ASK_RAY = """
 import json, sys, ray
+from ray._private import ray_constants
+ray_constants.ENABLE_RAY_CLUSTER = False  # else Ray takes the machine's outward address for 127.0.0.1
 ray.init(address=sys.argv[1], namespace="terminalpp", log_to_driver=False, logging_level="ERROR")
 names = [actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)]
 cells = []
 for name in names:
     if name.startswith("cell/"):
-        told = ray.get(ray.get_actor(name, namespace="terminalpp").describe.remote(), timeout=20)
-        cells.append({"name": name, "pid": told["pid"], "entities": [str(e) for e in told["entities"]]})
+        told = json.loads(ray.get(ray.get_actor(name, namespace="terminalpp").describe.remote(), timeout=20))
+        refs = [entity["kind"] + "/" + entity["id"] for entity in told["entities"]]
+        cells.append({"name": name, "pid": told["pid"], "entities": refs})
 print(json.dumps(cells))
 """
 
@@ -101,7 +104,8 @@ class Stack:
 
 
 def find_processes(home: str, *marks: str) -> list[int]:
-    """Pids whose command line or TPP_HOME names `home` and whose command line holds every mark."""
+    """Pids whose command line, TPP_HOME or working directory names `home`, and whose command line holds every
+    mark. (Redis overwrites its environment with its title.)"""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -109,7 +113,8 @@ def find_processes(home: str, *marks: str) -> list[int]:
         with contextlib.suppress(OSError):
             line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
             environment = (entry / "environ").read_bytes().decode("utf-8", "replace").split("\0")
-            if not line or not (home in line or f"TPP_HOME={home}" in environment):
+            ours = home in line or f"TPP_HOME={home}" in environment
+            if not line or not (ours or os.readlink(entry / "cwd").startswith(home)):
                 continue
             if all(mark in line for mark in marks):
                 found.append(int(entry.name))

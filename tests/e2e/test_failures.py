@@ -55,11 +55,11 @@ async def check(client, sandbox_id, conversation_id):
     commands = await client.commands(sandbox_id, limit=1000)
     assert set(started) <= {command["id"] for command in commands}
     assert {command["status"] for command in commands} <= {"completed"}, commands
-    calls = [
-        call["id"] for e in events if e["type"] == "model.finished" for call in e["payload"]["tool_calls"]
-    ]
-    results = {e["payload"]["tool_call_id"] for e in events if e["type"] == "tool.finished"}
-    assert set(calls) <= results, "a tool call without a result"
+    called = [e["payload"]["tool_call_id"] for e in events if e["type"] == "tool.called"]
+    finished_calls = [e["payload"]["tool_call_id"] for e in events if e["type"] == "tool.finished"]
+    asked = sum(len(e["payload"]["tool_calls"]) for e in events if e["type"] == "model.finished")
+    assert sorted(called) == sorted(finished_calls), "a tool call without its one result"
+    assert len(set(called)) == asked
 
 
 VICTIMS = {
@@ -72,7 +72,7 @@ VICTIMS = {
     "Ray's GCS": lambda stack: stack.processes("gcs_server"),
     "Ray's raylet": lambda stack: stack.processes("/raylet/raylet"),
     "Postgres": lambda stack: stack.processes("bin/postgres", "-D"),
-    "Redis": lambda stack: stack.processes("-server", "redis"),
+    "Redis": lambda stack: stack.processes("-server 127.0.0.1:"),
 }
 
 

@@ -7,8 +7,10 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.e2e import scripts
-from tests.e2e.stack import collect, running_sandbox
+from tests.e2e.stack import Stack, collect, running_sandbox
 from tests.model_server.server import ModelServer
 
 ROLES = {"planner", "coder", "tester", "critic", "executor"}
@@ -44,6 +46,18 @@ def test_demo_without_a_key_says_scripted_first_and_ends_green(stack):
     for word in ("plan", "python3 -m unittest", "counting.py", "approve"):
         assert word in done.stdout.lower(), f"{word!r} is not shown"
     assert "\x1b" not in done.stdout, "colours without a terminal"
+
+
+@pytest.mark.docker
+def test_demo_in_docker_builds_its_image_and_ends_green(tmp_path_factory):
+    docker = Stack(tmp_path_factory.mktemp("docker") / "home", {"TPP_SANDBOX_DRIVER": "docker"})
+    try:
+        done = docker.tpp("demo", timeout_s=900)
+    finally:
+        docker.stop()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "docker (runc)" in done.stdout
+    assert "tests green" in done.stdout
 
 
 def test_demo_as_json_holds_the_whole_story(stack):
@@ -85,7 +99,7 @@ async def test_run_fixes_a_repository_through_a_model_server(stack, tmp_path):
     server = await ModelServer(scenario, key="sk-test").start()
     try:
         environment = {"TPP_MODEL_BASE_URL": server.base_url, "TPP_MODEL_API_KEY": "sk-test"}
-        own = type(stack)(tmp_path / "home", {"TPP_SANDBOX_DRIVER": "bubblewrap"} | environment)
+        own = Stack(tmp_path / "home", {"TPP_SANDBOX_DRIVER": "bubblewrap"} | environment)
         done = await asyncio.to_thread(
             own.tpp,
             "run",
@@ -128,7 +142,7 @@ async def test_ray_itself_shows_the_sandbox_and_the_five_agents(stack, client, t
         if event["type"] == "command.started" and "sleep 20" in event["payload"]["command"]:
             break
     agents = await client.agents(conversation["id"])
-    assert {agent["type"] for agent in agents} == ROLES
+    assert {agent["role"] for agent in agents} == ROLES
     cells = await asyncio.to_thread(stack.cells)
     entities = {ref for cell in cells for ref in cell["entities"]}
     assert f"sandbox/{sandbox['id']}" in entities
