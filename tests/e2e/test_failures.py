@@ -76,7 +76,13 @@ VICTIMS = {
 }
 
 
-@pytest.mark.parametrize("victim", VICTIMS)
+# The rest are run by `./tpp test -m chaos`, as CI does.
+BY_DEFAULT = {"gateway", "conversation cell", "Ray's raylet", "Postgres"}
+
+
+@pytest.mark.parametrize(
+    "victim", [pytest.param(name, marks=[] if name in BY_DEFAULT else pytest.mark.chaos) for name in VICTIMS]
+)
 async def test_kill(stack, client, tmp_path, victim):
     sandbox_id, conversation_id = await start_run(client, tmp_path)
     await second_command(client, conversation_id)
@@ -86,6 +92,7 @@ async def test_kill(stack, client, tmp_path, victim):
     await ready(client)
 
 
+@pytest.mark.chaos
 async def test_a_frozen_conversation_cell_cannot_write_when_it_wakes(stack, client, tmp_path):
     sandbox_id, conversation_id = await start_run(client, tmp_path)
     await second_command(client, conversation_id)
