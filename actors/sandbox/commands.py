@@ -40,6 +40,7 @@ from terminalpp.types.states import ExecutionState
 WATCH_SECONDS = 60.0          # one wait on tppd; it is repeated until the end
 MAX_WAIT_SECONDS = 600.0
 RETRY_SECONDS = 0.5
+STARTING_SECONDS = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +177,7 @@ class Commands:
 
     async def wait(self, exec_id: str, wait_s: float, head: int = answers.HEAD_BYTES) -> dict[str, Any]:
         """The command after its end or after `wait_s` seconds. Raises NotFound."""
-        record = journal.exit_record(self.run_dir, exec_id)
-        if record is None and wait_s > 0 and self._tppd is not None:
-            # No watcher is asked: the command may be in the hands of another call just now.
-            with contextlib.suppress(NotFound, SandboxNotRunning, Unavailable, DeadlineExceeded):
-                record = (await self._tppd.wait(exec_id, timeout_s=wait_s)).record
+        record = journal.exit_record(self.run_dir, exec_id) or await self._end_within(exec_id, wait_s)
         if record is None:
             row = await executions.get(self._context.database, exec_id)
             if row.sandbox_id != self._sandbox_id:
@@ -191,6 +188,20 @@ class Commands:
             if record is None:
                 return answers.of_open(self.run_dir, row, head)
         return answers.of_record(self.run_dir, record, head)
+
+    async def _end_within(self, exec_id: str, wait_s: float) -> ExitRecord | None:
+        """No watcher is asked: the command may be in the hands of another call just now."""
+        deadline = time.monotonic() + wait_s
+        while self._tppd is not None and (left := deadline - time.monotonic()) > 0:
+            try:
+                return (await self._tppd.wait(exec_id, timeout_s=left)).record
+            except NotFound:
+                if exec_id not in self._starting:
+                    return None
+                await asyncio.sleep(STARTING_SECONDS)  # that other call has not told tppd yet
+            except (SandboxNotRunning, Unavailable, DeadlineExceeded):
+                return None
+        return None
 
     # ---- ends -----------------------------------------------------------------------------------
 

