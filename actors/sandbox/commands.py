@@ -226,7 +226,7 @@ class Commands:
                 status = await self.tppd.wait(exec_id, timeout_s=WATCH_SECONDS)
             except SandboxNotRunning:
                 # Not awaited here: settling the dead sandbox's commands is not this one's affair.
-                self._context.spawn(self._died(), "looking after the sandbox")
+                self._context.spawn(self._look_again(exec_id), "looking after the sandbox")
                 return
             except NotFound:
                 row = await executions.get(database, exec_id)
@@ -239,6 +239,20 @@ class Commands:
                 if status.state != "running":
                     await self._record(status.record or answers.end_of(self.run_dir, exec_id))
                     return
+
+    async def _look_again(self, exec_id: str) -> None:
+        """Until it is known: the sandbox is dead and its commands are settled, or it answers again.
+
+        Docker calls a container alive for a moment after its process died.
+        """
+        while not await self._died():
+            await asyncio.sleep(RETRY_SECONDS)
+            try:
+                await self.tppd.hello(self.epoch)
+            except (SandboxNotRunning, Unavailable, DeadlineExceeded):
+                continue
+            self._watch(exec_id)
+            return
 
     async def _record(self, record: ExitRecord) -> None:
         """Write the end into the row, once Postgres answers: until then the journal keeps it.
