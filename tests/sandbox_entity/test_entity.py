@@ -148,11 +148,11 @@ async def test_destroy_removes_everything(cell, sandbox, database, settings):
         await cell.sh(sandbox, "true")
     driver = make_drivers(settings)[settings.sandbox_driver]
 
-    async def gone():
-        return sandbox not in await driver.list()
+    async def gone():  # processes and container first, then the folder
+        folder = settings.home / "sandboxes" / sandbox
+        return sandbox not in await driver.list() and not folder.exists()
 
     await eventually(gone, 20)
-    assert not (settings.home / "sandboxes" / sandbox).exists()
     await cell.send(sandbox, "destroy")
 
 
