@@ -34,13 +34,23 @@ tpp_docker_install() {
         >"$tpp_docker_state/install.log" 2>&1 || { tail -n 20 "$tpp_docker_state/install.log" >&2; return 1; }
 }
 
+# Removes a pid file unless its process lives and is the program named: tpp_docker_stale FILE NAME
+tpp_docker_stale() {
+    [ -f "$1" ] || return 0
+    tpp_status="/proc/$(cat "$1")/status"
+    if [ ! -f "$tpp_status" ] || ! grep -q "^Name:[[:space:]]*$2\$" "$tpp_status" \
+            || grep -q '^State:[[:space:]]*[ZX]' "$tpp_status"; then
+        rm -f "$1"
+    fi
+}
+
 tpp_docker_start() {
     docker version >/dev/null 2>&1 && return 0
     tpp_docker_say "starting dockerd"
-    # The pid file of a daemon that was killed keeps the next one from starting.
-    if [ -f /var/run/docker.pid ] && ! kill -0 "$(cat /var/run/docker.pid)" 2>/dev/null; then
-        rm -f /var/run/docker.pid
-    fi
+    # The pid files of daemons that were killed keep the next ones from starting; a killed daemon that
+    # nobody reaped still answers `kill -0`, so its state is looked at.
+    tpp_docker_stale /var/run/docker.pid dockerd
+    tpp_docker_stale /var/run/docker/containerd/containerd.pid containerd
     setsid dockerd >"$tpp_docker_state/dockerd.log" 2>&1 </dev/null &
     tpp_docker_wait 60 docker version && return 0
     tpp_docker_say "dockerd did not answer; its last words:"
