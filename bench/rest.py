@@ -9,6 +9,7 @@ The claim: `true` over REST costs at most twice the sum of the three, and is ten
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import socket
@@ -84,7 +85,7 @@ async def committed_insert(home: Path, n: int) -> list[float]:
 
 def resolved(home: Path) -> dict[str, str]:
     """The environment the gateway of `home` was started with: it holds the resolved addresses."""
-    pid = int(__import__("json").loads((home / "run" / "gateway.json").read_text())["pid"])
+    pid = int(json.loads((home / "run" / "gateway.json").read_text())["pid"])
     entries = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
     return dict(entry.split("=", 1) for entry in entries if "=" in entry)
 

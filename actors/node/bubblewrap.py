@@ -38,6 +38,7 @@ from typing import Any
 from actors.node import bubblewrap_command as command
 from actors.node import cgroups
 from actors.node.driver import Probe, Progress, SandboxSpec, Started
+from actors.sandbox.host import boot_id
 from actors.sandbox.tppd import Tppd
 from actors.sandbox.wire import SOCKET
 from terminalpp.types.errors import Conflict, InvalidInput, IsolationUnavailable, SandboxFailed, TerminalError
@@ -48,10 +49,6 @@ _READY_SECONDS = 20.0
 _LOCK_SECONDS = 60.0
 _TICK_SECONDS = 0.003
 _PROBE = "probe-"
-
-
-def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def _start_time(pid: int) -> int | None:
@@ -200,7 +197,7 @@ class Bubblewrap:
             meta = json.loads((folder / "meta.json").read_bytes())
         except FileNotFoundError:
             return None
-        if not self._alive(folder) or meta["boot_id"] != _boot_id():
+        if not self._alive(folder) or meta["boot_id"] != boot_id():
             return None
         pid = await self._await_pid(folder)
         started = None if pid is None else _start_time(pid)
@@ -254,7 +251,7 @@ class Bubblewrap:
             else "loopback only",
         }
         started = Started(str(folder / "run"), "", Isolation.BWRAP, spec.generation, limits, details)
-        meta: dict[str, Any] = {"boot_id": _boot_id(), "started": started.to_json()}
+        meta: dict[str, Any] = {"boot_id": boot_id(), "started": started.to_json()}
         (folder / "bwrap.json").write_bytes(b"")
         _write_json(folder / "meta.json", meta)
         with contextlib.ExitStack() as stack:
