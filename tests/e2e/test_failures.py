@@ -108,17 +108,19 @@ async def test_a_frozen_conversation_cell_cannot_write_when_it_wakes(stack, clie
     assert before == after
 
 
-async def test_down_in_the_middle_and_up_again_goes_on(stack, client, tmp_path):
-    coder = [
-        scripts.marked(1, 0.1),
-        scripts.EDIT,
-        scripts.tool("bash", command="sleep 3"),
-        {"content": "Done."},
-    ]
+async def run_until_asleep(client, tmp_path, seconds):
+    """A run that has made its edit and is in the middle of a command that sleeps."""
+    asleep = scripts.tool("bash", command=f"sleep {seconds}")
+    coder = [scripts.marked(1, 0.1), scripts.EDIT, asleep, {"content": "Done."}]
     _, conversation_id = await start_run(client, tmp_path, coder)
     async for event in client.events(conversation_id):
-        if event["type"] == "command.started" and "sleep 3" in event["payload"]["command"]:
+        if event["type"] == "command.started" and f"sleep {seconds}" in event["payload"]["command"]:
             break
+    return conversation_id
+
+
+async def test_down_in_the_middle_and_up_again_goes_on(stack, client, tmp_path):
+    conversation_id = await run_until_asleep(client, tmp_path, 3)
     await asyncio.to_thread(stack.stop)
     await asyncio.to_thread(stack.start)
     async with stack.client() as again:
@@ -128,16 +130,7 @@ async def test_down_in_the_middle_and_up_again_goes_on(stack, client, tmp_path):
 
 
 async def test_everything_killed_at_once_as_by_a_power_cut(stack, client, tmp_path):
-    coder = [
-        scripts.marked(1, 0.1),
-        scripts.EDIT,
-        scripts.tool("bash", command="sleep 4"),
-        {"content": "Done."},
-    ]
-    _, conversation_id = await start_run(client, tmp_path, coder)
-    async for event in client.events(conversation_id):
-        if event["type"] == "command.started" and "sleep 4" in event["payload"]["command"]:
-            break
+    conversation_id = await run_until_asleep(client, tmp_path, 4)
     stack.kill(*(pid for pid in stack.processes() if pid != os.getpid()))
     await asyncio.to_thread(stack.start)
     async with stack.client() as again:
