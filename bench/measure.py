@@ -26,7 +26,22 @@ def row(name: str, seconds: list[float]) -> dict[str, Any]:
     }
 
 
-async def timed(work: Callable[[], Awaitable[Any] | Any], n: int, warm: int = 5) -> list[float]:
+Work = Callable[[], Awaitable[Any] | Any]
+
+
+async def in_turns(
+    works: dict[str, Work], n: int, fewer: dict[str, int] | None = None, turns: int = 10
+) -> list[dict[str, Any]]:
+    """A row for each of `works`, `n` runs of each (`fewer`: of some), all measured in `turns` turns."""
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(turns):
+        for name, work in works.items():
+            runs = (fewer or {}).get(name, n) // turns
+            taken[name] += await timed(work, max(1, runs), warm=5 if turn == 0 else 1)
+    return [row(name, seconds) for name, seconds in taken.items()]
+
+
+async def timed(work: Work, n: int, warm: int = 5) -> list[float]:
     """Seconds of each of `n` runs of `work`, after `warm` runs that do not count."""
     taken = []
     for index in range(warm + n):

@@ -21,14 +21,13 @@ from starlette.responses import JSONResponse, Response
 from actors.sandbox import journal
 from gateway import answers
 from gateway.models import WAIT_LIMIT_MS, CommandCreate, CommandWait, SignalSend
-from gateway.once import id_for, key_of, once
+from gateway.once import REPLAYED, id_for, once
 from gateway.paging import Cursor, Limit, page
 from gateway.sandboxes import owned
 from gateway.state import Gateway, gateway_of, user_of
 from schema import executions
 from terminalpp.types.errors import (
     CommandFinished,
-    IdempotencyMismatch,
     NotFound,
     OffsetMismatch,
     SandboxNotRunning,
@@ -71,8 +70,6 @@ async def run(request: Request, sandbox_id: UUID, body: CommandCreate) -> Respon
     started first. The command outlives every process of the server but its sandbox."""
     gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
     exec_id = id_for(request, "command")
-    if key_of(request) is not None and (known := await _repeated(gateway, sandbox, exec_id, body)):
-        return known
     payload = body.model_dump(exclude_none=True)
     payload |= {
         "exec_id": exec_id,
@@ -106,23 +103,8 @@ async def run(request: Request, sandbox_id: UUID, body: CommandCreate) -> Respon
             "completed_at": ran.get("completed_at"),
         },
         201,
+        None if ran["created"] else {REPLAYED: "true"},
     )
-
-
-async def _repeated(gateway: Gateway, sandbox: str, exec_id: str, body: CommandCreate) -> Response | None:
-    """The answer to a key that was used before, None for a new one. Raises IdempotencyMismatch."""
-    try:
-        row = await executions.get(gateway.database, exec_id)
-    except NotFound:
-        return None
-    before = (row.sandbox_id, row.command, row.working_directory or "/home/user")
-    if before != (sandbox, spelled(body), body.cwd or "/home/user"):
-        raise IdempotencyMismatch("this Idempotency-Key started another command before")
-    if row.status == "pending":
-        return None  # accepted, but perhaps its starter died: the entity starts it, once
-    if row.status not in FINAL and body.wait_ms:
-        row = await _ended(gateway, sandbox, exec_id, body.wait_ms)
-    return JSONResponse(from_row(row), 201, {"idempotency-replayed": "true"})
 
 
 @router.get("", operation_id="listCommands", response_model=answers.ExecutionPage)

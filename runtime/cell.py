@@ -21,7 +21,7 @@ from typing import Any
 import ray
 
 from runtime import settings as settings_module
-from runtime import wire
+from runtime import direct, wire
 from runtime.client import Runtime
 from runtime.cluster import CONTROL_GROUP, ROOT, RayCells
 from runtime.host import Host
@@ -44,6 +44,7 @@ class Cell:
         self._ready = False  # the group's modules are imported
         self._host: Host | None = None
         self._steward: Steward | None = None
+        self._server: asyncio.Server | None = None  # callers on this machine come in here
         self._watchdog = Watchdog(asyncio.get_running_loop())
         self._watchdog.start()
         self._booting = asyncio.create_task(self._boot(), name="boot")
@@ -61,12 +62,13 @@ class Cell:
         logging.getLogger("terminalpp").setLevel(settings.log_level.upper())
         registry = Registry.load(settings.entity_registry, settings.preload_registry)
         database = await Database.connect(settings.database_url or "", application_name=self._name)
-        cells = RayCells(Cell)
+        cells = RayCells(Cell, settings.home)
         runtime = Runtime(settings, database, cells, owns_database=False)
         live = Live(settings.redis_url or "")
         host = Host(self._owner, settings, registry, database, live, runtime)
         await host.renew()
         host.start()
+        self._server = await direct.serve(settings.home, self._name, self._serve)
         self._host = host
         if number(self._name) == 0:
             self._steward = Steward(self._name, host, cells)
@@ -86,6 +88,10 @@ class Cell:
                 # Activating an entity of that module will tell the caller; other kinds are unharmed.
                 log.exception("%s cannot be preloaded", entry)
         self._ready = True
+
+    async def _serve(self, method: str, data: bytes) -> bytes:
+        """What came over `runtime.direct` is what came over Ray."""
+        return await getattr(self, method)(data)
 
     async def _booted_host(self) -> Host:
         return self._host or await asyncio.shield(self._booting)

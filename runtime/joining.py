@@ -26,6 +26,6 @@ async def connect(settings: Settings, database: Database | None = None) -> Runti
     database = database or await Database.connect(
         settings.database_url, max_size=10, application_name="terminalpp runtime"
     )
-    runtime = Runtime(settings, database, RayCells(Cell, leave=True), owns_database=owns)
+    runtime = Runtime(settings, database, RayCells(Cell, settings.home, leave=True), owns_database=owns)
     await runtime.ensure_steward()
     return runtime

@@ -49,6 +49,11 @@ def refusal(reason: str) -> bytes:
     return encode({"refused": reason})
 
 
+def refused(reply: bytes) -> bool:
+    """Whether the reply is a refusal."""
+    return reply.startswith(b'{"refused"')
+
+
 def unpack(data: bytes) -> Any:
     """The value of a reply. Raises the error it carries, or Refused."""
     reply = json.loads(data)

@@ -88,9 +88,18 @@ async def create(
     if not record["owned"]:
         raise errors.Fenced(f"{fence} is not the present owner; the command was not accepted")
     row = rows.one(Execution, record)
-    if not record["created"] and (row.sandbox_id, row.command) != (sandbox_id, command):
-        raise errors.IdempotencyMismatch(f"command id {id} was used before for another command")
+    if not record["created"]:
+        require_same(row, sandbox_id, command, home, env)
     return row, record["created"]
+
+
+def require_same(
+    row: Execution, sandbox_id: str, command: str, cwd: str, env: dict[str, str] | None
+) -> None:
+    """Raises IdempotencyMismatch unless `row` is of this very command."""
+    was = (row.sandbox_id, row.command, row.working_directory, row.environment_vars or {})
+    if was != (sandbox_id, rows.text(command), cwd, env or {}):
+        raise errors.IdempotencyMismatch(f"command id {row.id} was used before for another command")
 
 
 async def _explain(c: Executor, id: str, fence: Fence | None) -> dict[str, Any]:

@@ -125,7 +125,7 @@ class Commands:
                 if record is not None:
                     self._background(exec_id, self._record(record))
                     answer = answers.of_record(self.run_dir, record, head)
-                    return answer | {"created_at": row.created_at.isoformat()}
+                    return _accepted(answer, row, created)
         except Fenced:
             raise  # the new owner adopts it
         except BaseException:
@@ -136,8 +136,23 @@ class Commands:
             raise
         finally:
             self._starting.discard(exec_id)
-        answer = await self.wait(exec_id, 0 if created else wait_s, head)
-        return answer | {"created_at": row.created_at.isoformat()}
+        return _accepted(await self.wait(exec_id, 0 if created else wait_s, head), row, created)
+
+    async def repeated(self, payload: dict[str, Any]) -> dict[str, Any] | None:
+        """The answer of `run` to a command that was started before, without a sandbox; None for a new one.
+
+        Raises InvalidInput, IdempotencyMismatch.
+        """
+        wanted, exec_id = Command.parse(payload), str(payload["exec_id"])
+        try:
+            row = await executions.get(self._context.database, exec_id)
+        except NotFound:
+            return None
+        executions.require_same(row, self._sandbox_id, wanted.text, wanted.cwd, wanted.row_environment())
+        if row.status == ExecutionState.PENDING:
+            return None
+        head = int(payload.get("head_bytes", answers.HEAD_BYTES))
+        return _accepted(await self.wait(exec_id, 0, head), row, False)
 
     async def _start(
         self, exec_id: str, wanted: Command, wait_s: float, *, again: bool = True
@@ -318,6 +333,10 @@ class Commands:
                     continue  # it ended meanwhile
             if self._tasks:
                 await asyncio.wait(list(self._tasks.values()), timeout=wait_s)
+
+
+def _accepted(answer: dict[str, Any], row: executions.Execution, created: bool) -> dict[str, Any]:
+    return answer | {"created_at": row.created_at.isoformat(), "created": created}
 
 
 async def _insist(act: Callable[[], Awaitable[Any]]) -> None:

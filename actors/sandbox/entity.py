@@ -142,12 +142,15 @@ class Sandbox(Entity):
         Payload: exec_id, `command` (text for the shell) or `argv`, and optionally cwd, env, merge,
         stdin, agent, conversation_id, mode, wait_ms (0), head_bytes (64 KiB). Returns exec_id, status,
         exit_code, stdout and stderr (the first `head_bytes` of each, undecodable bytes replaced),
-        stdout_bytes, stderr_bytes, truncated, duration_ms, reason. A command that could not be started
-        is an answer (`failed`, exit_code 127, reason `not-started: …`), because it was accepted.
+        stdout_bytes, stderr_bytes, truncated, duration_ms, reason, created_at and `created` (false: an
+        earlier call started it). A command that could not be started is an answer (`failed`, exit_code
+        127, reason `not-started: …`), because it was accepted.
         Raises InvalidInput, SandboxNotRunning (a person stopped it), IdempotencyMismatch, and what
         starting a sandbox raises.
         """
         if not self.core.usable:
+            if (before := await self.commands.repeated(payload)) is not None:
+                return before
             if self.core.wanted is Wanted.STOPPED:
                 raise errors.SandboxNotRunning(f"sandbox {self.ref.id} was stopped")
             await self._usable()
