@@ -19,6 +19,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from actors.sandbox import journal
+from actors.sandbox.answers import row_with_end
 from gateway import answers
 from gateway.models import WAIT_LIMIT_MS, CommandCreate, CommandWait, SignalSend
 from gateway.once import REPLAYED, id_for, once
@@ -113,7 +114,8 @@ async def list_all(request: Request, sandbox_id: UUID, limit: Limit = 100, curso
     gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
 
     async def read(**bounds: int) -> list[executions.Execution]:
-        return await executions.list(gateway.database, sandbox, **bounds)
+        rows = await executions.list(gateway.database, sandbox, **bounds)
+        return [row_with_end(str(gateway.doors.run_dir(sandbox)), row) for row in rows]
 
     return JSONResponse(await page(read, from_row, limit, cursor))
 
@@ -122,7 +124,7 @@ async def _row(gateway: Gateway, sandbox: str, command: str) -> executions.Execu
     row = await executions.get(gateway.database, command)
     if row.sandbox_id != sandbox:
         raise NotFound(f"there is no command {command}")
-    return row
+    return row_with_end(str(gateway.doors.run_dir(sandbox)), row)
 
 
 @router.get("/{command_id}", operation_id="getCommand", response_model=answers.Execution)
@@ -287,9 +289,6 @@ async def _ended(gateway: Gateway, sandbox: str, command: str, timeout_ms: int) 
         left = deadline - time.monotonic()
         if row.status in FINAL or left <= 0 or gateway.draining.is_set():
             return row
-        if journal.exit_record(gateway.doors.run_dir(sandbox), command) is not None:
-            await asyncio.sleep(min(left, 0.01))  # it has ended; its entity is writing that down
-            continue
         try:
             await gateway.doors.watcher(sandbox).wait(command, timeout_s=min(left, WATCH_S))
         except (NotFound, SandboxNotRunning, Unavailable):

@@ -20,8 +20,8 @@ from typing import Any
 
 import ray
 
-from runtime import settings as settings_module
 from runtime import direct, wire
+from runtime import settings as settings_module
 from runtime.client import Runtime
 from runtime.cluster import CONTROL_GROUP, ROOT, RayCells
 from runtime.host import Host

@@ -7,12 +7,13 @@ once per id and answers with the row, in its own transaction when called on the 
 from __future__ import annotations
 
 import builtins
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from schema import rows
-from schema.database import Executor
+from schema.database import Database, Executor
 from schema.sql import Queries
 from terminalpp.types import errors
 from terminalpp.types.ids import Fence
@@ -136,31 +137,41 @@ def _extract(stream: str | None) -> tuple[str | None, bool]:
     return raw[:half].decode(errors="ignore") + _CUT + raw[-half:].decode(errors="ignore"), True
 
 
-async def finish(
-    c: Executor,
-    id: str,
-    status: str,
-    exit_code: int | None = None,
-    stdout: str | None = None,
-    stderr: str | None = None,
-    stdout_bytes: int | None = None,
-    stderr_bytes: int | None = None,
-    truncated: bool = False,
-    reason: str | None = None,
-    ms: int | None = None,
-) -> bool:
-    """Records the end; False when an end was recorded before (that one stays).
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a command ended. `ms` is its run time in milliseconds; `completed` needs an `exit_code`."""
 
-    `ms` is the run time in milliseconds. A stream over 256 KiB is cut in the middle and marked `truncated`.
-    `completed` needs an `exit_code`.
-    """
-    out, out_cut = _extract(stdout)
-    err, err_cut = _extract(stderr)
-    done = await c.execute(
-        _Q.finish, id, str(status), exit_code, out, err, stdout_bytes, stderr_bytes,
-        truncated or out_cut or err_cut, reason, None if ms is None else min(int(ms), 2_147_483_647),
-    )  # fmt: skip
-    return done == "UPDATE 1"
+    id: str
+    status: str
+    exit_code: int | None = None
+    stdout: str | None = None
+    stderr: str | None = None
+    stdout_bytes: int | None = None
+    stderr_bytes: int | None = None
+    truncated: bool = False
+    reason: str | None = None
+    ms: int | None = None
+
+    def arguments(self) -> tuple[Any, ...]:
+        """For the query `finish`. A stream over 256 KiB is cut in the middle and marked `truncated`."""
+        out, out_cut = _extract(self.stdout)
+        err, err_cut = _extract(self.stderr)
+        return (
+            self.id, str(self.status), self.exit_code, out, err, self.stdout_bytes, self.stderr_bytes,
+            self.truncated or out_cut or err_cut, self.reason,
+            None if self.ms is None else min(int(self.ms), 2_147_483_647),
+        )  # fmt: skip
+
+
+async def finish(c: Executor, end: End) -> bool:
+    """Records the end; False when an end was recorded before (that one stays)."""
+    return await c.execute(_Q.finish, *end.arguments()) == "UPDATE 1"
+
+
+async def finish_all(database: Database, ends: Iterable[End]) -> None:
+    """Records several ends in one round trip and one commit; an end that was recorded before stays."""
+    async with database.acquire() as connection:
+        await connection.executemany(_Q.finish, [end.arguments() for end in ends])
 
 
 async def list_open(c: Executor, sandbox_id: str) -> builtins.list[Execution]:

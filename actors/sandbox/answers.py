@@ -5,13 +5,15 @@ Both are read from the journal of the run directory, which any process of the ho
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from actors.sandbox import journal
 from actors.sandbox.journal import ExitRecord
-from schema.executions import Execution
+from schema.executions import End, Execution
 from terminalpp.types.errors import NotFound, TerminalError
+from terminalpp.types.states import ExecutionState
 
 HEAD_BYTES = 64 * 1024        # of each stream in an answer, unless asked otherwise
 ROW_BYTES = 64 * 1024         # of each stream in a row: half from its beginning, half from its end
@@ -27,6 +29,32 @@ def of_record(run_dir: str, record: ExitRecord, head: int) -> dict[str, Any]:
         "truncated": out_cut or err_cut, "duration_ms": record.duration_ms, "reason": reason(record),
         "started_at": _moment(record.started_at_ms), "completed_at": _moment(record.ended_at_ms),
     }
+
+
+def end_for_row(run_dir: str, record: ExitRecord) -> End:
+    """The end as its row keeps it."""
+    return End(
+        record.exec_id, str(record.state), exit_code(record),
+        extract(run_dir, record.exec_id, "stdout", record.out_bytes),
+        extract(run_dir, record.exec_id, "stderr", record.err_bytes), record.out_bytes, record.err_bytes,
+        max(record.out_bytes, record.err_bytes) > ROW_BYTES, reason(record), round(record.duration_ms),
+    )
+
+
+def row_with_end(run_dir: str, row: Execution) -> Execution:
+    """The row as it will be: a command that has ended gets its end from the journal.
+
+    Rows follow the journal by some milliseconds, or by as long as Postgres is away.
+    """
+    if ExecutionState(row.status).final or (record := journal.exit_record(run_dir, row.id)) is None:
+        return row
+    end = end_for_row(run_dir, record)
+    return replace(
+        row, status=end.status, exit_code=end.exit_code, stdout=end.stdout, stderr=end.stderr,
+        stdout_bytes=end.stdout_bytes, stderr_bytes=end.stderr_bytes, truncated=end.truncated,
+        reason=end.reason, execution_time_ms=end.ms, started_at=_time(record.started_at_ms),
+        completed_at=_time(record.ended_at_ms),
+    )
 
 
 def of_open(run_dir: str, row: Execution, head: int) -> dict[str, Any]:
@@ -93,9 +121,14 @@ def _head(
     return data.decode("utf-8", "replace"), size > len(data)
 
 
+def _time(at_ms: int) -> datetime | None:
+    """Milliseconds since 1970; None when it never came to that."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC) if at_ms else None
+
+
 def _moment(at_ms: int) -> str | None:
-    """Milliseconds since 1970 as ISO 8601; None when it never came to that."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat() if at_ms else None
+    at = _time(at_ms)
+    return at and at.isoformat()
 
 
 def exit_code(record: ExitRecord) -> int | None:

@@ -24,8 +24,7 @@ from actors.sandbox.command import Command
 from actors.sandbox.journal import ExitRecord, Outcome
 from actors.sandbox.tppd import Tppd
 from runtime.context import Context
-from schema import executions
-from schema.database import Executor
+from schema import Database, executions
 from terminalpp.types.errors import (
     CommandNotStarted,
     DeadlineExceeded,
@@ -41,6 +40,7 @@ WATCH_SECONDS = 60.0          # one wait on tppd; it is repeated until the end
 MAX_WAIT_SECONDS = 600.0
 RETRY_SECONDS = 0.5
 STARTING_SECONDS = 0.005
+GATHER_SECONDS = 0.05         # ends of commands are written to their rows together
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ class Commands:
         self._tppd: Tppd | None = None
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._starting: set[str] = set()
+        self._ends = Ends(context.database)
         self.used_at = time.monotonic()  # when a command last began or ended
 
     # ---- which sandbox --------------------------------------------------------------------------
@@ -272,24 +273,20 @@ class Commands:
     async def _record(self, record: ExitRecord) -> None:
         """Write the end into the row, once Postgres answers: until then the journal keeps it.
 
-        What tppd recorded is a fact whoever writes it, so it needs no fence (which would make the next
-        command wait for this commit). That a command is lost is a judgement: only the owner's counts.
+        What tppd recorded is a fact whoever writes it, so it needs no fence, and ends that come close
+        together are written together: the next command need not wait for the last one's commit.
+        That a command is lost is a judgement: only the owner's counts.
         """
-        out = answers.extract(self.run_dir, record.exec_id, "stdout", record.out_bytes)
-        err = answers.extract(self.run_dir, record.exec_id, "stderr", record.err_bytes)
-        cut = max(record.out_bytes, record.err_bytes) > answers.ROW_BYTES
-
-        async def write(c: Executor) -> None:
-            await executions.finish(
-                c, record.exec_id, str(record.state), answers.exit_code(record), out, err, record.out_bytes,
-                record.err_bytes, cut, answers.reason(record), round(record.duration_ms))
-
-        async def judge() -> None:
-            async with self._context.fenced() as connection:
-                await write(connection)
-
-        await _insist(judge if record.reason == "lost" else lambda: write(self._context.database))
+        end = answers.end_for_row(self.run_dir, record)
+        if record.reason == "lost":
+            await _insist(lambda: self._judge(end))
+        else:
+            await self._ends.write(end)
         self.used_at = time.monotonic()
+
+    async def _judge(self, end: executions.End) -> None:
+        async with self._context.fenced() as connection:
+            await executions.finish(connection, end)
 
     # ---- after a crash --------------------------------------------------------------------------
 
@@ -333,6 +330,27 @@ class Commands:
                     continue  # it ended meanwhile
             if self._tasks:
                 await asyncio.wait(list(self._tasks.values()), timeout=wait_s)
+
+
+class Ends:
+    """Writes ends to their rows, those of `GATHER_SECONDS` in one commit."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: list[executions.End] = []
+        self._writing: asyncio.Future[None] | None = None
+
+    async def write(self, end: executions.End) -> None:
+        """Returns when it is written."""
+        self._waiting.append(end)
+        if self._writing is None:
+            self._writing = asyncio.ensure_future(self._write())
+        await asyncio.shield(self._writing)
+
+    async def _write(self) -> None:
+        await asyncio.sleep(GATHER_SECONDS)
+        ends, self._waiting, self._writing = self._waiting, [], None
+        await _insist(lambda: executions.finish_all(self._database, ends))
 
 
 def _accepted(answer: dict[str, Any], row: executions.Execution, created: bool) -> dict[str, Any]:

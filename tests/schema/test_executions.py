@@ -117,9 +117,11 @@ async def test_the_first_end_stays(database: Database, owner: str, sandbox: Sand
     assert await executions.mark_running(database, id)
     assert not await executions.mark_running(database, id)
     assert [row.id for row in await executions.list_open(database, sandbox.id)] == [id]
-    ended = await executions.finish(database, id, "completed", 3, "out\x00", "err", 4, 3, ms=1500)
+    ended = await executions.finish(
+        database, executions.End(id, "completed", 3, "out\x00", "err", 4, 3, ms=1500)
+    )
     assert ended
-    assert not await executions.finish(database, id, "failed", reason="lost")
+    assert not await executions.finish(database, executions.End(id, "failed", reason="lost"))
     row = await executions.get(database, id)
     assert (row.status, row.exit_code, row.stdout, row.stdout_bytes) == ("completed", 3, "out�", 4)
     assert row.execution_time_ms == 1500
@@ -133,7 +135,7 @@ async def test_sql_itself_keeps_an_end(
 ) -> None:
     id = new_id()
     await executions.create(database, id, sandbox.id, owner, "true")
-    await executions.finish(database, id, "completed", 0)
+    await executions.finish(database, executions.End(id, "completed", 0))
     with pytest.raises(asyncpg.CheckViolationError) as caught:
         await database.execute("UPDATE command_executions SET status = $2 WHERE id = $1", id, status)
     assert caught.value.constraint_name == "ck_ce_transition"
@@ -145,13 +147,13 @@ async def test_completed_means_there_is_an_exit_code(
     id = new_id()
     await executions.create(database, id, sandbox.id, owner, "true")
     with pytest.raises(asyncpg.CheckViolationError, match="ck_ce_completed"):
-        await executions.finish(database, id, "completed")
+        await executions.finish(database, executions.End(id, "completed"))
 
 
 async def test_long_output_is_cut_in_the_middle(database: Database, owner: str, sandbox: Sandbox) -> None:
     id = new_id()
     await executions.create(database, id, sandbox.id, owner, "yes")
-    await executions.finish(database, id, "completed", 0, "begin" + "ü" * 400_000 + "end", "")
+    await executions.finish(database, executions.End(id, "completed", 0, "begin" + "ü" * 400_000 + "end", ""))
     row = await executions.get(database, id)
     assert row.truncated
     assert len(row.stdout.encode()) <= executions.MAX_STREAM_BYTES
