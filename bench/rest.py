@@ -20,23 +20,20 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import httpx
-
-from bench.home import booted, client
+from bench.home import ROOT, booted, client
 from bench.measure import Work, in_turns, table
+from terminalpp.client import Client
 
 SETTLE_S = 5.0  # a new sandbox takes a warm cell, and the next one is then started in its place
 
 BARE = """
 import sys, uvicorn
 from fastapi import FastAPI
-from pydantic import BaseModel
+from gateway.models import CommandCreate
 app = FastAPI()
-class Body(BaseModel):
-    command: str
-    wait_ms: int
-@app.post("/")
-async def route(body: Body): return {"status": "completed", "exit_code": 0, "stdout": "", "stderr": ""}
+@app.post("/v1/sandboxes/{sandbox_id}/commands", status_code=201)
+async def route(sandbox_id: str, body: CommandCreate):
+    return {"id": sandbox_id, "status": "completed", "exit_code": 0, "stdout": "", "stderr": ""}
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="error", access_log=False)
 """
 
@@ -53,17 +50,12 @@ def spawn_true() -> None:
 
 @contextlib.asynccontextmanager
 async def bare_route() -> AsyncIterator[Work]:
+    """A FastAPI application with one route that takes the same body, through the same client."""
     port = free_port()
-    server = subprocess.Popen([sys.executable, "-c", BARE, str(port)])
+    server = subprocess.Popen([sys.executable, "-c", BARE, str(port)], cwd=ROOT)
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
-            for _ in range(200):
-                try:
-                    await http.get("/")
-                    break
-                except httpx.ConnectError:
-                    await asyncio.sleep(0.05)
-            yield lambda: http.post("/", json={"command": "true", "wait_ms": 5000})
+        async with Client(f"http://127.0.0.1:{port}", "none") as api:  # it waits until the server is there
+            yield lambda: api.run_command("1", argv=["true"], wait_ms=5000)
     finally:
         server.terminate()
         server.wait()
