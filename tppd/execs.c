@@ -18,7 +18,6 @@
 
 struct exec *execs;
 static int exec_count;
-static const char SPARE[] = "x/.spare"; /* a dot first: no id has one */
 
 struct exec *exec_find(const char *id) {
     for (struct exec *x = execs; x; x = x->next)
@@ -158,23 +157,10 @@ static void report_ready(struct handle *h, uint32_t events) {
     exec_settle(x);
 }
 
-/* Making a folder and two files takes the file system longer than writing them (a third of what a short
- * command costs), so those of the next command are made when nobody waits. */
-void exec_prepare(void) {
-    if (mkdirat(options.run_fd, SPARE, 0700) < 0 && errno != EEXIST) return;
-    int dir = openat(options.run_fd, SPARE, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0) return;
-    record_prepare(dir, "start.json");
-    record_prepare(dir, "exit.json");
-    close(dir);
-}
-
 static int open_folder(const char *id) {
     char path[ID_MAX + 8];
     snprintf(path, sizeof path, "x/%s", id);
-    if (renameat(options.run_fd, SPARE, options.run_fd, path) < 0 && mkdirat(options.run_fd, path, 0700) < 0 &&
-        errno != EEXIST)
-        return -1;
+    if (mkdirat(options.run_fd, path, 0700) < 0 && errno != EEXIST) return -1;
     return openat(options.run_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
@@ -255,7 +241,6 @@ static void forget(struct exec *x) {
     close(x->dir);
     buffer_free(&x->record);
     bury(x);
-    exec_prepare();
 }
 
 /* The command ended, and its pipes have too, or had GRACE_MS for it. */

@@ -145,7 +145,6 @@ static void set_up(void) {
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
     if (mkdirat(options.run_fd, "x", 0700) < 0 && errno != EEXIST) die("x");
-    exec_prepare();
     epoch = mmap(NULL, sizeof *epoch, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (epoch == MAP_FAILED) die("mmap");
     *epoch = number_read("epoch");

@@ -9,19 +9,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static void aside_of(const char *name, char aside[64]) { snprintf(aside, 64, ".%s.new", name); }
-
-/* The file that `record_write` will fill, made ahead. */
-void record_prepare(int dir, const char *name) {
-    char aside[64];
-    aside_of(name, aside);
-    int fd = openat(dir, aside, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    if (fd >= 0) close(fd);
-}
-
 int record_write(int dir, const char *name, const void *data, size_t len) {
     char aside[64];
-    aside_of(name, aside);
+    snprintf(aside, sizeof aside, ".%s.new", name);
     int fd = openat(dir, aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0) return -1;
     ssize_t n = write(fd, data, len);

@@ -182,7 +182,6 @@ extern struct exec *execs;
 struct exec *exec_find(const char *id);
 int exec_start(const char *id, const char *spec_hash, int64_t at_epoch, int flags, char **argv, char **envp,
                const char *cwd, struct exec **out, const char **why);
-void exec_prepare(void);                /* the next command's folder, when nobody waits */
 void exec_wait(struct exec *x, struct conn *c, uint32_t id, enum waiting kind, const struct request *r,
                bool created);
 void exec_status(struct buffer *b, struct exec *x, uint32_t id, bool created);
@@ -218,7 +217,6 @@ int seccomp_deny_tracing(void);
 
 /* ---- records.c ---- */
 enum { RECORD_NONE, RECORD_RUNNING, RECORD_ENDED, RECORD_LOST };
-void record_prepare(int dir, const char *name);
 int record_write(int dir, const char *name, const void *data, size_t len);
 int record_read(int dir, const char *name, struct buffer *b);
 int record_of(const char *id, char spec_hash[65], struct buffer *exit_json);
