@@ -1,0 +1,143 @@
+"""`runtime.direct` by itself: frames, deaths, takeovers, and names that are too long for a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runtime import direct
+
+CELL = "cell/some_node/3"
+
+
+async def echo(method: str, data: bytes) -> bytes:
+    if data == b"fail":
+        raise ValueError("as asked")
+    if data == b"slow":
+        await asyncio.sleep(0.2)
+    return method.encode() + b":" + data
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000, 5_000_000])
+async def test_what_is_sent_comes_back(tmp_path: Path, size: int) -> None:
+    server = await direct.serve(tmp_path, CELL, echo)
+    lines = direct.Lines(tmp_path)
+    data = os.urandom(size)
+    assert await lines.ask(CELL, "deliver", data) == b"deliver:" + data
+    lines.close()
+    server.close()
+
+
+async def test_answers_come_in_their_own_order(tmp_path: Path) -> None:
+    server = await direct.serve(tmp_path, CELL, echo)
+    lines = direct.Lines(tmp_path)
+    done: list[bytes] = []
+
+    async def ask(data: bytes) -> None:
+        done.append(await lines.ask(CELL, "call", data))
+
+    await asyncio.gather(ask(b"slow"), *(ask(b"%d" % number) for number in range(100)))
+    assert done[-1] == b"call:slow"
+    assert set(done) == {b"call:slow", *(b"call:%d" % number for number in range(100))}
+    lines.close()
+    server.close()
+
+
+async def test_nobody_there(tmp_path: Path) -> None:
+    lines = direct.Lines(tmp_path)
+    with pytest.raises(direct.NoLine):
+        await lines.ask(CELL, "call", b"")
+    server = await direct.serve(tmp_path, CELL, echo)
+    server.close()
+    await server.wait_closed()
+    with pytest.raises(direct.NoLine):
+        await lines.ask(CELL, "call", b"")
+
+
+async def test_a_failed_handler_is_an_unknown_outcome(tmp_path: Path) -> None:
+    server = await direct.serve(tmp_path, CELL, echo)
+    lines = direct.Lines(tmp_path)
+    with pytest.raises(direct.LineBroke):
+        await lines.ask(CELL, "call", b"fail")
+    assert await lines.ask(CELL, "call", b"again") == b"call:again"
+    lines.close()
+    server.close()
+
+
+async def test_a_caller_that_gave_up_harms_nobody(tmp_path: Path) -> None:
+    server = await direct.serve(tmp_path, CELL, echo)
+    lines = direct.Lines(tmp_path)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(lines.ask(CELL, "call", b"slow"), 0.05)
+    assert await lines.ask(CELL, "call", b"next") == b"call:next"
+    await asyncio.sleep(0.3)  # the answer nobody waits for arrives
+    assert await lines.ask(CELL, "call", b"last") == b"call:last"
+    lines.close()
+    server.close()
+
+
+async def test_the_newest_incarnation_has_the_name(tmp_path: Path) -> None:
+    async def newer(_method: str, _data: bytes) -> bytes:
+        return b"newer"
+
+    old = await direct.serve(tmp_path, CELL, echo)
+    lines = direct.Lines(tmp_path)
+    assert await lines.ask(CELL, "call", b"1") == b"call:1"
+    new = await direct.serve(tmp_path, CELL, newer)
+    assert await lines.ask(CELL, "call", b"2") == b"call:2"  # the old one is still connected
+    under_way = asyncio.create_task(lines.ask(CELL, "call", b"slow"))
+    await asyncio.sleep(0.05)
+    lines.renew(CELL)
+    assert await lines.ask(CELL, "call", b"3") == b"newer"
+    assert await under_way == b"call:slow"
+    lines.close()
+    old.close()
+    new.close()
+
+
+async def test_a_killed_process_is_known_at_once(tmp_path: Path) -> None:
+    program = (
+        "import asyncio, pathlib, sys\n"
+        "from runtime import direct\n"
+        "async def never(method, data):\n"
+        "    print('asked', flush=True)\n"
+        "    await asyncio.sleep(60)\n"
+        "async def main():\n"
+        f"    await direct.serve(pathlib.Path(sys.argv[1]), {CELL!r}, never)\n"
+        "    print('serving', flush=True)\n"
+        "    await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    root = Path(direct.__file__).parents[1]
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        assert await asyncio.to_thread(process.stdout.readline) == b"serving\n"
+        lines = direct.Lines(tmp_path)
+        asking = asyncio.create_task(lines.ask(CELL, "call", b""))
+        assert await asyncio.to_thread(process.stdout.readline) == b"asked\n"
+        process.send_signal(signal.SIGKILL)
+        async with asyncio.timeout(5):
+            with pytest.raises(direct.LineBroke):
+                await asking
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+async def test_a_very_long_home(tmp_path: Path) -> None:
+    home = tmp_path.joinpath(*["long name with spaces " * 5] * 3)
+    server = await direct.serve(home, CELL, echo)
+    lines = direct.Lines(home)
+    assert await lines.ask(CELL, "nudge", b"x") == b"nudge:x"
+    assert (home / direct.FOLDER).stat().st_mode & 0o777 == 0o700
+    lines.close()
+    server.close()
