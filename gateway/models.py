@@ -8,8 +8,8 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from actors.conversation.core import TEXT_BYTES
 from terminalpp.types import errors
+from terminalpp.types.limits import MESSAGE_BYTES
 
 WAIT_LIMIT_MS = 60_000
 SANDBOX_EXAMPLE = "0b0f2a63-5c1e-4d8a-9a55-7e2b60a0c0de"
@@ -146,17 +146,17 @@ class MessageCreate(Body):
     model_config = _example(text="The test of the parser fails on empty input. Fix it.")
 
     text: Annotated[str, AfterValidator(_not_blank)] = Field(
-        description=f"The task, or the next word in it; at most {TEXT_BYTES} bytes of UTF-8."
+        description=f"The task, or the next word in it; at most {MESSAGE_BYTES} bytes of UTF-8."
     )
 
     def checked(self) -> str:
         """The text. Raises TooLarge."""
         size = len(self.text.encode())
-        if size > TEXT_BYTES:
+        if size > MESSAGE_BYTES:
             raise errors.TooLarge(
-                f"the text has {size} bytes; the limit is {TEXT_BYTES}",
+                f"the text has {size} bytes; the limit is {MESSAGE_BYTES}",
                 "Put long material into a file of the workspace and name it in the task.",
-                {"limit_bytes": TEXT_BYTES},
+                {"limit_bytes": MESSAGE_BYTES},
             )
         return self.text
 

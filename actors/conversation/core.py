@@ -11,9 +11,9 @@ from typing import Any
 
 from terminalpp.types.errors import Conflict, InvalidInput, NotFound, TooLarge
 from terminalpp.types.ids import derived_id
+from terminalpp.types.limits import MESSAGE_BYTES
 from terminalpp.types.states import TurnOutcome
 
-TEXT_BYTES = 262_144
 QUEUE_LENGTH = 100
 HISTORY_TURNS, HISTORY_CHARACTERS = 8, 1500
 MODES = ("team", "single")
@@ -58,9 +58,9 @@ def check_message(state: dict[str, Any], text: str) -> None:
     if not text.strip():
         raise InvalidInput("the message is empty", "Say what is to be done.")
     size = len(text.encode("utf-8", "replace"))
-    if size > TEXT_BYTES:
+    if size > MESSAGE_BYTES:
         raise TooLarge(
-            f"the message has {size} bytes; the limit is {TEXT_BYTES}",
+            f"the message has {size} bytes; the limit is {MESSAGE_BYTES}",
             "Put long material into a file of the workspace and name it in the task.",
         )
     if len(state["queue"]) >= QUEUE_LENGTH:

@@ -23,8 +23,8 @@ from terminalpp.cli.screen import Screen
 from terminalpp.cli.watch import Watch, guarded
 from terminalpp.client import Client
 from terminalpp.types.errors import InvalidInput, NotFound, TooLarge
+from terminalpp.types.limits import MESSAGE_BYTES
 
-TASK_LIMIT_BYTES = 1024 * 1024
 TITLE_CHARACTERS = 80
 
 
@@ -51,8 +51,8 @@ def check_task(text: str) -> str:
         raise InvalidInput("the task is not valid UTF-8 text") from None
     if "\0" in text:
         raise InvalidInput("the task holds a NUL character", "Send text; name files by their path.")
-    if size > TASK_LIMIT_BYTES:
-        raise TooLarge(f"the task is {size:,} bytes: the limit is {TASK_LIMIT_BYTES:,}",
+    if size > MESSAGE_BYTES:
+        raise TooLarge(f"the task is {size:,} bytes: the limit is {MESSAGE_BYTES:,}",
                        "Put the long part into a file of the project and name it in the task.")
     return text
 

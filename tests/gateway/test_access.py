@@ -8,8 +8,8 @@ import logging
 import pytest
 
 from gateway.auth import digest
-from gateway.models import TEXT_BYTES
 from schema import Database, users
+from terminalpp.types.limits import MESSAGE_BYTES
 from tests.gateway.conftest import Served
 
 ZERO = "00000000-0000-4000-8000-000000000000"
@@ -208,9 +208,9 @@ async def test_task_text_limits(served: Served, talk) -> None:
     async with served.http() as http:
         for text in ("", "  \n"):
             assert (await http.post(path, json={"text": text})).status_code == 422
-        answer = await http.post(path, json={"text": "é" * (TEXT_BYTES // 2) + "x"})
+        answer = await http.post(path, json={"text": "é" * (MESSAGE_BYTES // 2) + "x"})
         assert (answer.status_code, answer.json()["code"]) == (413, "too-large")
-        assert str(TEXT_BYTES) in answer.json()["detail"]
+        assert str(MESSAGE_BYTES) in answer.json()["detail"]
         # What the limit allows reaches the (absent) runtime, however JSON spells it.
-        answer = await http.post(path, json={"text": "é" * (TEXT_BYTES // 2)})
+        answer = await http.post(path, json={"text": "é" * (MESSAGE_BYTES // 2)})
         assert answer.status_code == 503
