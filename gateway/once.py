@@ -2,7 +2,7 @@
 
 Two means, neither of which costs anything when no key is sent. Ids are derived from the key (`id_for`), so
 whatever a request creates or sends has the same id when it is sent again: that holds over every crash, for
-ever. `once` also keeps the answer in Postgres for a day and refuses the same key with another request
+ever. `once` also keeps the answer in Postgres for a week and refuses the same key with another request
 (422) or while the first is under way (409; a request whose process died is given up after 60 s). An error
 is not kept: the same key may be tried again. Commands and messages need the ids alone, because
 their own rows remember them.

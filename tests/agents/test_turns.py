@@ -104,6 +104,35 @@ async def test_a_killed_cell_goes_on_wherever_it_died(talk, script, settings):
     assert steps == ["route1", "planner1", "baseline1", "coder1", "gate1", "critic1", "executor1"]
 
 
+async def test_a_cell_killed_at_every_node_boundary_resumes(talk, script):
+    """SIGKILL as soon as a node's step is committed, after each node of the graph in turn."""
+    chat = await talk(script(team(FIX)))
+    await chat.post("Fix the failing test")
+    nodes = ["route", "planner", "baseline", "coder", "gate", "critic", "executor"]
+    for number, node in enumerate(nodes, 1):
+
+        async def committed(number: int = number) -> bool:
+            return len(await chat.events("step.finished")) >= number
+
+        await eventually(committed, timeout_s=60)
+        await chat.cell.kill()
+        assert [e.payload["step"] for e in await chat.events("step.finished")][number - 1] == node
+        await chat.cell.start()
+        await chat.wake()
+    end = await chat.finished()
+    assert end["outcome"] == "passed"
+    assert [e.payload["step"] for e in await chat.events("step.finished")] == nodes
+    for type, key, count in (
+        ("tool.called", "tool_call_id", 4),
+        ("tool.finished", "tool_call_id", 4),
+        ("model.finished", "call_id", 8),
+        ("command.started", "exec_id", 4),
+        ("command.finished", "exec_id", 4),
+    ):
+        ids = [e.payload[key] for e in await chat.events(type)]
+        assert len(ids) == len(set(ids)) == count, type
+
+
 async def test_cancel_kills_the_command_closes_the_calls_and_keeps_the_work(talk, script):
     coder = [
         call("write", path="note.txt", content="kept"),
