@@ -19,24 +19,31 @@ from terminalpp.types.errors import TerminalError
 
 
 async def stop_all(of: settings.Settings) -> int:
-    """Stop them, report each on standard output; the number that could not be stopped."""
+    """Stop them, report each on standard output; the number of failures. None keeps the others alive."""
     failed = 0
     for name, driver in make_drivers(of).items():
-        if not (await driver.probe()).available:
+        try:
+            ids = await driver.list() if (await driver.probe()).available else []
+        except (TerminalError, OSError) as error:
+            failed += 1
+            _report(driver=name, state="failed", detail=str(error))
             continue
-        for sandbox_id in await driver.list():
-            report = {"sandbox": sandbox_id, "driver": name, "state": "stopped"}
+        for sandbox_id in ids:
             try:
                 if await driver.inspect(sandbox_id) is None:
                     continue
                 # So that it counts as stopped, not as dead, when it is looked at again.
                 (of.home / "sandboxes" / sandbox_id / ENDED_MARK).touch()
                 await driver.stop(sandbox_id)
+                _report(sandbox=sandbox_id, driver=name, state="stopped")
             except (TerminalError, OSError) as error:
                 failed += 1
-                report |= {"state": "failed", "detail": str(error)}
-            sys.stdout.write(json.dumps(report) + "\n")
+                _report(sandbox=sandbox_id, driver=name, state="failed", detail=str(error))
     return failed
+
+
+def _report(**line: str) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
 
 
 if __name__ == "__main__":
