@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import os
 import time
 from typing import Any
 
@@ -37,9 +38,9 @@ from terminalpp.types.errors import (
     Unavailable,
 )
 from terminalpp.types.ids import Ref, derived_id
+from terminalpp.types.providers import SCRIPTED, provided
 from terminalpp.types.states import AgentRole, TurnOutcome
 
-DEFAULT_MODEL = "scripted:demo"
 MODEL = Ref("model", "0")
 STOP_SECONDS = 20.0  # how long a cancellation waits for an agent that cannot be reached
 # Trouble around the turn, not in it: the action is tried again and goes on at the last committed step.
@@ -63,7 +64,7 @@ class Conversation(Entity):
         """Make it, its row and its five agents. Raises InvalidInput; again with the same id: nothing."""
         if not turn.state.get("sandbox_id"):
             state = core.created(payload)
-            state["model"] = state["model"] or self.context.settings.model or DEFAULT_MODEL
+            state["model"] = state["model"] or self.context.settings.model or _default_model()
             Limits.of(self.context.settings, state["limits"])
             kept = {
                 name: state[name] for name in core.SETTINGS if name not in ("sandbox_id", "title", "model")
@@ -328,3 +329,9 @@ class Conversation(Entity):
         return TurnLog(
             self.context.database, self.context.live, self.context.fence, turn["turn_id"], turn["seq"]
         )
+
+
+def _default_model() -> str:
+    """By the provider's key that the server was started with."""
+    found = provided(os.environ)
+    return found[0] if found else SCRIPTED

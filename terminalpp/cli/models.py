@@ -6,19 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from terminalpp.types.errors import InvalidInput
-
-SCRIPTED = "scripted:demo"
-
-# The first key that is set decides; each name is known to the locked litellm with its price (a test).
-DEFAULTS = {
-    "ANTHROPIC_API_KEY": "anthropic/claude-sonnet-5-5",
-    "OPENAI_API_KEY": "openai/gpt-5.5",
-    "GEMINI_API_KEY": "gemini/gemini-3.8-flash",
-    "MISTRAL_API_KEY": "mistral/mistral-large-latest",
-    "DEEPSEEK_API_KEY": "deepseek/deepseek-v4-pro",
-    "XAI_API_KEY": "xai/grok-4.7",
-    "GROQ_API_KEY": "groq/openai/gpt-oss-120b",
-}
+from terminalpp.types.providers import DEFAULTS, SCRIPTED, provided
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +30,8 @@ def choose(option: str | None, environ: Mapping[str, str], *, demo: bool) -> Cho
         return Choice(option, "--model")
     if environ.get("TPP_MODEL"):
         return Choice(environ["TPP_MODEL"], "TPP_MODEL")
-    for name, model in DEFAULTS.items():
-        if environ.get(name):
-            return Choice(model, name)
+    if found := provided(environ):
+        return Choice(*found)
     if demo:
         return Choice(SCRIPTED, "no model key found")
     keys = ", ".join(DEFAULTS)

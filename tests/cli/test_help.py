@@ -13,6 +13,7 @@ import pytest
 
 from terminalpp.cli import exits, models
 from terminalpp.cli.main import app
+from terminalpp.types import providers
 from terminalpp.types.errors import InvalidInput, NotFound, Unavailable
 
 ROOT = Path(__file__).parents[2]
@@ -78,7 +79,7 @@ def test_help_imports_nothing_heavy() -> None:
 def test_the_model_that_is_chosen() -> None:
     assert models.choose("a", {"TPP_MODEL": "b"}, demo=True).model == "a"
     assert models.choose(None, {"TPP_MODEL": "b", "OPENAI_API_KEY": "k"}, demo=True).model == "b"
-    assert models.choose(None, {"OPENAI_API_KEY": "k"}, demo=True).model == models.DEFAULTS["OPENAI_API_KEY"]
+    assert models.choose(None, {"OPENAI_API_KEY": "k"}, demo=True).model == providers.DEFAULTS["OPENAI_API_KEY"]
     assert models.choose(None, {"OPENAI_API_KEY": ""}, demo=True).scripted
     with pytest.raises(InvalidInput, match="no model"):
         models.choose(None, {}, demo=False)
@@ -94,7 +95,7 @@ def test_default_models_are_known_with_a_price() -> None:
     assert spec.origin
     table = Path(spec.origin).parent / "model_prices_and_context_window_backup.json"
     prices = json.loads(table.read_text())
-    for key, model in models.DEFAULTS.items():
+    for key, model in providers.DEFAULTS.items():
         entry = prices.get(model) or prices.get(model.split("/", 1)[1])
         assert entry, model
         assert entry["input_cost_per_token"] > 0
