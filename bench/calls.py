@@ -31,14 +31,12 @@ async def main(n: int) -> None:
                 ref = Ref("sandbox", sandbox["id"])
                 await runtime.call(ref, "status")
                 cells, cell = runtime._cells, runtime._locations[ref]
-                asked = wire.request(ref, "status", {})
-                rows = await in_turns(
-                    {
-                        "a call over the cell's socket": lambda: cells.ask(cell, "call", asked, timeout_s=10),
-                        "the same call over Ray": lambda: cells._ask_by_ray(cell, "call", asked, timeout_s=10),
-                    },
-                    n,
-                )
+                asked = (cell, "call", wire.request(ref, "status", {}))
+                works = {
+                    "a call over the cell's socket": lambda: cells.ask(*asked, timeout_s=10),
+                    "the same call over Ray": lambda: cells._ask_by_ray(*asked, timeout_s=10),
+                }
+                rows = await in_turns(works, n)
                 await api.delete_sandbox(sandbox["id"])
         finally:
             await runtime.close()

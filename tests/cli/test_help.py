@@ -79,7 +79,8 @@ def test_help_imports_nothing_heavy() -> None:
 def test_the_model_that_is_chosen() -> None:
     assert models.choose("a", {"TPP_MODEL": "b"}, demo=True).model == "a"
     assert models.choose(None, {"TPP_MODEL": "b", "OPENAI_API_KEY": "k"}, demo=True).model == "b"
-    assert models.choose(None, {"OPENAI_API_KEY": "k"}, demo=True).model == providers.DEFAULTS["OPENAI_API_KEY"]
+    found = models.choose(None, {"OPENAI_API_KEY": "k"}, demo=True)
+    assert (found.model, found.reason) == (providers.DEFAULTS["OPENAI_API_KEY"], "OPENAI_API_KEY")
     assert models.choose(None, {"OPENAI_API_KEY": ""}, demo=True).scripted
     with pytest.raises(InvalidInput, match="no model"):
         models.choose(None, {}, demo=False)
