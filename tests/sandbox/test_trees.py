@@ -77,9 +77,16 @@ async def test_a_signal_to_the_tree(sandbox: Sandbox) -> None:
     assert await processes(sandbox, "sleep 6661") == 0
 
 
+async def begin_when_told(sandbox: Sandbox, script: str) -> str:
+    """A command that kills its supervisor before that has told its pid is killed itself: this one waits."""
+    exec_id = await sandbox.begin("until [ -e go ]; do sleep 0.02; done; " + script)
+    await sandbox.tppd.write_file("go", b"", epoch=sandbox.epoch)
+    return exec_id
+
+
 async def test_a_command_that_kills_its_parent_is_still_found(make: Make) -> None:
     sandbox = await make()
-    exec_id = await sandbox.begin("kill -9 $PPID; setsid sleep 5551 & sleep 5551")
+    exec_id = await begin_when_told(sandbox, "kill -9 $PPID; setsid sleep 5551 & sleep 5551")
     await eventually(lambda: processes(sandbox, "sleep 5551"))
     assert (await sandbox.tppd.status(exec_id)).state == "running"
     await sandbox.tppd.kill_tree(exec_id, epoch=1)
@@ -90,7 +97,7 @@ async def test_a_command_that_kills_its_parent_is_still_found(make: Make) -> Non
 async def test_killing_everything_ends_only_commands(make: Make) -> None:
     sandbox = await make()
     other = await sandbox.begin("sleep 60")
-    exec_id = await sandbox.begin("kill -9 -1; kill -9 1; kill -TERM 1; sleep 0.2; exit 7")
+    exec_id = await begin_when_told(sandbox, "kill -9 -1; kill -9 1; kill -TERM 1; sleep 0.2; exit 7")
     assert (await sandbox.tppd.wait(exec_id, timeout_s=10)).record.exit_code == 7
     assert (await sandbox.tppd.wait(other, timeout_s=10)).record.signal == 9
     assert (await sandbox.sh("echo alive")).text == "alive"
