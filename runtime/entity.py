@@ -28,7 +28,7 @@ class Entity:
 
     kind: ClassVar[str]
     group: ClassVar[str] = "general"
-    idle_seconds: ClassVar[float] = 900.0
+    idle_seconds: ClassVar[float] = 120.0
     methods: ClassVar[dict[str, Kind]] = {}
 
     def __init__(self, ref: Ref, context: Context) -> None:

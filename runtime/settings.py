@@ -62,7 +62,7 @@ class Settings(BaseModel):
 
     # the actor system
     cells_per_node: int | None = _setting(
-        None, "Most cells (Ray actors) on this node. Unset: derived from its memory.", ge=1, le=10_000)
+        None, "Most cells (Ray actors) on this node. Unset: from its memory and CPUs.", ge=1, le=10_000)
     lease_seconds: float = _setting(
         10.0, "How long a cell owns an entity without renewing it; the longest wait after the loss of a "
         "whole machine.", ge=1, le=300)

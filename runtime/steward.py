@@ -81,7 +81,8 @@ class Steward:
         self._starting: dict[str, str] = {}  # name → group of cells on their way
         self._locating: dict[Ref, asyncio.Task[str]] = {}
         self._dead_owners: dict[str, None] = {}
-        self._budget = host.settings.cells_per_node or placement.default_budget(_memory_bytes())
+        budget = placement.default_budget(_memory_bytes(), os.cpu_count() or 1)
+        self._budget = host.settings.cells_per_node or budget
         self._surveyed = asyncio.Event()
         self._sweeping = asyncio.Semaphore(SWEEP_AT_ONCE)
 

@@ -11,17 +11,19 @@ they return their recorded result. One whose sandbox died is safe to run again a
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import Any
 
 from actors.agent.hands import Sandbox
-from terminalpp.types.errors import SandboxFailed
+from terminalpp.types.errors import SandboxFailed, TooLarge
 from terminalpp.types.ids import derived_id, new_id
 
 TEXT_BYTES = 120_000  # of a diff for a reader
 PATCH_BYTES = 64 << 20  # what the journal keeps of one output
 SECONDS = 600.0
 ATTEMPTS = 5
+_HEADER = re.compile(rb'^diff --git a/(.+) b/\1$', re.MULTILINE)
 _OFF = (
     "-c core.hooksPath=/dev/null -c core.autocrlf=false -c core.quotePath=true -c core.fsmonitor=false "
     "-c core.looseCompression=0 -c gc.auto=0 -c safe.directory='*'"
@@ -76,11 +78,16 @@ class GitWorkspace:
         return {"files": files, "patch_bytes": size, "text": patch.decode("utf-8", "replace")}
 
     async def patch(self, base: str) -> tuple[list[dict[str, Any]], bytes, str]:
-        """Files, patch and tree from `base` to the work tree as it is at this moment."""
+        """Files, patch and tree from `base` to the work tree as it is at this moment. Raises TooLarge."""
         key = new_id()
         now = await self._tree(derived_id(key, "now"), keep=False)
-        files, patch, _ = await self._diff(derived_id(key, "patch"), base, now, PATCH_BYTES)
-        return files, patch, now
+        files, patch, size = await self._diff(derived_id(key, "patch"), base, now, PATCH_BYTES)
+        if size > PATCH_BYTES:
+            raise TooLarge(
+                f"the changes are {size} bytes as a patch; the limit is {PATCH_BYTES}",
+                "Have the team delete what it generated, or name that in .gitignore.",
+            )
+        return files, unambiguous(patch), now
 
     async def _tree(self, id: str, *, keep: bool) -> str:
         keeping = ' && cp "$GIT_INDEX_FILE" "$GIT_DIR/index.new" && mv "$GIT_DIR/index.new" "$GIT_DIR/index"'
@@ -124,6 +131,15 @@ class GitWorkspace:
                 "there is no git in the sandbox", "Use an image that has git, or the built-in one."
             )
         raise SandboxFailed(f"the workspace {self.workspace} cannot be recorded: {words[-500:]}")
+
+
+def unambiguous(patch: bytes) -> bytes:
+    """The patch with the names in `diff --git` lines quoted, as `git apply` must read them.
+
+    For a file without content that line alone names it, and git cannot read its own line when a folder's
+    name ends with a space. Git quotes what else is odd.
+    """
+    return _HEADER.sub(rb'diff --git "a/\1" "b/\1"', patch)
 
 
 def numstat(raw: bytes) -> list[dict[str, Any]]:

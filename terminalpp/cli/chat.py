@@ -154,7 +154,7 @@ class Chat:
             return
         try:
             patch = await self.session.patch()
-            deliver(self.screen, self.session.record, patch, Wish(to_tree=True), outcome="passed",
+            deliver(self.screen, self.session.record, patch, Wish(to_tree=True), green=True,
                     as_json=self.as_json)
         except NotApplied as problem:
             not_applied(self.screen, problem, self.as_json)

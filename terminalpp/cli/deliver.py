@@ -2,7 +2,8 @@
 
 Without a flag and with a person at the terminal it asks; without a person the patch is kept under
 TPP_HOME/patches and the command to apply it is printed. Whatever fails, the patch is kept first.
-Changes whose tests are not green are not applied by a flag alone: they are kept.
+Changes whose tests are not green are not applied by the flag of the run that made them: they are kept, and
+whoever has seen that applies them with `run --resume ID --apply`.
 """
 
 from __future__ import annotations
@@ -39,9 +40,12 @@ class Wish:
 
 
 def deliver(
-    screen: Screen, record: Record, patch: bytes, wish: Wish, *, outcome: str, as_json: bool, ask: bool = True
+    screen: Screen, record: Record, patch: bytes, wish: Wish, *, green: bool, as_json: bool, ask: bool = True
 ) -> None:
-    """Show the changes and do what was wished. Raises NotApplied, with the patch kept."""
+    """Show the changes and do what was wished; without `green` a flag alone does not apply them.
+
+    Raises NotApplied, with the patch kept.
+    """
     if not patch:
         _say(screen, as_json, "none", "No files were changed.")
         return
@@ -51,7 +55,7 @@ def deliver(
         screen.line()
     if wish.open and ask and not as_json and sys.stdin.isatty() and screen.tty:
         wish = _ask(screen, record)
-    elif outcome not in ("passed", "unverified") and not wish.open and wish.patch is None:
+    elif not green and not wish.open and wish.patch is None:
         kept = record.keep(patch)
         _say(screen, as_json, "kept", f"The tests are not green, so nothing was applied; kept: {kept}",
              patch=str(kept))

@@ -65,9 +65,10 @@ async def resume(prefix: str, task: str | None, wish: Wish, screen: Screen, *, a
             return await _watch(session, wish, screen, as_json)
         if task or not isinstance(turn, dict) or turn.get("outcome") not in ("passed", "unverified"):
             if isinstance(turn, dict) and not task and not wish.open:
-                return await _deliver(session, turn, wish, screen, as_json)
+                # Its result was seen before, red or not; asking for it again by name is meant.
+                return await _deliver(session, turn, wish, screen, as_json, seen=True)
             return await _work(session, task or CONTINUE, wish, screen, as_json)
-        return await _deliver(session, turn, wish, screen, as_json)
+        return await _deliver(session, turn, wish, screen, as_json, seen=True)
 
 
 async def demo(model: str | None, screen: Screen, *, as_json: bool) -> Exit:
@@ -157,9 +158,10 @@ async def _watch(session: Session, wish: Wish, screen: Screen, as_json: bool) ->
 
 
 async def _deliver(
-    session: Session, turn: dict[str, Any], wish: Wish, screen: Screen, as_json: bool
+    session: Session, turn: dict[str, Any], wish: Wish, screen: Screen, as_json: bool, *, seen: bool = False
 ) -> Exit:
     outcome = str(turn.get("outcome"))
+    green = seen or outcome in ("passed", "unverified")
     patch = await session.patch()
     record = session.record or find(session.id)
     if record is None:
@@ -169,7 +171,7 @@ async def _deliver(
         if wish.patch:
             await asyncio.to_thread(home.write_atomically, Path(wish.patch), patch)
     else:
-        deliver(screen, record, patch, wish, outcome=outcome, as_json=as_json, ask=outcome != "cancelled")
+        deliver(screen, record, patch, wish, green=green, as_json=as_json, ask=outcome != "cancelled")
     if outcome != "passed" and not as_json:
         screen.line(f"  go on:     ./tpp run --resume {session.id[:8]}", "dim")
     return of_outcome(outcome)

@@ -6,6 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
+from actors.conversation.workspace import unambiguous
 from terminalpp.cli import archive, repository
 from terminalpp.cli.apply import Project
 
@@ -73,7 +74,9 @@ class Copy:
 
     def patch(self) -> bytes:
         """What changed inside since the copy."""
-        return self._outside("diff", "--binary", "--full-index", "-M", self.base, self._snapshot())
+        return unambiguous(
+            self._outside("diff", "--binary", "--full-index", "-M", self.base, self._snapshot())
+        )
 
 
 def listing(root: Path) -> dict[bytes, tuple[str, bytes]]:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from terminalpp.cli import apply, branch, patches
@@ -237,6 +237,7 @@ def test_a_folder_that_became_a_link_is_not_written_through(tmp_path: Path) -> N
 @settings(max_examples=20, deadline=None,
           suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(before=TREE, after=TREE, is_git=st.booleans(), removed=st.integers(0, 3))
+@example(before={}, after={(b" ", b" "): (b"", False)}, is_git=False, removed=0)
 def test_any_change_comes_home_byte_for_byte(
     tmp_path_factory: pytest.TempPathFactory, before: dict, after: dict, is_git: bool, removed: int
 ) -> None:

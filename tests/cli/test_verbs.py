@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from terminalpp.types.limits import MESSAGE_BYTES
 from tests.cli.recorded_server import ID, RecordedServer
 from tests.cli.repositories import git, make, write
 
@@ -109,6 +110,9 @@ async def test_the_exit_status_is_the_tests(server: RecordedServer, repo: Path, 
     applied = (repo / "a.py").read_bytes() == b"2\n"
     assert applied == (outcome == "unverified"), "red work is kept, not applied"
     assert ("not green" in done.out) != applied
+    done = await typed("run", "--resume", ID, "--apply")
+    assert (repo / "a.py").read_bytes() == b"2\n", "who has seen it may have it"
+    assert done.status == 1
 
 
 async def test_json_is_one_object_a_line(server: RecordedServer, repo: Path) -> None:
@@ -148,11 +152,12 @@ async def test_ctrl_c_twice_leaves(server: RecordedServer, repo: Path) -> None:
 
 
 async def test_task_from_standard_input_and_its_limits(server: RecordedServer, repo: Path) -> None:
-    text = "x" * 1_000_000
+    text = "x" * MESSAGE_BYTES
     done = await typed("run", "--model", "m", "-", stdin=text.encode(), cwd=repo)
     assert done.status == 0
     assert server.messages == [text]
-    for task, words in ((b" \n", "empty"), (b"x" * 1_048_577, "limit"), (b"\xff", "UTF-8"), (b"a\0b", "NUL")):
+    long = b"x" * (MESSAGE_BYTES + 1)
+    for task, words in ((b" \n", "empty"), (long, "limit"), (b"\xff", "UTF-8"), (b"a\0b", "NUL")):
         done = await typed("run", "--model", "m", "-", stdin=task, cwd=repo)
         assert (done.status, words in done.err) == (2, True), done.err
     assert server.messages == [text]

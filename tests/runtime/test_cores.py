@@ -142,9 +142,10 @@ def test_superfluous_are_idle_cells_beyond_the_spares() -> None:
 def test_numbers_and_budget() -> None:
     assert placement.free_number({"cell/n/0", "cell/n/1", "cell/n/3"}) == 2
     assert placement.free_number(set()) == 1
-    assert placement.default_budget(16 * 1024**3) == 40
-    assert placement.default_budget(0) == placement.CELLS_MIN
-    assert placement.default_budget(10**15) == placement.CELLS_MAX
+    assert placement.default_budget(16 * 1024**3, 8) == 40
+    assert placement.default_budget(16 * 1024**3, 2) == 24
+    assert placement.default_budget(0, 8) == placement.default_budget(10**15, 0) == placement.CELLS_MIN
+    assert placement.default_budget(10**15, 100) == placement.CELLS_MAX
 
 
 def test_a_repeated_turn_asks_for_the_same_ids() -> None:
