@@ -9,6 +9,7 @@ really takes; RSS counts shared pages again in every process.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from pathlib import Path
 
@@ -32,11 +33,23 @@ def of(pid: int) -> tuple[str, float, float]:
     return (line if line.startswith(("ray::", "postgres:")) else name)[:48], values["Rss"], values["Pss"]
 
 
+def with_children(pids: set[int]) -> set[int]:
+    """`pids` and all below them: a process that renamed itself may have overwritten what tells its home."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    while more := {pid for pid, parent in parents.items() if parent in pids} - pids:
+        pids |= more
+    return pids
+
+
 async def main() -> None:
     with booted() as home:
         await asyncio.sleep(SETTLE_S)
         found = []
-        for pid in find_processes(str(home)):
+        for pid in with_children(set(find_processes(str(home)))):
             try:
                 found.append(of(pid))
             except (FileNotFoundError, PermissionError, KeyError):

@@ -150,7 +150,8 @@ class Commands:
         except NotFound:
             return None
         executions.require_same(row, self._sandbox_id, wanted.text, wanted.cwd, wanted.row_environment())
-        if row.status == ExecutionState.PENDING:
+        unstarted = journal.outcome(self.run_dir, exec_id) is Outcome.NOT_STARTED
+        if row.status == ExecutionState.PENDING and unstarted:
             return None
         head = int(payload.get("head_bytes", answers.HEAD_BYTES))
         return _accepted(await self.wait(exec_id, 0, head), row, False)

@@ -70,6 +70,7 @@ async def test_a_team_turns_red_tests_green(talk, script):
     assert started == [e.payload["exec_id"] for e in await chat.events("command.finished")]
 
 
+@pytest.mark.chaos
 async def test_a_killed_cell_goes_on_wherever_it_died(talk, script, settings):
     """SIGKILL after every few events: conversation, agents and sandbox actor die together, many times."""
     chat = await talk(script(team(FIX)))

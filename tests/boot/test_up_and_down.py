@@ -102,6 +102,7 @@ async def test_a_killed_ray_head_comes_back_with_the_gateway_and_leaves_nothing(
     assert not [m for m in members if m.alive]
 
 
+@pytest.mark.chaos  # by default an end-to-end run does the same
 async def test_a_killed_raylet_brings_a_new_cluster(node):
     await node.settled()
     before = node.process("ray")

@@ -124,6 +124,22 @@ async def test_the_same_key_starts_nothing_twice(api: Client, box: str, database
         await api.run_command(box, text, cwd="/tmp", key=key)
 
 
+async def test_the_same_key_in_a_sandbox_that_was_stopped(api: Client, box: str) -> None:
+    key = new_id()
+    ran = await api.run_command(box, "echo once", wait_ms=5000, key=key)
+    shown = await api.command(box, ran["id"])  # at once: the row may not know of the end yet
+    assert {name: shown[name] for name in ("status", "exit_code", "stdout")} == {
+        "status": "completed", "exit_code": 0, "stdout": "once\n"}  # fmt: skip
+    await api.stop_sandbox(box)
+    again = await api.run_command(box, "echo once", wait_ms=5000, key=key)
+    assert (again["id"], again["stdout"], again["exit_code"]) == (ran["id"], "once\n", 0)
+    with pytest.raises(errors.IdempotencyMismatch):
+        await api.run_command(box, "echo other", key=key)
+    with pytest.raises(errors.SandboxNotRunning):
+        await api.run_command(box, "echo new")
+    assert (await api.sandbox(box))["status"] == "stopped"
+
+
 async def test_what_cannot_be_started_is_an_answer(api: Client, box: str) -> None:
     ran = await api.run_command(box, argv=["/no/such/program"], wait_ms=5000)
     assert (ran["status"], ran["exit_code"]) == ("failed", 127)
