@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import asyncpg
+import pytest
 
 from runtime import boot, settings
 from runtime.home import Home

@@ -137,7 +137,11 @@ async def test_the_same_key_in_a_sandbox_that_was_stopped(api: Client, box: str)
         await api.run_command(box, "echo other", key=key)
     with pytest.raises(errors.SandboxNotRunning):
         await api.run_command(box, "echo new")
-    assert (await api.sandbox(box))["status"] == "stopped"
+
+    async def stopped() -> bool:
+        return (await api.sandbox(box))["status"] == "stopped"
+
+    await eventually(stopped)
 
 
 async def test_what_cannot_be_started_is_an_answer(api: Client, box: str) -> None:

@@ -37,7 +37,9 @@ async def test_a_gigabyte_stays_within_the_bound_and_the_gap_is_told(sandbox: Sa
     journal.forget(sandbox.run_dir, exec_id)
 
 
-async def test_two_hundred_at_once(sandbox: Sandbox) -> None:
+async def test_two_hundred_at_once(make: Make) -> None:
+    sandbox = await make(pids=1024)  # each is three processes: its supervisor, the shell and the sleep
+
     async def one(n: int) -> bytes:
         result = await sandbox.sh(f"echo {n}; sleep 0.2; echo {n} >&2; exit {n % 7}", wait_s=60)
         assert result.code == n % 7
