@@ -1,8 +1,8 @@
 """The short way to a cell on this machine: a Unix socket beside Ray's own channel.
 
 A Ray call costs 3 to 5 ms of threads and gRPC here, a call over this socket 0.2 to 0.3 ms
-(`bench/calls.py` measures both in turns). Ray still starts, names, restarts and ends the cells, and carries every call for
-which there is no socket: to a cell that is still starting, and to another machine.
+(`bench/calls.py` measures both in turns). Ray still starts, names, restarts and ends the cells, and carries
+every call for which there is no socket: to a cell that is still starting, and to another machine.
 
 What a caller may rely on is the same on both ways. The kernel closes the socket with its process, so the
 death of a cell is known at once. The newest incarnation of a cell owns the name: a connection to an
