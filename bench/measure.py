@@ -30,14 +30,20 @@ Work = Callable[[], Awaitable[Any] | Any]
 
 
 async def in_turns(
-    works: dict[str, Work], n: int, fewer: dict[str, int] | None = None, turns: int = 10
+    works: dict[str, Work], n: int, every: dict[str, int] | None = None, block: int = 1
 ) -> list[dict[str, Any]]:
-    """A row for each of `works`, `n` runs of each (`fewer`: of some), all measured in `turns` turns."""
+    """A row for each of `works`, `n` runs of each, `block` runs in a row before the next one's turn.
+
+    With blocks of one, each work finds the caches as the others left them, as in a system that does more
+    than one thing; in long blocks each has the machine to itself. `every`: some only every so many turns.
+    """
     taken: dict[str, list[float]] = {name: [] for name in works}
-    for turn in range(turns):
+    for work in works.values():
+        await timed(work, 1, warm=5)
+    for turn in range(n // block):
         for name, work in works.items():
-            runs = (fewer or {}).get(name, n) // turns
-            taken[name] += await timed(work, max(1, runs), warm=5 if turn == 0 else 1)
+            if turn % (every or {}).get(name, 1) == 0:
+                taken[name] += await timed(work, block, warm=0)
     return [row(name, seconds) for name, seconds in taken.items()]
 
 
