@@ -77,7 +77,7 @@ VICTIMS = {
 
 
 # The rest are run by `./tpp test -m chaos`.
-BY_DEFAULT = {"gateway", "conversation cell", "Ray's raylet", "Postgres"}
+BY_DEFAULT = {"gateway", "conversation cell", "node actor", "Ray's GCS", "Ray's raylet", "Postgres", "Redis"}
 
 
 @pytest.mark.parametrize(
