@@ -14,6 +14,7 @@ older one is given up by `Lines.renew` when that one refuses.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import logging
@@ -44,8 +45,8 @@ def socket_name(cell: str) -> str:
     return cell.replace("/", "_")
 
 
-class _Frames(asyncio.Protocol):
-    """Cuts the stream into frames. `take` gets each frame's request id and the rest."""
+class _Frames(asyncio.Protocol, abc.ABC):
+    """Cuts the stream into frames."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -68,8 +69,9 @@ class _Frames(asyncio.Protocol):
         if at:
             del buffer[:at]
 
+    @abc.abstractmethod
     def take(self, id: int, data: bytes) -> None:
-        raise NotImplementedError
+        """One frame has arrived: its request id and the rest."""
 
     def send(self, id: int, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
