@@ -18,10 +18,8 @@ import functools
 import json
 import logging
 import os
-import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime import placement, wire
@@ -59,7 +57,6 @@ class Known:
     ready: bool = False
     serving: bool = False
     idle_seconds: float = 0.0
-    pid: int = 0
     misses: int = 0
     coming: int = 0
 
@@ -183,7 +180,7 @@ class Steward:
             self._bury(known.owner)
         known.group, known.owner, known.misses = told["group"], told["owner"], 0
         known.entities, known.ready, known.serving = told["entities"], told["ready"], told["serving"]
-        known.idle_seconds, known.pid = told["idle_seconds"], told["pid"]
+        known.idle_seconds = told["idle_seconds"]
         return known
 
     def _missed(self, name: str) -> Known:
@@ -240,9 +237,10 @@ class Steward:
             if not self._known[name].coming:
                 self._host.background(self._end(name), f"end {name}")
         for name, known in list(self._known.items()):
-            if known.misses == MISSES_KILL:
+            if known.misses >= MISSES_KILL:
                 log.error("%s has been silent for %d rounds: killing it", name, known.misses)
-                await asyncio.to_thread(_kill, known.pid)
+                known.misses = MISSES_UNREACHABLE  # stays out of use; Ray's start of it takes some rounds
+                self._host.background(self._cells.kill(name, restart=True), f"kill {name}")
 
     async def sweep(self) -> None:
         """Turn due reminders into mail and wake what has work and no live owner."""
@@ -300,15 +298,6 @@ class _Reservation:
             self._counted.coming -= 1
             if self._target is None:
                 self._counted.entities += 1  # until the next ping counts it
-
-
-def _kill(pid: int) -> None:
-    """SIGKILL, which also ends a stopped process; Ray starts the actor again. Checks that it is a cell."""
-    try:
-        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::Cell"):
-            os.kill(pid, signal.SIGKILL)
-    except (FileNotFoundError, ProcessLookupError):
-        log.info("process %d had ended already", pid)
 
 
 def _memory_bytes() -> int:
