@@ -157,13 +157,6 @@ static void report_ready(struct handle *h, uint32_t events) {
     exec_settle(x);
 }
 
-static int open_folder(const char *id) {
-    char path[ID_MAX + 8];
-    snprintf(path, sizeof path, "x/%s", id);
-    if (mkdirat(options.run_fd, path, 0700) < 0 && errno != EEXIST) return -1;
-    return openat(options.run_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-}
-
 static void enlist(struct exec *x, int in, int out, int err, int report) {
     x->report.ready = report_ready;
     x->report_fd = report;
@@ -177,14 +170,14 @@ static void enlist(struct exec *x, int in, int out, int err, int report) {
 }
 
 /* The shim is forked first and waits: when there is no process to be had, nothing was recorded and the
- * id is still free. Then start.json; then the go byte. A crash in between leaves a record without a run
+ * id is still free. Then the record; then the go byte. A crash in between leaves a record without a run
  * (lost), never a run without a record. */
 int exec_start(const char *id, const char *spec_hash, int64_t at_epoch, int flags, char **argv, char **envp,
                const char *cwd, struct exec **result, const char **why) {
     int in[2] = {-1, -1}, out[2] = {-1, -1}, err[2] = {-1, -1}, talk[2] = {-1, -1}, status;
     struct exec *x = calloc(1, sizeof *x);
     if (!x) abort();
-    x->dir = -1;
+    x->record_fd = -1;
     *why = "too many commands are running";
     status = STATUS_OVERLOADED;
     if (exec_count >= MAX_EXECS || stopping) goto failed;
@@ -193,9 +186,6 @@ int exec_start(const char *id, const char *spec_hash, int64_t at_epoch, int flag
         goto failed;
     if (pipe2(out, O_CLOEXEC) < 0 || (!(flags & START_MERGE) && pipe2(err, O_CLOEXEC) < 0)) goto failed;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, talk) < 0) goto failed;
-    *why = "cannot write the start record";
-    status = STATUS_DISK_FULL;
-    if ((x->dir = open_folder(id)) < 0) goto failed;
     snprintf(x->id, sizeof x->id, "%s", id);
     snprintf(x->spec_hash, sizeof x->spec_hash, "%s", spec_hash);
     x->flags = flags;
@@ -208,7 +198,7 @@ int exec_start(const char *id, const char *spec_hash, int64_t at_epoch, int flag
     if (x->shim == 0) shim_run(&l);
     *why = "cannot write the start record";
     status = STATUS_DISK_FULL;
-    if (start_write(x->dir, x, at_epoch) < 0) goto failed; /* closing `talk` sends the shim home */
+    if (record_begin(x, at_epoch) < 0) goto failed; /* closing `talk` sends the shim home */
     close(in[0]), close(out[1]), close(talk[1]);
     if (err[1] >= 0) close(err[1]);
     enlist(x, in[1], out[0], err[0], talk[0]);
@@ -217,7 +207,6 @@ int exec_start(const char *id, const char *spec_hash, int64_t at_epoch, int flag
     return STATUS_OK;
 failed:
     close_pair(in), close_pair(out), close_pair(err), close_pair(talk);
-    if (x->dir >= 0) close(x->dir);
     free(x);
     return status;
 }
@@ -238,7 +227,7 @@ static void forget(struct exec *x) {
         x->report_fd = -1;
     }
     input_close(&x->in);
-    close(x->dir);
+    close(x->record_fd);
     buffer_free(&x->record);
     bury(x);
 }
@@ -254,7 +243,7 @@ static bool may_record(struct exec *x) {
 }
 
 static void save(struct exec *x) {
-    x->saved = record_write(x->dir, "exit.json", x->record.at, x->record.len) == 0;
+    x->saved = record_end(x) == 0;
     x->save_ms = now_ms() + 1000; /* a full disk: again in a second, for ever */
 }
 
@@ -262,7 +251,7 @@ void exec_settle(struct exec *x) {
     if (x->gone) return;
     if (may_record(x)) {
         x->recorded = true;
-        exit_compose(x);
+        record_compose(x);
         save(x);
         if (x->command_ended) input_close(&x->in);
     }

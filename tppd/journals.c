@@ -8,10 +8,23 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-static void name_of(const struct stream *s, uint64_t offset, char name[32]) {
-    snprintf(name, 32, "%s.%016llu", s->prefix, (unsigned long long)offset);
+#define PATH_LEN (ID_MAX + 40)
+
+static void name_of(const struct stream *s, uint64_t offset, char name[PATH_LEN]) {
+    snprintf(name, PATH_LEN, "output/%s/%s.%016llu", s->exec->id, s->prefix, (unsigned long long)offset);
+}
+
+/* The folder is made with the first segment: a command that prints nothing costs none. */
+static int create(const struct stream *s, const char *name) {
+    char folder[ID_MAX + 8];
+    int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, fd = openat(options.run_fd, name, flags, 0600);
+    if (fd >= 0 || errno != ENOENT) return fd;
+    snprintf(folder, sizeof folder, "output/%s", s->exec->id);
+    if (mkdirat(options.run_fd, folder, 0700) < 0) return -1;
+    return openat(options.run_fd, name, flags, 0600);
 }
 
 static void end_segment(struct stream *s) {
@@ -20,15 +33,14 @@ static void end_segment(struct stream *s) {
 }
 
 static bool begin_segment(struct stream *s) {
-    char name[32];
+    char name[PATH_LEN];
     name_of(s, s->end, name);
-    s->file = openat(s->exec->dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (s->file < 0) return false;
+    if ((s->file = create(s, name)) < 0) return false;
     s->segment = s->end;
     s->kept[s->count++] = s->end;
     if (s->count > KEEP_FIRST + KEEP_LAST) {
         name_of(s, s->kept[KEEP_FIRST], name);
-        unlinkat(s->exec->dir, name, 0);
+        unlinkat(options.run_fd, name, 0);
         memmove(s->kept + KEEP_FIRST, s->kept + KEEP_FIRST + 1, KEEP_LAST * sizeof *s->kept);
         s->count--;
     }
@@ -48,10 +60,10 @@ static void append(struct stream *s, const uint8_t *data, size_t len) {
                 want = (size_t)n;
             } else {
                 end_segment(s);
-                char name[32];
+                char name[PATH_LEN];
                 name_of(s, s->segment, name);
                 if (s->segment == s->end) { /* an empty one would be in the way of the next */
-                    unlinkat(s->exec->dir, name, 0);
+                    unlinkat(options.run_fd, name, 0);
                     s->count--;
                 }
             }

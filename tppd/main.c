@@ -144,7 +144,8 @@ static void set_up(void) {
     for (int signo = 1; signo < 65; signo++) signal(signo, SIG_DFL); /* whatever our starter ignored */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
-    if (mkdirat(options.run_fd, "x", 0700) < 0 && errno != EEXIST) die("x");
+    if (mkdirat(options.run_fd, "records", 0700) < 0 && errno != EEXIST) die("records");
+    if (mkdirat(options.run_fd, "output", 0700) < 0 && errno != EEXIST) die("output");
     epoch = mmap(NULL, sizeof *epoch, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (epoch == MAP_FAILED) die("mmap");
     *epoch = number_read("epoch");

@@ -1,4 +1,8 @@
-/* Small files of the run directory: each is written aside and renamed, so a reader sees all or none. */
+/* What stays of each command: one file of two lines, JSON each. The first says what was started, the
+ * second how it ended; a line counts once its line feed is there. A command thus costs one inode: on ext4
+ * each one more costs more than the fork.
+ *
+ * The two numbers beside them (generation, epoch) are written aside and renamed: a reader sees all or none. */
 #include "tppd.h"
 
 #include <errno.h>
@@ -9,23 +13,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-int record_write(int dir, const char *name, const void *data, size_t len) {
-    char aside[64];
-    snprintf(aside, sizeof aside, ".%s.new", name);
-    int fd = openat(dir, aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd < 0) return -1;
+/* 0, or -1 with errno: a disk that takes only a part is full. */
+static int write_whole(int fd, const void *data, size_t len) {
     ssize_t n = write(fd, data, len);
-    int error = n < 0 ? errno : ENOSPC;
-    close(fd);
-    if (n == (ssize_t)len && renameat(dir, aside, dir, name) == 0) return 0;
-    if (n == (ssize_t)len) error = errno;
-    unlinkat(dir, aside, 0);
-    errno = error;
+    if (n == (ssize_t)len) return 0;
+    if (n >= 0) errno = ENOSPC;
     return -1;
 }
 
-int record_read(int dir, const char *name, struct buffer *b) {
-    int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
+static int read_whole(const char *name, struct buffer *b) {
+    int fd = openat(options.run_fd, name, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return -1;
     char chunk[4096];
     ssize_t n;
@@ -37,7 +34,7 @@ int record_read(int dir, const char *name, struct buffer *b) {
 int64_t number_read(const char *name) {
     struct buffer b = {0};
     int64_t value = 0;
-    if (record_read(options.run_fd, name, &b) == 0) {
+    if (read_whole(name, &b) == 0) {
         buffer_add(&b, "", 1);
         value = strtoll((char *)b.at, NULL, 10);
     }
@@ -46,25 +43,55 @@ int64_t number_read(const char *name) {
 }
 
 int number_write(const char *name, int64_t value) {
-    char text[32];
+    char text[32], aside[64];
     int n = snprintf(text, sizeof text, "%lld\n", (long long)value);
-    return record_write(options.run_fd, name, text, (size_t)n);
+    snprintf(aside, sizeof aside, ".%s.new", name);
+    int fd = openat(options.run_fd, aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0) return -1;
+    int written = write_whole(fd, text, (size_t)n);
+    close(fd);
+    if (written == 0 && renameat(options.run_fd, aside, options.run_fd, name) == 0) return 0;
+    int error = errno;
+    unlinkat(options.run_fd, aside, 0);
+    errno = error;
+    return -1;
 }
 
-int start_write(int dir, const struct exec *x, int64_t at_epoch) {
+/* ---- commands ---- */
+
+static void path_of(const char *id, char path[ID_MAX + 16]) { snprintf(path, ID_MAX + 16, "records/%s", id); }
+
+/* Never over another's record: `record_of` was asked before, but it may have met an error. */
+int record_begin(struct exec *x, int64_t at_epoch) {
+    char path[ID_MAX + 16];
     struct buffer b = {0};
     buffer_text(&b, "{\"exec_id\":\"%s\",\"generation\":%lld,\"epoch\":%lld,\"spec_hash\":\"%s\",", x->id,
                 (long long)options.generation, (long long)at_epoch, x->spec_hash);
     buffer_text(&b, "\"started_at_ms\":%lld,\"merged\":%s}\n", (long long)x->started_ms,
                 x->flags & START_MERGE ? "true" : "false");
-    int result = record_write(dir, "start.json", b.at, b.len);
+    path_of(x->id, path);
+    x->begun = (off_t)b.len;
+    x->record_fd = openat(options.run_fd, path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
+    int result = x->record_fd < 0 ? -1 : write_whole(x->record_fd, b.at, b.len);
+    if (result < 0 && x->record_fd >= 0) {
+        unlinkat(options.run_fd, path, 0);
+        close(x->record_fd);
+        x->record_fd = -1;
+    }
     buffer_free(&b);
     return result;
 }
 
+/* May be tried again: what a full disk took of it is cut off. */
+int record_end(struct exec *x) {
+    if (write_whole(x->record_fd, x->record.at, x->record.len) == 0) return 0;
+    if (ftruncate(x->record_fd, x->begun) < 0) say("%s: cannot cut its record: %s", x->id, strerror(errno));
+    return -1;
+}
+
 static int64_t micros(struct timeval t) { return (int64_t)t.tv_sec * 1000000 + t.tv_usec; }
 
-void exit_compose(struct exec *x) {
+void record_compose(struct exec *x) {
     struct buffer *b = &x->record;
     const char *reason = x->start_errno || !x->started ? "not-started"
                          : WIFSIGNALED(x->wait_status) ? "signalled" : "exited";
@@ -86,29 +113,33 @@ void exit_compose(struct exec *x) {
                 (long long)x->usage.ru_maxrss * 1024);
 }
 
-/* Our own start.json has this one shape, so a search for the key is a parser. */
+/* A first line has this one shape, so a search for the key is a parser. */
 static const char *after(const char *text, const char *key) {
     const char *at = strstr(text, key);
     return at ? at + strlen(key) : NULL;
 }
 
-int record_of(const char *id, char spec_hash[65], struct buffer *exit_json) {
-    char path[ID_MAX + 8];
-    snprintf(path, sizeof path, "x/%s", id);
-    int dir = openat(options.run_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0) return RECORD_NONE;
+int record_of(const char *id, char spec_hash[65], struct buffer *end) {
+    char path[ID_MAX + 16];
     struct buffer b = {0};
     int result = RECORD_NONE;
-    if (record_read(dir, "start.json", &b) == 0) {
-        buffer_add(&b, "", 1);
+    path_of(id, path);
+    bool whole = read_whole(path, &b) == 0;
+    if (whole) buffer_add(&b, "", 1);
+    char *first = b.len ? strchr((char *)b.at, '\n') : NULL;
+    if (first) {
+        *first = 0;
         const char *hash = after((char *)b.at, "\"spec_hash\":\"");
         size_t n = hash ? strcspn(hash, "\"") : 0;
         memcpy(spec_hash, hash ? hash : "", n < 65 ? n : 64);
         spec_hash[n < 65 ? n : 64] = 0;
-        /* Of this generation but neither ended nor in the table: its exit record met a full disk. */
-        result = record_read(dir, "exit.json", exit_json) == 0 ? RECORD_ENDED : RECORD_LOST;
+        char *second = strchr(first + 1, '\n');
+        if (second) buffer_add(end, first + 1, (size_t)(second - first));
+        /* Of this generation but neither ended nor in the table: its end met a full disk. */
+        result = second ? RECORD_ENDED : RECORD_LOST;
+    } else if (whole) {
+        unlinkat(options.run_fd, path, 0); /* its writer died in the middle: nothing was started */
     }
     buffer_free(&b);
-    close(dir);
     return result;
 }

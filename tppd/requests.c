@@ -60,17 +60,17 @@ static void hello(struct conn *c, const struct request *r) {
 /* What the disk says about a command that is no longer in the table; false when it was never started. */
 static bool from_disk(struct conn *c, uint32_t id, const char *exec_id, const char *spec_hash) {
     char hash[65] = "";
-    struct buffer json = {0};
-    int record = record_of(exec_id, hash, &json);
+    struct buffer end = {0};
+    int record = record_of(exec_id, hash, &end);
     if (record != RECORD_NONE && spec_hash && strcmp(hash, spec_hash)) {
         reply_error(&c->out, STATUS_CONFLICT, id, 0, "%s was started with another command", exec_id);
     } else if (record != RECORD_NONE) {
         size_t begin = reply_begin(&c->out, STATUS_OK, id);
         reply_number(&c->out, TAG_STATE, record == RECORD_ENDED ? STATE_ENDED : STATE_LOST);
-        if (json.len) reply_bytes(&c->out, TAG_RECORD, json.at, json.len);
+        if (end.len) reply_bytes(&c->out, TAG_RECORD, end.at, end.len);
         reply_end(&c->out, begin);
     }
-    buffer_free(&json);
+    buffer_free(&end);
     return record != RECORD_NONE;
 }
 
@@ -193,9 +193,9 @@ static void act(struct conn *c, const struct request *r) {
     char id[ID_MAX + 1], hash[65];
     if (!id_of(c, r, id) || !allowed(c, r)) return;
     struct exec *x = exec_find(id);
-    struct buffer json = {0};
-    int record = x ? RECORD_RUNNING : record_of(id, hash, &json);
-    buffer_free(&json);
+    struct buffer end = {0};
+    int record = x ? RECORD_RUNNING : record_of(id, hash, &end);
+    buffer_free(&end);
     int signo = (int)field_number(r, TAG_SIGNO, 0);
     bool tree = field_number(r, TAG_FLAGS, 0) & 1, done = false;
     if (record == RECORD_NONE) {

@@ -3,7 +3,7 @@
  * included, stays below it: the shim ends exactly when the last of them has ended, and that end is
  * the proof that a tree is empty.
  *
- * It waits for a go byte before the command starts (tppd writes start.json meanwhile), and reports on
+ * It waits for a go byte before the command starts (tppd records the start meanwhile), and reports on
  * the same socket: started, failed to start, ended. All signals stay blocked in it. */
 #include "tppd.h"
 

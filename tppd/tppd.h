@@ -9,7 +9,7 @@
  *   shim.c      the small process between tppd and a command; drops rights and starts the program
  *   seccomp.c   the system calls that commands may not make
  *   journals.c  output to bounded segments on disk
- *   records.c   start.json, exit.json, generation, epoch
+ *   records.c   how commands started and ended; generation, epoch
  *   trees.c     finding and killing every process a command left
  *   files.c     the process that does file operations with the sandbox user's rights
  *   fileops.c   these operations
@@ -25,7 +25,7 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
-#define TPPD_VERSION 1
+#define TPPD_VERSION 2
 #define MAX_FRAME (16u * 1024 * 1024)
 #define MAX_OUT_QUEUE (32u * 1024 * 1024) /* a client that reads no replies is cut off beyond this */
 #define MAX_CONNS 1024
@@ -165,7 +165,7 @@ struct input {
 struct exec {
     struct handle report;
     char id[ID_MAX + 1], spec_hash[65];
-    int dir, report_fd, flags;
+    int record_fd, report_fd, flags;
     pid_t shim, command;
     bool started, command_ended, shim_gone, orphaned, recorded, saved, killing, gone;
     int start_errno, wait_status, kill_rounds;
@@ -174,7 +174,8 @@ struct exec {
     int64_t started_ms, started_us, ended_ms, ended_us, grace_ms, kill_ms, save_ms;
     struct stream out, err;
     struct input in;
-    struct buffer record;
+    struct buffer record;               /* its end, as recorded */
+    off_t begun;                        /* length of its record before the end is added */
     struct waiter *waiters;
     struct exec *next;
 };
@@ -217,13 +218,12 @@ int seccomp_deny_tracing(void);
 
 /* ---- records.c ---- */
 enum { RECORD_NONE, RECORD_RUNNING, RECORD_ENDED, RECORD_LOST };
-int record_write(int dir, const char *name, const void *data, size_t len);
-int record_read(int dir, const char *name, struct buffer *b);
-int record_of(const char *id, char spec_hash[65], struct buffer *exit_json);
+int record_of(const char *id, char spec_hash[65], struct buffer *end);
+int record_begin(struct exec *x, int64_t at_epoch);
+void record_compose(struct exec *x);
+int record_end(struct exec *x);
 int64_t number_read(const char *name);
 int number_write(const char *name, int64_t value);
-int start_write(int dir, const struct exec *x, int64_t at_epoch);
-void exit_compose(struct exec *x);
 
 /* ---- trees.c ---- */
 struct process { pid_t pid, parent; char state; bool ours; };

@@ -3,19 +3,20 @@
 Any process of the host may read, at any time, as often as it likes, whether or not `tppd` is alive:
 nothing here talks to it, so no reader can block a command or another reader.
 
-    x/<exec_id>/start.json          written and renamed into place before the command's first instruction
-    x/<exec_id>/out.<offset>        standard output from that byte offset on (16 decimal digits)
-    x/<exec_id>/err.<offset>        standard error
-    x/<exec_id>/exit.json           written once, after the output it speaks of
+    records/<exec_id>               two lines of JSON: the start, written before the command's first
+                                    instruction, and the end, added after the output it speaks of
+    output/<exec_id>/out.<offset>   standard output from that byte offset on (16 decimal digits)
+    output/<exec_id>/err.<offset>   standard error
     generation                      the generation of the tppd that runs now (or ran last)
 
 Offsets are logical: byte 0 is the first byte the command printed, whatever was deleted since. A stream
 keeps its first 2 and last 6 segments of 8 MiB; what lies between is a *gap*, which `read` reports with
-its size and never hides. `docs/tppd.md` holds the format.
+its size and never hides. A line of a record counts once its line feed is there. `docs/tppd.md` holds the
+format.
 
 The answer to "how is it with this command" is one of four (`outcome`), decided from the files alone:
-no start.json: NOT_STARTED. exit.json: ENDED. Neither, and started by the present generation: RUNNING.
-Neither, and started by an older one: LOST (its sandbox died under it; it is never run again).
+no start: NOT_STARTED. An end: ENDED. A start alone, of the present generation: RUNNING. A start alone, of
+an older one: LOST (its sandbox died under it; it is never run again).
 A sandbox that died and was not started anew still reads RUNNING: ask the driver whether it is alive.
 """
 
@@ -27,7 +28,7 @@ import shutil
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from terminalpp.types.errors import InvalidInput, NotFound
 from terminalpp.types.states import ExecutionState
@@ -62,6 +63,11 @@ class StartRecord:
     spec_hash: str
     started_at_ms: int
     merged: bool
+
+    @classmethod
+    def parse(cls, raw: bytes) -> StartRecord:
+        v = json.loads(raw)
+        return cls(v["exec_id"], v["generation"], v["epoch"], v["spec_hash"], v["started_at_ms"], v["merged"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,25 +117,26 @@ def check_exec_id(exec_id: str) -> str:
     return exec_id
 
 
-def _folder(run_dir: str | Path, exec_id: str) -> Path:
-    return Path(run_dir) / "x" / check_exec_id(exec_id)
+def _output(run_dir: str | Path, exec_id: str) -> Path:
+    return Path(run_dir) / "output" / check_exec_id(exec_id)
 
 
-def _load(path: Path) -> dict[str, Any] | None:
+def _record(run_dir: str | Path, exec_id: str) -> Path:
+    return Path(run_dir) / "records" / check_exec_id(exec_id)
+
+
+def _lines(run_dir: str | Path, exec_id: str) -> list[bytes]:
+    """The whole lines of its record: none, the start, or the start and the end."""
     try:
-        return json.loads(path.read_bytes())
+        return _record(run_dir, exec_id).read_bytes().split(b"\n")[:-1]
     except FileNotFoundError:
-        return None
+        return []
 
 
 def start_record(run_dir: str | Path, exec_id: str) -> StartRecord | None:
     """What was started, or None when this id never was."""
-    v = _load(_folder(run_dir, exec_id) / "start.json")
-    if v is None:
-        return None
-    return StartRecord(
-        v["exec_id"], v["generation"], v["epoch"], v["spec_hash"], v["started_at_ms"], v["merged"]
-    )
+    lines = _lines(run_dir, exec_id)
+    return StartRecord.parse(lines[0]) if lines else None
 
 
 def generation(run_dir: str | Path) -> int:
@@ -151,11 +158,10 @@ def lost_record(run_dir: str | Path, start: StartRecord) -> ExitRecord:
 
 def exit_record(run_dir: str | Path, exec_id: str) -> ExitRecord | None:
     """How it ended; None while it runs or when it never started. A lost command has a `lost` record."""
-    folder = _folder(run_dir, exec_id)
-    try:
-        return ExitRecord.parse((folder / "exit.json").read_bytes())
-    except FileNotFoundError:
-        start = start_record(run_dir, exec_id)
+    lines = _lines(run_dir, exec_id)
+    if len(lines) > 1:
+        return ExitRecord.parse(lines[1])
+    start = StartRecord.parse(lines[0]) if lines else None
     if start is None or start.generation >= generation(run_dir):
         return None
     return lost_record(run_dir, start)
@@ -163,13 +169,10 @@ def exit_record(run_dir: str | Path, exec_id: str) -> ExitRecord | None:
 
 def outcome(run_dir: str | Path, exec_id: str) -> Outcome:
     """Which of the four it is (see the head of this file)."""
-    start = start_record(run_dir, exec_id)
-    if start is None:
-        return Outcome.NOT_STARTED
     record = exit_record(run_dir, exec_id)
-    if record is None:
-        return Outcome.RUNNING
-    return Outcome.LOST if record.reason == "lost" else Outcome.ENDED
+    if record is not None:
+        return Outcome.LOST if record.reason == "lost" else Outcome.ENDED
+    return Outcome.RUNNING if _lines(run_dir, exec_id) else Outcome.NOT_STARTED
 
 
 def _segments(folder: Path, stream: Stream) -> list[tuple[int, str]]:
@@ -177,13 +180,13 @@ def _segments(folder: Path, stream: Stream) -> list[tuple[int, str]]:
     try:
         names = os.listdir(folder)
     except FileNotFoundError:
-        raise NotFound(f"no such execution: {folder.name}") from None
+        return []  # it has printed nothing
     return sorted((int(n[len(prefix) :]), n) for n in names if n.startswith(prefix))
 
 
 def end(run_dir: str | Path, exec_id: str, stream: Stream) -> int:
     """The stream's length so far in bytes, gaps counted."""
-    folder = _folder(run_dir, exec_id)
+    folder = _output(run_dir, exec_id)
     for _ in range(_RETRIES):
         segments = _segments(folder, stream)
         if not segments:
@@ -206,9 +209,11 @@ def read(
     """
     if offset < 0 or limit < 0:
         raise InvalidInput("offset and limit must not be negative")
-    folder = _folder(run_dir, exec_id)
+    folder = _output(run_dir, exec_id)
     for _ in range(_RETRIES):
         segments = _segments(folder, stream)
+        if not segments and not _lines(run_dir, exec_id):
+            raise NotFound(f"no such execution: {exec_id}")
         chunk = _read_once(folder, segments, offset, limit)
         if chunk is not None:
             return chunk
@@ -237,7 +242,7 @@ def _read_once(folder: Path, segments: list[tuple[int, str]], offset: int, limit
 def list_ids(run_dir: str | Path) -> list[str]:
     """Every execution that has a record here, in no order."""
     try:
-        return [entry for entry in os.listdir(Path(run_dir) / "x") if not entry.startswith(".")]
+        return os.listdir(Path(run_dir) / "records")
     except FileNotFoundError:
         return []
 
@@ -249,4 +254,5 @@ def forget(run_dir: str | Path, exec_id: str) -> None:
     """
     if outcome(run_dir, exec_id) is Outcome.RUNNING:
         raise InvalidInput(f"execution {exec_id} is still running")
-    shutil.rmtree(_folder(run_dir, exec_id), ignore_errors=True)
+    shutil.rmtree(_output(run_dir, exec_id), ignore_errors=True)
+    _record(run_dir, exec_id).unlink(missing_ok=True)  # last: until then it is known as ended

@@ -20,7 +20,7 @@ async def test_a_gigabyte_stays_within_the_bound_and_the_gap_is_told(sandbox: Sa
     exec_id = await sandbox.begin("yes 0123456789abcde | head -c 1073741824")
     record = (await sandbox.tppd.wait(exec_id, timeout_s=180)).record
     assert record.out_bytes == 1 << 30
-    folder = Path(sandbox.run_dir) / "x" / exec_id
+    folder = Path(sandbox.run_dir) / "output" / exec_id
     assert sum(entry.stat().st_size for entry in os.scandir(folder) if entry.name.startswith("out.")) <= BOUND
     line, at, gaps, seen = b"0123456789abcde\n", 0, [], 0
     while chunk := journal.read(sandbox.run_dir, exec_id, "stdout", at, 1 << 20):
@@ -72,7 +72,7 @@ async def test_nonsense_ends_one_connection_only(sandbox: Sandbox) -> None:
     for junk in (b"\0\0\0\0", b"\xff" * 64, b"\x06\0\0\0\x02\0\0\0\0\x01", b"\x05\0\0\0\x63\0\0\0\0" * 3):
         other = await Connection.open(sandbox.run_dir)
         other._transport.write(junk)
-        assert (await sandbox.tppd.hello()).version == 1
+        assert (await sandbox.tppd.hello()).epoch >= 0
         other.close()
 
 
@@ -80,7 +80,11 @@ async def test_many_ids_leave_nothing_behind_in_memory(make: Make) -> None:
     sandbox = await make()
     for _ in range(10):
         await asyncio.gather(*(sandbox.tppd.run(new_id(), ["true"], epoch=1, wait_s=20) for _ in range(50)))
-    assert await sandbox.tppd.list() == []
+
+    async def empty() -> bool:  # a shim ends a moment after its command
+        return await sandbox.tppd.list() == []
+
+    await eventually(empty)
     assert len(journal.list_ids(sandbox.run_dir)) == 500
     fresh = Tppd(sandbox.run_dir)
     done = journal.list_ids(sandbox.run_dir)[0]

@@ -16,6 +16,12 @@ from actors.sandbox.tppd import Tppd
 from terminalpp.types.errors import InvalidInput, NotFound, SandboxNotRunning, TooLarge
 from tests.sandbox.conftest import ROOT
 
+START = b'{"exec_id":"id","generation":1,"epoch":1,"spec_hash":"00","started_at_ms":5,"merged":false}\n'
+END = (
+    b'{"exec_id":"id","reason":"exited","exit_code":3,"signal":null,"error":"","generation":1,"started_at_ms":5,'
+    b'"ended_at_ms":9,"duration_ms":4.0,"out_bytes":0,"err_bytes":0,"streams_open":false,"cpu_ms":1.0,'
+    b'"max_rss_bytes":4096}\n'
+)
 HEADER = (ROOT / "tppd" / "tppd.h").read_text()
 
 
@@ -50,8 +56,10 @@ def segment(folder: Path, stream: str, offset: int, data: bytes) -> None:
 
 
 def test_reading_across_segments_and_a_gap(tmp_path: Path) -> None:
-    folder = tmp_path / "x" / "id"
+    folder = tmp_path / "output" / "id"
     folder.mkdir(parents=True)
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "id").write_bytes(START)
     assert journal.read(tmp_path, "id") == journal.Chunk(0, b"", 0, 0)
     segment(folder, "out", 0, b"abc")
     segment(folder, "out", 3, b"def")
@@ -68,6 +76,25 @@ def test_reading_across_segments_and_a_gap(tmp_path: Path) -> None:
         journal.read(tmp_path, "id", "stdout", -1)
     with pytest.raises(NotFound):
         journal.read(tmp_path, "other")
+
+
+def test_a_line_of_a_record_counts_once_it_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "records").mkdir()
+    (tmp_path / "generation").write_text("1\n")
+    record = tmp_path / "records" / "id"
+    for cut in range(len(START + END) + 1):
+        record.write_bytes((START + END)[:cut])
+        if cut < len(START):
+            expected = journal.Outcome.NOT_STARTED
+        else:
+            expected = journal.Outcome.RUNNING if cut < len(START + END) else journal.Outcome.ENDED
+        assert journal.outcome(tmp_path, "id") is expected
+    assert journal.exit_record(tmp_path, "id").exit_code == 3
+    record.write_bytes(START + END[:-1])
+    (tmp_path / "generation").write_text("2\n")
+    assert journal.outcome(tmp_path, "id") is journal.Outcome.LOST
+    journal.forget(tmp_path, "id")
+    assert journal.outcome(tmp_path, "id") is journal.Outcome.NOT_STARTED
 
 
 def test_what_never_started(tmp_path: Path) -> None:
