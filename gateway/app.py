@@ -86,9 +86,9 @@ def create_app(
     )
     problems.install(app)
     for router in (
+        commands.router,  # first: routes are tried in this order, and this one's are asked for most often
         health.router,
         sandboxes.router,
-        commands.router,
         conversations.router,
         conversations.agents_router,
     ):

@@ -125,9 +125,11 @@ def _answers() -> bool:
         url, _ = home.address()
     except Unavailable:
         return False
-    import httpx
+    from http.client import HTTPException
+    from urllib.request import ProxyHandler, build_opener
 
     try:
-        return httpx.get(url + "/livez", timeout=2.0, trust_env=False).status_code == 200
-    except httpx.TransportError:
+        with build_opener(ProxyHandler({})).open(url + "/livez", timeout=2.0) as answer:
+            return answer.status == 200
+    except (OSError, HTTPException):  # URLError and HTTPError are OSErrors
         return False

@@ -18,8 +18,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Self
 
-import httpx
-
 from terminalpp.client import events
 from terminalpp.client.shapes import Agent, Conversation, Diff, Event, Execution, Output, Sandbox, Uploaded
 from terminalpp.client.transport import Transport, segment
@@ -38,9 +36,8 @@ class Client:
         *,
         timeout_s: float = 30.0,
         patience_s: float = 60.0,
-        http: httpx.AsyncClient | None = None,
     ) -> None:
-        self._transport = Transport(base_url, token, timeout_s=timeout_s, patience_s=patience_s, http=http)
+        self._transport = Transport(base_url, token, timeout_s=timeout_s, patience_s=patience_s)
 
     async def __aenter__(self) -> Self:
         return self

@@ -61,8 +61,8 @@ async def follow(transport: Transport, path: str, after: int, live: bool) -> Asy
                 query={"follow": None if live else "false"},
                 headers={"accept": "text/event-stream", "last-event-id": str(after)},
                 silence_s=SILENCE_S,
-            ) as response:
-                async for chunk in response.aiter_bytes():
+            ) as pieces:
+                async for chunk in pieces:
                     contact, attempt = time.monotonic(), 0
                     for _, data in parser.feed(chunk):
                         event: Event = json.loads(data)

@@ -28,7 +28,8 @@ DOORS = {
     "uvicorn": ("gateway/",),
     "typer": ("terminalpp/",),
     "rich": ("terminalpp/",),
-    "httpx": ("terminalpp/",),
+    "aiohttp": ("terminalpp/",),
+    "httpx": (),
 }
 
 LONGEST_FILE = 400

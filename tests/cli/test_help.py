@@ -73,7 +73,7 @@ def test_help_imports_nothing_heavy() -> None:
     probe = "import sys, terminalpp.cli.main; print('\\n'.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert not loaded & {"httpx", "rich", "pydantic", "asyncio", "terminalpp.client", "runtime", "ray"}
+    assert not loaded & {"aiohttp", "rich", "pydantic", "asyncio", "terminalpp.client", "runtime", "ray"}
 
 
 def test_the_model_that_is_chosen() -> None:
