@@ -8,26 +8,25 @@ What a caller may rely on is the same on both ways. The kernel closes the socket
 death of a cell is known at once. The newest incarnation of a cell owns the name: a connection to an
 older one is given up by `Lines.renew` when that one refuses.
 
-    request: u32 length of the rest | u32 request id | u8 method | data
-    reply:   u32 length of the rest | u32 request id | data          (little-endian)
+    request: u32 request id | u8 method | data
+    reply:   u32 request id | data          (frames of `runtime.frames`, little-endian)
 """
 
 from __future__ import annotations
 
-import abc
 import asyncio
 import contextlib
 import logging
 import os
 import socket
-import struct
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+
+from runtime.frames import Frames, Requests, short_name
 
 log = logging.getLogger("terminalpp.runtime")
 METHODS = ("call", "deliver", "nudge", "locate")  # what goes this way: data in, data out
 FOLDER = Path("run", "cells")
-_HEAD = struct.Struct("<II")
 
 Handler = Callable[[str, bytes], Awaitable[bytes]]
 
@@ -45,47 +44,10 @@ def socket_name(cell: str) -> str:
     return cell.replace("/", "_")
 
 
-class _Frames(asyncio.Protocol, abc.ABC):
-    """Cuts the stream into frames."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]  # uvloop's are no asyncio.Transport
-
-    def data_received(self, data: bytes) -> None:
-        buffer = self._buffer
-        buffer += data
-        at = 0
-        while len(buffer) - at >= _HEAD.size:
-            size, id = _HEAD.unpack_from(buffer, at)
-            end = at + 4 + size
-            if len(buffer) < end:
-                break
-            self.take(id, bytes(memoryview(buffer)[at + _HEAD.size : end]))
-            at = end
-        if at:
-            del buffer[:at]
-
-    @abc.abstractmethod
-    def take(self, id: int, data: bytes) -> None:
-        """One frame has arrived: its request id and the rest."""
-
-    def send(self, id: int, data: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(_HEAD.pack(4 + len(data), id) + data)
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-
 # ---- the cell's end ---------------------------------------------------------------------------------
 
 
-class _Served(_Frames):
+class _Served(Frames):
     """One caller's connection. A caller that goes away does not stop what it asked for."""
 
     def __init__(self, handler: Handler, tasks: set[asyncio.Task[None]]) -> None:
@@ -93,12 +55,12 @@ class _Served(_Frames):
         self._handler = handler
         self._tasks = tasks
 
-    def take(self, id: int, data: bytes) -> None:
-        task = asyncio.create_task(self._answer(id, METHODS[data[0]], data[1:]))
+    def take(self, frame: bytes) -> None:
+        task = asyncio.create_task(self._answer(frame[:4], METHODS[frame[4]], frame[5:]))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, id: int, method: str, data: bytes) -> None:
+    async def _answer(self, id: bytes, method: str, data: bytes) -> None:
         try:
             self.send(id, await self._handler(method, data))
         except Exception:
@@ -117,7 +79,7 @@ async def serve(home: Path, cell: str, handler: Handler) -> asyncio.Server:
     aside = f".{socket_name(cell)}.{os.getpid()}"
     with contextlib.suppress(FileNotFoundError):
         (folder / aside).unlink()
-    with _opened(folder) as short:
+    with short_name(folder) as short:
         listener.bind(f"{short}/{aside}")
     (folder / aside).rename(folder / socket_name(cell))
     tasks: set[asyncio.Task[None]] = set()
@@ -128,34 +90,21 @@ async def serve(home: Path, cell: str, handler: Handler) -> asyncio.Server:
 # ---- the caller's end -------------------------------------------------------------------------------
 
 
-class _Line(_Frames):
+class _Line(Requests[bytes]):
     def __init__(self) -> None:
         super().__init__()
-        self._pending: dict[int, asyncio.Future[bytes]] = {}
-        self._last_id = 0
-        self.lost = False
         self._retired = False
 
-    def take(self, id: int, data: bytes) -> None:
-        future = self._pending.pop(id, None)
-        if future is not None and not future.done():
-            future.set_result(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.lost = True
-        pending, self._pending = self._pending, {}
-        for future in pending.values():
-            if not future.done():
-                future.set_exception(LineBroke("the cell's process ended"))
+    def take(self, frame: bytes) -> None:
+        self.settle(int.from_bytes(frame[:4], "little"), frame[4:])
 
     async def ask(self, method: str, data: bytes) -> bytes:
-        self._last_id = id = (self._last_id + 1) & 0xFFFFFFFF
-        future = self._pending[id] = asyncio.get_running_loop().create_future()
-        self.send(id, bytes((METHODS.index(method),)) + data)
+        id = self.next_id()
         try:
-            return await future
+            return await self.reply_to(id, id.to_bytes(4, "little"), bytes((METHODS.index(method),)), data)
+        except ConnectionResetError:
+            raise LineBroke("the cell's process ended") from None
         finally:
-            self._pending.pop(id, None)
             if self._retired:
                 self.retire()
 
@@ -197,20 +146,6 @@ class Lines:
 
     async def _open(self, cell: str) -> _Line:
         try:
-            with _opened(self._folder) as short:
-                _, line = await asyncio.get_running_loop().create_unix_connection(
-                    _Line, f"{short}/{socket_name(cell)}"
-                )
+            return await _Line.open(self._folder, socket_name(cell))
         except OSError as error:
             raise NoLine(f"{cell}: {error.strerror}") from None
-        return line
-
-
-@contextlib.contextmanager
-def _opened(folder: Path) -> Iterator[str]:
-    """A name of `folder` that is short enough: a socket's may have 107 bytes."""
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{descriptor}"
-    finally:
-        os.close(descriptor)

@@ -312,7 +312,7 @@ class Tppd:
             return self._control
         async with self._opening:
             if self._control is None or self._control.lost:
-                self._control = await Connection.open(self.run_dir)
+                self._control = await Connection.to(self.run_dir)
             return self._control
 
     async def _open_files(self) -> Connection:
@@ -320,7 +320,7 @@ class Tppd:
             return self._files
         async with self._opening:
             if self._files is None or self._files.lost:
-                connection = await Connection.open(self.run_dir)
+                connection = await Connection.to(self.run_dir)
                 try:
                     (await connection.request(Op.FILES, [], _REPLY_SECONDS)).checked()
                 except ConnectionError:

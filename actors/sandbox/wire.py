@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from enum import IntEnum
 from pathlib import Path
 
+from runtime.frames import Requests
 from terminalpp.types import errors
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
@@ -117,16 +118,16 @@ def number(value: int) -> bytes:
     return struct.pack("<q", value)
 
 
-def encode(kind: int, request_id: int, fields: Iterable[tuple[int, bytes]]) -> bytes:
-    """One frame. Raises TooLarge above 16 MiB."""
+def payload(kind: int, request_id: int, fields: Iterable[tuple[int, bytes]]) -> bytes:
+    """A frame without its length. Raises TooLarge above 16 MiB."""
     parts = [struct.pack("<BI", kind, request_id)]
     for tag, data in fields:
         parts.append(struct.pack("<BI", tag, len(data)))
         parts.append(data)
-    size = sum(map(len, parts))
-    if size > MAX_FRAME_BYTES:
-        raise errors.TooLarge(f"a request of {size} bytes; the limit is {MAX_FRAME_BYTES}")
-    return b"".join([struct.pack("<I", size), *parts])
+    data = b"".join(parts)
+    if len(data) > MAX_FRAME_BYTES:
+        raise errors.TooLarge(f"a request of {len(data)} bytes; the limit is {MAX_FRAME_BYTES}")
+    return data
 
 
 class Reply:
@@ -172,89 +173,26 @@ class Reply:
         raise _ERRORS.get(self.status, errors.TerminalError)(detail, "", extra)
 
 
-class Connection(asyncio.Protocol):
-    """One socket to tppd with any number of requests under way. `lost` is set once it is gone."""
-
-    def __init__(self) -> None:
-        self._transport: asyncio.Transport | None = None
-        self._buffer = bytearray()
-        self._pending: dict[int, asyncio.Future[Reply]] = {}
-        self._next_id = 0
-        self._writable = asyncio.Event()
-        self._writable.set()
-        self.lost = False
+class Connection(Requests[Reply]):
+    """One socket to tppd with any number of requests under way."""
 
     @classmethod
-    async def open(cls, run_dir: str | Path) -> Connection:
-        """Connect. Raises SandboxNotRunning when nobody listens.
-
-        The path goes through /proc/self/fd because a socket's name may have 107 bytes only.
-        """
+    async def to(cls, run_dir: str | Path) -> Connection:
+        """Connect. Raises SandboxNotRunning when nobody listens."""
         try:
-            folder = os.open(run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise errors.SandboxNotRunning(f"{run_dir}: {error.strerror}") from None
-        try:
-            path = f"/proc/self/fd/{folder}/{SOCKET}"
-            _, protocol = await asyncio.get_running_loop().create_unix_connection(cls, path)
-            return protocol
+            return await cls.open(run_dir, SOCKET)
         except OSError as error:
             raise errors.SandboxNotRunning(f"nobody answers in {run_dir}: {error.strerror}") from None
-        finally:
-            os.close(folder)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
-
-    def data_received(self, data: bytes) -> None:
-        buffer = self._buffer
-        buffer += data
-        at = 0
-        while len(buffer) - at >= 4:
-            (size,) = struct.unpack_from("<I", buffer, at)
-            if len(buffer) - at - 4 < size:
-                break
-            request_id, reply = Reply.decode(bytes(memoryview(buffer)[at + 4 : at + 4 + size]))
-            at += 4 + size
-            future = self._pending.pop(request_id, None)
-            if future is not None and not future.done():
-                future.set_result(reply)
-        if at:
-            del buffer[:at]
-
-    def pause_writing(self) -> None:
-        self._writable.clear()
-
-    def resume_writing(self) -> None:
-        self._writable.set()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.lost = True
-        self._writable.set()
-        pending, self._pending = self._pending, {}
-        for future in pending.values():
-            if not future.done():
-                future.set_exception(ConnectionResetError("tppd closed the connection"))
+    def take(self, frame: bytes) -> None:
+        self.settle(*Reply.decode(frame))
 
     async def request(self, op: int, fields: Iterable[tuple[int, bytes]], timeout_s: float) -> Reply:
         """The reply, whatever its status. Raises ConnectionError or DeadlineExceeded."""
-        self._next_id = (self._next_id + 1) & 0xFFFFFFFF
-        request_id = self._next_id
-        frame = encode(op, request_id, fields)
-        await self._writable.wait()
-        if self.lost or self._transport is None:
-            raise ConnectionResetError("tppd closed the connection")
-        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._pending[request_id] = future
-        self._transport.write(frame)
+        id = self.next_id()
+        data = payload(op, id, fields)
         try:
             async with asyncio.timeout(timeout_s):
-                return await future
+                return await self.reply_to(id, data)
         except TimeoutError:
             raise errors.DeadlineExceeded(f"tppd did not answer within {timeout_s:g} s") from None
-        finally:
-            self._pending.pop(request_id, None)
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from actors.sandbox import journal
 from actors.sandbox.tppd import Tppd
-from actors.sandbox.wire import Connection, Op, Tag, encode, number
+from actors.sandbox.wire import Connection, Op, Tag, number, payload
 from terminalpp.types.ids import new_id
 from tests.eventually import eventually
 from tests.sandbox.conftest import Make, Sandbox
@@ -56,12 +56,12 @@ async def test_two_hundred_at_once(make: Make) -> None:
 
 async def test_a_wedged_client_holds_up_nobody(sandbox: Sandbox) -> None:
     exec_id = await sandbox.begin("yes | head -c 100000000")
-    wedged = await Connection.open(sandbox.run_dir)
+    wedged = await Connection.to(sandbox.run_dir)
     wedged._transport.pause_reading()
-    frame = encode(Op.LIST, 1, []) + encode(
-        Op.WAIT, 2, [(Tag.EXEC_ID, exec_id.encode()), (Tag.TIMEOUT_MS, number(60000))]
-    )
-    wedged._transport.write(frame * 20000)
+    wait = payload(Op.WAIT, 2, [(Tag.EXEC_ID, exec_id.encode()), (Tag.TIMEOUT_MS, number(60000))])
+    for _ in range(20000):
+        wedged.send(payload(Op.LIST, 1, []))
+        wedged.send(wait)
     wedged._transport.write(b"\xff\xff")  # and half a frame
     assert (await sandbox.tppd.wait(exec_id, timeout_s=60)).record.out_bytes == 100_000_000
     assert (await sandbox.sh("echo alive")).text == "alive"
@@ -70,7 +70,7 @@ async def test_a_wedged_client_holds_up_nobody(sandbox: Sandbox) -> None:
 
 async def test_nonsense_ends_one_connection_only(sandbox: Sandbox) -> None:
     for junk in (b"\0\0\0\0", b"\xff" * 64, b"\x06\0\0\0\x02\0\0\0\0\x01", b"\x05\0\0\0\x63\0\0\0\0" * 3):
-        other = await Connection.open(sandbox.run_dir)
+        other = await Connection.to(sandbox.run_dir)
         other._transport.write(junk)
         assert (await sandbox.tppd.hello()).epoch >= 0
         other.close()
