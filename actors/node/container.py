@@ -1,7 +1,7 @@
 """What a sandbox's container is made of: every hardening flag in one table, tested from inside.
 
-Pure but for `ensure_network`: a spec in, arguments of Docker's `create` out. Each
-flag is asserted from within a real sandbox by tests/docker/.
+Pure but for the network: a spec in, arguments of Docker's `create` out. Each flag is asserted from within
+a real sandbox by tests/docker/.
 """
 
 from __future__ import annotations
@@ -55,6 +55,10 @@ class Identity:
         return {LABEL_HOME: self.tag, LABEL_SANDBOX: sandbox_id}
 
 
+def network_name(tag: str) -> str:
+    return f"tpp-{tag}"
+
+
 def volume_name(tag: str, sandbox_id: str) -> str:
     """The named volume that holds the workspace of a sandbox."""
     return f"tpp-{tag}-{sandbox_id}"
@@ -106,7 +110,7 @@ def options(
 
 def ensure_network(client: docker.DockerClient, identity: Identity) -> str:
     """The name of this home's bridge network, made if missing. Sandboxes on it cannot reach each other."""
-    name = f"tpp-{identity.tag}"
+    name = network_name(identity.tag)
     try:
         client.networks.get(name)
     except docker.errors.NotFound:
@@ -114,6 +118,17 @@ def ensure_network(client: docker.DockerClient, identity: Identity) -> str:
             name, driver="bridge", check_duplicate=True, labels={LABEL_HOME: identity.tag},
             options={"com.docker.network.bridge.enable_icc": "false"})
     return name
+
+
+def drop_network(client: docker.DockerClient, tag: str) -> None:
+    """Remove this home's network unless a sandbox is on it: Docker has some thirty address ranges in all."""
+    try:
+        client.networks.get(network_name(tag)).remove()
+    except docker.errors.NotFound:
+        return
+    except docker.errors.APIError as error:
+        if error.status_code != 403:  # "has active endpoints"
+            raise
 
 
 def isolation_of(runtime: str) -> Isolation:

@@ -16,10 +16,12 @@ not be the same directory on both sides. Docker's SDK blocks, so each operation 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import re
 import shutil
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,7 @@ class DockerDriver:
         self._connected: tuple[docker.DockerClient, dict[str, Any], Images] | None = None
         self._checked: tuple[float, Probe] | None = None
         self._locks: dict[str, asyncio.Lock] = {}
+        self._network = threading.Lock()
 
     # ---- the daemon -----------------------------------------------------------------------------
 
@@ -158,12 +161,14 @@ class DockerDriver:
         self._directory(sandbox_id)
         client, _info, _images = await self._daemon()
         await self._call(self._remove_containers, client, sandbox_id)
+        await self._call(self._drop_network, client)
 
     async def remove(self, sandbox_id: str) -> None:
         folder = self._directory(sandbox_id)
         client, _info, _images = await self._daemon()
         await self._call(self._remove_containers, client, sandbox_id)
         await self._call(self._remove_volume, client, sandbox_id)
+        await self._call(self._drop_network, client)
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def list(self) -> list[str]:
@@ -211,9 +216,11 @@ class DockerDriver:
         identity = container.Identity(self._tag, self.uid, str(self._tppd), str(run_dir))
         volume = identity.volume(spec.sandbox_id)
         client.volumes.create(volume, labels=identity.labels(spec.sandbox_id))
-        network = container.ensure_network(client, identity) if spec.network == "open" else None
-        made = client.containers.create(**container.options(spec, identity, image, info, network))
-        made.start()
+        # A network without a running container on it may be dropped, so nobody may meanwhile.
+        with self._network if spec.network == "open" else contextlib.nullcontext():
+            network = container.ensure_network(client, identity) if spec.network == "open" else None
+            made = client.containers.create(**container.options(spec, identity, image, info, network))
+            made.start()
         return made
 
     def _remove_containers(self, client: docker.DockerClient, sandbox_id: str) -> None:
@@ -227,6 +234,10 @@ class DockerDriver:
                 if error.status_code != 409:
                     raise
                 _await_gone(found)
+
+    def _drop_network(self, client: docker.DockerClient) -> None:
+        with self._network:
+            container.drop_network(client, self._tag)
 
     def _remove_volume(self, client: docker.DockerClient, sandbox_id: str) -> None:
         try:

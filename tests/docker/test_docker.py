@@ -98,6 +98,20 @@ async def test_open_network_has_a_device_and_neighbours_are_out_of_reach(make, c
         await serve.wait()
 
 
+async def test_the_network_goes_with_the_last_sandbox_on_it(make, driver, client):
+    def networks():
+        return client.networks.list(filters={"label": f"terminalpp.home={driver._tag}"})
+
+    one, two = await make(network=Network.OPEN), await make(network=Network.OPEN)
+    labels = [client.containers.get(sandbox.handle).labels["terminalpp.sandbox"] for sandbox in (one, two)]
+    await driver.stop(labels[0])
+    assert len(networks()) == 1
+    await driver.remove(labels[1])
+    assert networks() == []
+    again = await make(network=Network.OPEN)
+    assert "eth0" in (await run(again, "ls", "/sys/class/net"))[1]
+
+
 # ---- any image ----------------------------------------------------------------------------------
 
 
