@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 from bench.home import booted
-from bench.measure import row, table
+from bench.measure import row, table, timed
 from bench.rest import committed_insert, resolved
 
 STEPS = 10
@@ -83,7 +83,8 @@ async def with_saver(home: Path, runs: int) -> list[float]:
 async def main(runs: int) -> None:
     with booted() as home:
         ours = await with_saver(home, runs)
-        insert = await committed_insert(home, runs * STEPS)
+        async with committed_insert(home) as once:
+            insert = await timed(once, runs * STEPS)
     bare = graph(None)
     alone = [await run(bare, str(number)) for number in range(runs + 1)][1:]
     table(f"A graph step without a model (each of the n runs is the mean of {STEPS} steps)", [

@@ -1,0 +1,37 @@
+"""Every bench runs and prints its table. What it measured is not judged here: machines are noisy.
+
+With the slow tests, because each boots a home of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCHES = {
+    "boot": ["1"],
+    "calls": ["20"],
+    "exec": ["20"],
+    "graph": ["2"],
+    "memory": [],
+    "rest": ["20"],
+}
+
+
+def test_no_bench_is_forgotten() -> None:
+    scripts = {path.stem for path in (ROOT / "bench").glob("*.py") if "__main__" in path.read_text()}
+    assert scripts == set(BENCHES)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("name", BENCHES)
+def test_it_prints_a_table(name: str) -> None:
+    command = [sys.executable, "-m", f"bench.{name}", *BENCHES[name]]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("\n| ") >= 3
