@@ -194,6 +194,7 @@ int main(int argc, char **argv) {
         int64_t wait = execs_tick();
         if (stopping && (!execs || now_ms() >= stop_by_ms)) return 0;
         if (stopping && (wait < 0 || wait > 20)) wait = 20;
+        record_prepare();
         int count = epoll_wait(epoll_fd, events, 64, (int)(wait > 60000 ? 60000 : wait));
         for (int i = 0; i < count; i++) {
             struct handle *h = events[i].data.ptr;

@@ -10,8 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define SPARE ".record"
 
 /* 0, or -1 with errno: a disk that takes only a part is full. */
 static int write_whole(int fd, const void *data, size_t len) {
@@ -61,7 +64,22 @@ int number_write(const char *name, int64_t value) {
 
 static void path_of(const char *id, char path[ID_MAX + 16]) { snprintf(path, ID_MAX + 16, "records/%s", id); }
 
+/* Making a file takes ext4 a third of a millisecond, during which the command would have to wait. So the
+ * next record's is made while a command runs, and takes its name once the first line stands in it. */
+static int spare_fd = -1;
+
+void record_prepare(void) {
+    int flags = O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC;
+    if (spare_fd < 0) spare_fd = openat(options.run_fd, SPARE, flags, 0600);
+}
+
 /* Never over another's record: `record_of` was asked before, but it may have met an error. */
+static int spare_name(const char *path) {
+    if (syscall(SYS_renameat2, options.run_fd, SPARE, options.run_fd, path, 1u /* RENAME_NOREPLACE */) == 0) return 0;
+    if (errno != EINVAL) return -1; /* else a file system that knows renaming only */
+    return renameat(options.run_fd, SPARE, options.run_fd, path);
+}
+
 int record_begin(struct exec *x, int64_t at_epoch) {
     char path[ID_MAX + 16];
     struct buffer b = {0};
@@ -71,12 +89,15 @@ int record_begin(struct exec *x, int64_t at_epoch) {
                 x->flags & START_MERGE ? "true" : "false");
     path_of(x->id, path);
     x->begun = (off_t)b.len;
-    x->record_fd = openat(options.run_fd, path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
-    int result = x->record_fd < 0 ? -1 : write_whole(x->record_fd, b.at, b.len);
-    if (result < 0 && x->record_fd >= 0) {
-        unlinkat(options.run_fd, path, 0);
-        close(x->record_fd);
-        x->record_fd = -1;
+    record_prepare();
+    int result = spare_fd < 0 ? -1 : write_whole(spare_fd, b.at, b.len);
+    if (result == 0) result = spare_name(path);
+    if (result == 0) {
+        x->record_fd = spare_fd;
+        spare_fd = -1;
+    } else if (spare_fd >= 0) {
+        close(spare_fd); /* the next one begins anew */
+        spare_fd = -1;
     }
     buffer_free(&b);
     return result;

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -155,6 +156,8 @@ _Noreturn void shim_run(const struct launch *l) {
         if (ended < 0 && errno == EINTR) continue;
         if (ended < 0) _exit(0);
         end.pid = ended;
-        if (ended == pid && r.kind == REPORT_STARTED && write(3, &end, sizeof end) < 0) _exit(1);
+        if (ended != pid || r.kind != REPORT_STARTED) continue;
+        if (write(3, &end, sizeof end) < 0) _exit(1);
+        sched_yield(); /* tppd was woken on this processor: it need not wait for our own end */
     }
 }

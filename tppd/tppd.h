@@ -219,6 +219,7 @@ int seccomp_deny_tracing(void);
 /* ---- records.c ---- */
 enum { RECORD_NONE, RECORD_RUNNING, RECORD_ENDED, RECORD_LOST };
 int record_of(const char *id, char spec_hash[65], struct buffer *end);
+void record_prepare(void);
 int record_begin(struct exec *x, int64_t at_epoch);
 void record_compose(struct exec *x);
 int record_end(struct exec *x);
