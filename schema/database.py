@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -33,6 +34,7 @@ from schema.sql import Queries
 from terminalpp.types import errors
 from terminalpp.types.ids import Fence
 
+log = logging.getLogger("terminalpp.schema")
 Connection = asyncpg.Connection | PoolConnectionProxy
 T = TypeVar("T")
 
@@ -158,6 +160,7 @@ class Database:
     def __init__(self, pool: asyncpg.Pool, wait_s: float) -> None:
         self._pool = pool
         self._wait_s = wait_s
+        self._returning: set[asyncio.Task[None]] = set()
 
     @classmethod
     async def connect(
@@ -208,7 +211,7 @@ class Database:
             with _translated(connection):
                 yield connection
         finally:
-            await self._pool.release(connection)
+            self._release(connection)
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -226,7 +229,18 @@ class Database:
                     raise
                 await transaction.commit()
         finally:
-            await self._pool.release(connection)
+            self._release(connection)
+
+    def _release(self, connection: Connection) -> None:
+        """Back to the pool, behind the caller's back: the pool takes three rounds of the loop for it."""
+        task = asyncio.create_task(self._pool.release(connection))
+        self._returning.add(task)
+        task.add_done_callback(self._released)
+
+    def _released(self, task: asyncio.Task[None]) -> None:
+        self._returning.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not lost(error):
+            log.error("a connection could not be given back", exc_info=error)
 
     async def _begin(self) -> tuple[Connection, Any]:
         connection = await self._pool.acquire()
@@ -234,7 +248,7 @@ class Database:
             transaction = connection.transaction()
             await transaction.start()
         except BaseException:
-            await self._pool.release(connection)
+            self._release(connection)
             raise
         return connection, transaction
 
@@ -273,7 +287,7 @@ class Database:
             try:
                 return await act(connection)
             finally:
-                await self._pool.release(connection)
+                self._release(connection)
 
 
 async def check_fence(connection: Connection, fence: Fence) -> None:

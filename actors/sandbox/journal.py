@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from enum import StrEnum
@@ -36,6 +37,7 @@ from terminalpp.types.states import ExecutionState
 Stream = Literal["stdout", "stderr"]
 _PREFIX = {"stdout": "out.", "stderr": "err."}
 _RETRIES = 16
+_EXEC_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 
 
 class Outcome(StrEnum):
@@ -111,8 +113,7 @@ class ExitRecord:
 
 def check_exec_id(exec_id: str) -> str:
     """The id itself. Raises InvalidInput unless it is 1 to 64 of `A-Z a-z 0-9 _ . -`, no dot first."""
-    fine = 0 < len(exec_id) <= 64 and exec_id[0] != "." and exec_id.isascii()
-    if not fine or not all(c.isalnum() or c in "._-" for c in exec_id):
+    if not _EXEC_ID.fullmatch(exec_id):
         raise InvalidInput(f"not an execution id: {exec_id!r}")
     return exec_id
 
