@@ -26,6 +26,7 @@ from gateway.once import REPLAYED, id_for, once
 from gateway.paging import Cursor, Limit, page
 from gateway.sandboxes import owned
 from gateway.state import Gateway, gateway_of, user_of
+from gateway.straight import StraightRoute
 from schema import executions
 from terminalpp.types.errors import (
     CommandFinished,
@@ -65,7 +66,6 @@ def spelled(body: CommandCreate) -> str:
     return body.command if body.command is not None else shlex.join(body.argv or [])
 
 
-@router.post("", operation_id="runCommand", status_code=201, response_model=answers.Execution)
 async def run(request: Request, sandbox_id: UUID, body: CommandCreate) -> Response:
     """Starts a command, once; with `wait_ms` the answer waits for its end that long. A sandbox that sleeps is
     started first. The command outlives every process of the server but its sandbox."""
@@ -106,6 +106,17 @@ async def run(request: Request, sandbox_id: UUID, body: CommandCreate) -> Respon
         201,
         None if ran["created"] else {REPLAYED: "true"},
     )
+
+
+router.add_api_route(
+    "",
+    run,
+    methods=["POST"],
+    operation_id="runCommand",
+    status_code=201,
+    response_model=answers.Execution,
+    route_class_override=StraightRoute,
+)
 
 
 @router.get("", operation_id="listCommands", response_model=answers.ExecutionPage)
