@@ -137,20 +137,37 @@ static char **environment(const struct request *r) {
     return list;
 }
 
-static void start(struct conn *c, const struct request *r) {
-    char id[ID_MAX + 1], spec_hash[65];
+static bool hash_of(struct conn *c, const struct request *r, char spec_hash[65]) {
     struct bytes hash;
-    if (!id_of(c, r, id) || !allowed(c, r)) return;
     if (!field(r, TAG_SPEC_HASH, &hash) || hash.len != 64) {
         reply_error(&c->out, STATUS_INVALID, r->id, 0, "a spec hash of 64 characters is needed");
-        return;
+        return false;
     }
     memcpy(spec_hash, hash.at, 64);
     spec_hash[64] = 0;
-    if (strspn(spec_hash, "0123456789abcdef") != 64) {
-        reply_error(&c->out, STATUS_INVALID, r->id, 0, "the spec hash is not hexadecimal");
-        return;
-    }
+    if (strspn(spec_hash, "0123456789abcdef") == 64) return true;
+    reply_error(&c->out, STATUS_INVALID, r->id, 0, "the spec hash is not hexadecimal");
+    return false;
+}
+
+/* What START is to run; to be freed with `launch_free`. */
+static struct launch launch_of(const struct request *r) {
+    size_t count;
+    return (struct launch){.argv = texts(r, TAG_ARG, &count), .envp = environment(r), .cwd = field_text(r, TAG_CWD),
+                           .flags = (int)field_number(r, TAG_FLAGS, 0)};
+}
+
+static void launch_free(struct launch *l) {
+    free_texts(l->argv);
+    free_texts(l->envp);
+    free((char *)l->cwd);
+}
+
+static bool runnable(const struct launch *l) { return l->argv[0] && *l->argv[0]; }
+
+static void start(struct conn *c, const struct request *r) {
+    char id[ID_MAX + 1], spec_hash[65];
+    if (!id_of(c, r, id) || !allowed(c, r) || !hash_of(c, r, spec_hash)) return;
     struct exec *x = exec_find(id);
     if (x) {
         if (strcmp(x->spec_hash, spec_hash))
@@ -159,17 +176,28 @@ static void start(struct conn *c, const struct request *r) {
         return;
     }
     if (from_disk(c, r->id, id, spec_hash)) return;
-    size_t count;
-    char **argv = texts(r, TAG_ARG, &count), **envp = environment(r), *cwd = field_text(r, TAG_CWD);
-    const char *why = "";
-    int status = STATUS_INVALID;
-    if (count && *argv[0])
-        status = exec_start(id, spec_hash, *epoch, (int)field_number(r, TAG_FLAGS, 0), argv, envp, cwd, &x, &why);
+    struct launch l = launch_of(r);
+    const char *why = "no program";
+    int status = runnable(&l) ? exec_start(id, spec_hash, *epoch, &l, &x, &why) : STATUS_INVALID;
     if (status == STATUS_OK) exec_wait(x, c, r->id, WAIT_START, r, true);
-    else reply_error(&c->out, (uint8_t)status, r->id, 0, "%s was not started: %s", id, *why ? why : "no program");
-    free_texts(argv);
-    free_texts(envp);
-    free(cwd);
+    else reply_error(&c->out, (uint8_t)status, r->id, 0, "%s was not started: %s", id, why);
+    launch_free(&l);
+}
+
+/* The same fields as START, no reply: its process is had ready. Nothing depends on it: whatever is odd
+ * is left to START to refuse. */
+static void prepare(const struct request *r) {
+    struct conn nobody = {.fd = -1};
+    char id[ID_MAX + 1], spec_hash[65];
+    struct buffer end = {0};
+    if (field_number(r, TAG_EPOCH, -1) >= *epoch && id_of(&nobody, r, id) && hash_of(&nobody, r, spec_hash) &&
+        !exec_find(id) && record_of(id, (char[65]){0}, &end) == RECORD_NONE) {
+        struct launch l = launch_of(r);
+        if (runnable(&l)) exec_hold(id, spec_hash, &l);
+        launch_free(&l);
+    }
+    buffer_free(&end);
+    buffer_free(&nobody.out);
 }
 
 static void unknown(struct conn *c, const struct request *r, const char *id) {
@@ -238,6 +266,7 @@ void request_handle(struct conn *c, const struct request *r) {
     case OP_KILL_TREE: act(c, r); break;
     case OP_LIST: list(c, r); break;
     case OP_FILES: files_take(c, r->id); break;
+    case OP_PREPARE: prepare(r); break;
     default: reply_error(&c->out, STATUS_INVALID, r->id, 0, "unknown operation %d", r->op);
     }
 }

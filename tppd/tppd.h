@@ -34,13 +34,15 @@
 #define SEGMENT_BYTES (8u * 1024 * 1024)
 #define KEEP_FIRST 2     /* segments; with KEEP_LAST this is the 64 MiB bound of a stream */
 #define KEEP_LAST 6
+#define MAX_HELD 16
+#define HOLD_MS 5000     /* how long a prepared command waits for its START */
 #define GRACE_MS 200     /* how long an ended command's pipes may stay open before it counts as ended */
 #define STDIN_QUEUE (1024u * 1024)
 #define ID_MAX 64
 
 enum op {
     OP_HELLO = 1, OP_START = 2, OP_STATUS = 3, OP_WAIT = 4, OP_STDIN = 5, OP_SIGNAL = 6, OP_KILL_TREE = 7,
-    OP_LIST = 8, OP_FILES = 9,
+    OP_LIST = 8, OP_FILES = 9, OP_PREPARE = 10,
     OP_STAT = 16, OP_READ = 17, OP_WRITE = 18, OP_MKDIR = 19, OP_SYMLINK = 20, OP_REMOVE = 21,
     OP_LISTDIR = 22,
 };
@@ -166,12 +168,13 @@ struct exec {
     struct handle report;
     char id[ID_MAX + 1], spec_hash[65];
     int record_fd, report_fd, flags;
+    int ends[3];                        /* ours, of its three streams; -1: none */
     pid_t shim, command;
     bool started, command_ended, shim_gone, orphaned, recorded, saved, killing, gone;
     int start_errno, wait_status, kill_rounds;
     char start_error[128];
     struct rusage usage;
-    int64_t started_ms, started_us, ended_ms, ended_us, grace_ms, kill_ms, save_ms;
+    int64_t started_ms, started_us, ended_ms, ended_us, grace_ms, kill_ms, save_ms, held_ms;
     struct stream out, err;
     struct input in;
     struct buffer record;               /* its end, as recorded */
@@ -181,8 +184,11 @@ struct exec {
 };
 extern struct exec *execs;
 struct exec *exec_find(const char *id);
-int exec_start(const char *id, const char *spec_hash, int64_t at_epoch, int flags, char **argv, char **envp,
-               const char *cwd, struct exec **out, const char **why);
+struct launch { char **argv, **envp; const char *cwd; int flags, in, out, err, report; };
+int exec_start(const char *id, const char *spec_hash, int64_t at_epoch, const struct launch *what,
+               struct exec **out, const char **why);
+void exec_hold(const char *id, const char *spec_hash, const struct launch *what);
+bool exec_is_held(pid_t shim);
 void exec_wait(struct exec *x, struct conn *c, uint32_t id, enum waiting kind, const struct request *r,
                bool created);
 void exec_status(struct buffer *b, struct exec *x, uint32_t id, bool created);
@@ -206,7 +212,6 @@ struct report {
     char step[32];
     struct rusage usage;
 };
-struct launch { char **argv, **envp; const char *cwd; int in, out, err, report, flags; };
 _Noreturn void shim_run(const struct launch *l);
 int renounce(void);
 int drop_rights(bool ptrace, const char **step);

@@ -80,6 +80,10 @@ class Command:
         """What tppd executes: the argument list, or the text given to `shell`."""
         return list(self.argv) if self.argv is not None else [shell, "-c", self.text]
 
+    def options(self, environment: dict[str, str]) -> dict[str, Any]:
+        """How tppd executes it; `environment` is what every command of the sandbox finds."""
+        return {"env": {**environment, **self.env}, "cwd": self.cwd, "merge": self.merge, "stdin": self.stdin}
+
 
 def check_environment(env: dict[str, str]) -> None:
     """Raises InvalidInput unless it maps names of variables to texts."""

@@ -6,8 +6,9 @@ accepted. (2) tppd is told to start it under the row's id, which it does once ho
 after (1) or (2) is made good by `adopt`: what was not started is started, what runs is watched, what has
 ended is recorded. A command whose sandbox died is recorded as `failed`, reason `lost`, and never run again.
 
-The caller's path is one insert and one round trip to tppd. Reads are from the journals on the host, so a
-reader never waits for a writer. Nothing here is state: all of it can be made again from rows and journals.
+The caller's path is one insert and one round trip to tppd, which has the process ready by then. Reads are
+from the journals on the host, so a reader never waits for a writer. Nothing here is state: all of it can be
+made again from rows and journals.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from actors.sandbox import answers, command, journal
 from actors.sandbox.command import Command
 from actors.sandbox.journal import ExitRecord, Outcome
 from actors.sandbox.tppd import Tppd
+from actors.sandbox.wire import Fields
 from runtime.context import Context
 from schema import Database, executions
 from terminalpp.types.errors import (
@@ -114,6 +116,7 @@ class Commands:
         self._starting.add(exec_id)
         self.used_at = time.monotonic()
         created = False
+        prepared = asyncio.create_task(self._prepare(exec_id, wanted), name=f"prepare {exec_id}")
         try:
             row, created = await executions.create(
                 self._context.database, exec_id, self._sandbox_id, payload.get("user_id") or user_id,
@@ -122,7 +125,7 @@ class Commands:
                 conversation_id=payload.get("conversation_id"),
             )
             if created:
-                record = await self._start(exec_id, wanted, wait_s)
+                record = await self._start(exec_id, wanted, wait_s, await prepared)
                 if record is not None:
                     self._background(exec_id, self._record(record))
                     answer = answers.of_record(self.run_dir, record, head)
@@ -137,6 +140,7 @@ class Commands:
             raise
         finally:
             self._starting.discard(exec_id)
+            prepared.cancel()
         return _accepted(await self.wait(exec_id, 0 if created else wait_s, head), row, created)
 
     async def repeated(self, payload: dict[str, Any]) -> dict[str, Any] | None:
@@ -156,9 +160,25 @@ class Commands:
         head = int(payload.get("head_bytes", answers.HEAD_BYTES))
         return _accepted(await self.wait(exec_id, 0, head), row, False)
 
+    async def _prepare(self, exec_id: str, wanted: Command) -> Fields | None:
+        """Have the process made ready while Postgres commits the row: a third of the way to its start.
+
+        None: it could not be, for whatever reason; `_start` will say why.
+        """
+        attached = self._attached
+        if attached is None:
+            return None
+        try:
+            options = wanted.options(attached.environment)
+            argv = wanted.arguments(attached.shell)
+            return await self.tppd.prepare(exec_id, argv, epoch=self.epoch, **options)
+        except Exception:
+            return None
+
     async def _start(
-        self, exec_id: str, wanted: Command, wait_s: float, *, again: bool = True
-    ) -> ExitRecord | None:
+        self, exec_id: str, wanted: Command, wait_s: float, prepared: Fields | None = None, *,
+        again: bool = True,
+    ) -> ExitRecord | None:  # fmt: skip
         """Have tppd start it; its end if that came within `wait_s`, else a watcher stays behind.
 
         Safe to repeat: tppd knows the id. A sandbox that was dead already is started anew once: the
@@ -167,10 +187,12 @@ class Commands:
         try:
             attached, tppd = self._attached, self.tppd
             assert attached is not None
-            status = await tppd.run(
-                exec_id, wanted.arguments(attached.shell), epoch=self.epoch, wait_s=wait_s,
-                env={**attached.environment, **wanted.env}, cwd=wanted.cwd, merge=wanted.merge,
-                stdin=wanted.stdin)
+            if prepared is None:
+                status = await tppd.run(
+                    exec_id, wanted.arguments(attached.shell), epoch=self.epoch, wait_s=wait_s,
+                    **wanted.options(attached.environment))
+            else:
+                status = await tppd.run_prepared(exec_id, prepared, wait_s)
         except CommandNotStarted as error:
             return journal.exit_record(self.run_dir, exec_id) or answers.not_started(exec_id, error)
         except SandboxNotRunning:

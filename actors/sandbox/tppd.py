@@ -92,15 +92,34 @@ class Tppd:
         self, exec_id: str, argv: Sequence[str], *, epoch: int, wait_s: float, **options: object
     ) -> Status:
         """`start`, then `wait` for its end at most `wait_s`, in one round trip. Same options and errors."""
+        return await self.run_prepared(exec_id, self._fields_of(exec_id, argv, epoch, options), wait_s)
+
+    async def prepare(
+        self, exec_id: str, argv: Sequence[str], *, epoch: int, **options: object
+    ) -> Fields:
+        """Have tppd make the process ready, for the `run_prepared` that will follow within 5 s if it does.
+
+        Nothing is recorded or started, and nothing is promised. Raises as `run` does.
+        """
+        fields = self._fields_of(exec_id, argv, epoch, options)
+        (await self._open_control()).tell(Op.PREPARE, fields)
+        return fields
+
+    async def run_prepared(self, exec_id: str, fields: Fields, wait_s: float) -> Status:
+        """`run` of what `prepare` returned; needs no such process to be there."""
+        fields = [*fields, (Tag.TIMEOUT_MS, number(int(wait_s * 1000)))]
+        return started(status_of(exec_id, await self._ask(Op.START, fields, wait_s + _REPLY_SECONDS)))
+
+    def _fields_of(
+        self, exec_id: str, argv: Sequence[str], epoch: int, options: dict[str, object]
+    ) -> Fields:
         env = dict(options.pop("env", None) or {})  # type: ignore[call-overload]
         cwd, flags = str(options.pop("cwd", "") or ""), {k: bool(v) for k, v in options.items()}
         merge, stdin = flags.pop("merge", False), flags.pop("stdin", False)
         ptrace = flags.pop("ptrace", False)
         if flags:
             raise InvalidInput(f"unknown options: {', '.join(sorted(flags))}")
-        fields = self._start_fields(exec_id, argv, epoch, env, cwd, merge, stdin, ptrace)
-        fields.append((Tag.TIMEOUT_MS, number(int(wait_s * 1000))))
-        return started(status_of(exec_id, await self._ask(Op.START, fields, wait_s + _REPLY_SECONDS)))
+        return self._start_fields(exec_id, argv, epoch, env, cwd, merge, stdin, ptrace)
 
     @staticmethod
     def _start_fields(

@@ -35,6 +35,7 @@ class Op(IntEnum):
     KILL_TREE = 7
     LIST = 8
     FILES = 9
+    PREPARE = 10
     STAT = 16
     READ = 17
     WRITE = 18
@@ -186,6 +187,10 @@ class Connection(Requests[Reply]):
 
     def take(self, frame: bytes) -> None:
         self.settle(*Reply.decode(frame))
+
+    def tell(self, op: int, fields: Iterable[tuple[int, bytes]]) -> None:
+        """Send what has no reply; it may be lost. Raises TooLarge."""
+        self.send(payload(op, self.next_id(), fields))
 
     async def request(self, op: int, fields: Iterable[tuple[int, bytes]], timeout_s: float) -> Reply:
         """The reply, whatever its status. Raises ConnectionError or DeadlineExceeded."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +23,7 @@ from terminalpp.types.errors import (
 from terminalpp.types.ids import new_id
 from terminalpp.types.states import ExecutionState
 from tests.eventually import eventually
-from tests.sandbox.conftest import Sandbox
+from tests.sandbox.conftest import Make, Sandbox
 
 
 @pytest.mark.parametrize("code", [0, 1, 42, 255])
@@ -215,3 +217,64 @@ async def test_a_background_job_does_not_hold_the_end(sandbox: Sandbox) -> None:
     assert record.out_bytes == 4
     await eventually(lambda: sandbox.output(result.status.exec_id) == b"now\nlater\n")
     assert journal.exit_record(sandbox.run_dir, result.status.exec_id) == record
+
+
+def processes(name: bytes) -> int:
+    """How many of the machine's processes have this name."""
+    found = 0
+    for comm in Path("/proc").glob("[0-9]*/comm"):
+        with contextlib.suppress(OSError):
+            found += comm.read_bytes() == name + b"\n"
+    return found
+
+
+async def test_prepared_is_not_started(make: Make) -> None:
+    sandbox = await make()
+    tppd, exec_id = sandbox.tppd, new_id()
+    idle = processes(b"tppd-shim")
+    fields = await tppd.prepare(exec_id, ["/bin/sh", "-c", "echo ran >> ran"], epoch=1)
+    await eventually(lambda: processes(b"tppd-shim") == idle + 1)
+    assert journal.outcome(sandbox.run_dir, exec_id) is journal.Outcome.NOT_STARTED
+    assert await tppd.list() == []
+    for refused in (tppd.status(exec_id), tppd.signal(exec_id, 9, epoch=1), tppd.kill_tree(exec_id, epoch=1)):
+        with pytest.raises(NotFound):
+            await refused
+    status = await tppd.run_prepared(exec_id, fields, 10)
+    assert status.record.exit_code == 0
+    again = await tppd.run_prepared(exec_id, fields, 10)
+    assert (again.record, await tppd.read_file("ran")) == (status.record, b"ran\n")
+    await tppd.prepare(exec_id, ["/bin/sh", "-c", "echo ran >> ran"], epoch=1)
+    await eventually(lambda: processes(b"tppd-shim") == idle)  # what has run is not prepared again
+
+
+async def test_what_is_prepared_goes_when_no_start_comes(make: Make) -> None:
+    sandbox = await make()
+    idle = processes(b"tppd-shim")
+    for _ in range(20):  # more than are held
+        await sandbox.tppd.prepare(new_id(), ["true"], epoch=1)
+    await eventually(lambda: processes(b"tppd-shim") == idle + 16)
+    assert (await sandbox.sh("exit 3")).code == 3
+    await eventually(lambda: processes(b"tppd-shim") == idle, timeout_s=15)
+
+
+async def test_prepared_for_another_command_or_killed(make: Make) -> None:
+    sandbox = await make()
+    exec_id = new_id()
+    await sandbox.tppd.prepare(exec_id, ["/bin/sh", "-c", "exit 1"], epoch=1)
+    await sandbox.begin("exit 7", exec_id)
+    assert (await sandbox.tppd.wait(exec_id, timeout_s=10)).record.exit_code == 7
+    fields = await sandbox.tppd.prepare(other := new_id(), ["/bin/sh", "-c", "exit 4"], epoch=1)
+    await sandbox.sh("for p in /proc/[0-9]*; do grep -q tppd-shim $p/comm && kill -9 ${p#/proc/}; done; true")
+    status = await sandbox.tppd.run_prepared(other, fields, 10)
+    assert status.state == "ended"  # anew, or as killed where the account may kill shims
+    assert (await sandbox.sh("echo alive")).text == "alive"
+
+
+async def test_an_older_owner_prepares_nothing(make: Make) -> None:
+    sandbox = await make()
+    await sandbox.tppd.hello(5)
+    idle = processes(b"tppd-shim")
+    fields = await sandbox.tppd.prepare(exec_id := new_id(), ["true"], epoch=4)
+    with pytest.raises(Fenced):
+        await sandbox.tppd.run_prepared(exec_id, fields, 10)
+    assert processes(b"tppd-shim") == idle
