@@ -114,11 +114,6 @@ void exec_status(struct buffer *b, struct exec *x, uint32_t id, bool created) {
 
 /* ---- start ---- */
 
-static void close_pair(int pair[2]) {
-    for (int i = 0; i < 2; i++)
-        if (pair[i] >= 0) close(pair[i]);
-}
-
 static void take_report(struct exec *x) {
     struct report r;
     while (x->report_fd >= 0) {
@@ -168,107 +163,20 @@ static void enlist(struct exec *x) {
     exec_count++;
 }
 
-/* The shim is forked first and waits: when there is no process to be had, nothing was recorded and the
- * id is still free. */
-static int prepare(const char *id, const char *spec_hash, const struct launch *what, struct exec **result,
-                   const char **why) {
-    int in[2] = {-1, -1}, out[2] = {-1, -1}, err[2] = {-1, -1}, talk[2] = {-1, -1};
-    bool piped = what->flags & START_STDIN, merged = what->flags & START_MERGE;
-    struct exec *x = calloc(1, sizeof *x);
-    if (!x) abort();
-    x->record_fd = -1;
-    *why = "no file descriptors left";
-    if (piped ? pipe2(in, O_CLOEXEC) : (in[0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0) goto failed;
-    if (pipe2(out, O_CLOEXEC) < 0 || (!merged && pipe2(err, O_CLOEXEC) < 0)) goto failed;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, talk) < 0) goto failed;
-    snprintf(x->id, sizeof x->id, "%s", id);
-    snprintf(x->spec_hash, sizeof x->spec_hash, "%s", spec_hash);
-    x->flags = what->flags;
-    struct launch l = *what;
-    l.in = in[0], l.out = out[1], l.err = merged ? out[1] : err[1], l.report = talk[1];
-    *why = "no process to be had (the sandbox's limit on processes)";
-    if ((x->shim = fork()) < 0) goto failed;
-    if (x->shim == 0) shim_run(&l);
-    close(in[0]), close(out[1]), close(talk[1]);
-    if (err[1] >= 0) close(err[1]);
-    x->ends[0] = in[1], x->ends[1] = out[0], x->ends[2] = err[0], x->report_fd = talk[0];
-    *result = x;
-    return STATUS_OK;
-failed:
-    close_pair(in), close_pair(out), close_pair(err), close_pair(talk);
-    free(x);
-    return STATUS_OVERLOADED;
-}
-
-/* Of a command that was not begun; the end of `report_fd` sends its shim home. */
-static void discard(struct exec *x) {
-    for (int i = 0; i < 3; i++)
-        if (x->ends[i] >= 0) close(x->ends[i]);
-    close(x->report_fd);
-    free(x);
-}
-
-/* ---- held: prepared for a START that is on its way; unknown to every other operation ---- */
-
-static struct exec *held;
-static int held_count;
-
-static struct exec *unhold(struct exec **p) {
-    struct exec *x = *p;
-    *p = x->next;
-    held_count--;
-    return x;
-}
-
-void exec_hold(const char *id, const char *spec_hash, const struct launch *what) {
-    struct exec *x;
-    const char *why;
-    if (held_count >= MAX_HELD || stopping || prepare(id, spec_hash, what, &x, &why) != STATUS_OK) return;
-    x->held_ms = now_ms();
-    x->next = held;
-    held = x;
-    held_count++;
-}
-
-bool exec_is_held(pid_t shim) {
-    for (struct exec *x = held; x; x = x->next)
-        if (x->shim == shim) return true;
-    return false;
-}
-
-static struct exec *take_held(const char *id, const char *spec_hash, int flags) {
-    for (struct exec **p = &held; *p; p = &(*p)->next) {
-        if (strcmp((*p)->id, id)) continue;
-        struct exec *x = unhold(p);
-        if (!strcmp(x->spec_hash, spec_hash) && x->flags == flags) return x;
-        discard(x);
-        return NULL;
-    }
-    return NULL;
-}
-
-/* Those whose START never came, and that of the shim `gone`. */
-static void drop_held(int64_t now, pid_t gone) {
-    for (struct exec **p = &held; *p;) {
-        if ((*p)->shim == gone || now >= (*p)->held_ms + HOLD_MS) discard(unhold(p));
-        else p = &(*p)->next;
-    }
-}
-
 /* The record; then the go byte. A crash in between leaves a record without a run (lost), never a run without
  * a record. */
 int exec_start(const char *id, const char *spec_hash, int64_t at_epoch, const struct launch *what,
                struct exec **result, const char **why) {
     *why = "too many commands are running";
     if (exec_count >= MAX_EXECS || stopping) return STATUS_OVERLOADED;
-    struct exec *x = take_held(id, spec_hash, what->flags);
-    int status = x ? STATUS_OK : prepare(id, spec_hash, what, &x, why);
+    struct exec *x = start_take(id, spec_hash, what->flags);
+    int status = x ? STATUS_OK : start_prepare(id, spec_hash, what, &x, why);
     if (status != STATUS_OK) return status;
     x->started_ms = wall_ms();
     x->started_us = now_us();
     if (record_begin(x, at_epoch) < 0) {
         *why = "cannot write the start record";
-        discard(x);
+        start_discard(x);
         return STATUS_DISK_FULL;
     }
     enlist(x);
@@ -346,7 +254,7 @@ static void orphan(struct exec *x) {
 
 static void reap_one(pid_t pid, int status, const struct rusage *usage) {
     if (files_reaped(pid)) return;
-    drop_held(now_ms(), pid);
+    starts_drop(now_ms(), pid);
     for (struct exec *x = execs; x; x = x->next) {
         bool shim = x->shim == pid && !x->shim_gone && !x->orphaned;
         bool command = x->orphaned && x->command == pid && !x->command_ended;
@@ -397,7 +305,7 @@ static void sooner(int64_t *wait, int64_t due_ms, int64_t now) {
 
 int64_t execs_tick(void) {
     int64_t wait = -1;
-    drop_held(now_ms(), -1);
+    starts_drop(now_ms(), -1);
     for (struct exec *x = execs, *next; x; x = next) {
         next = x->next;
         int64_t now = now_ms();
@@ -406,7 +314,7 @@ int64_t execs_tick(void) {
         exec_settle(x);
     }
     int64_t now = now_ms();
-    for (struct exec *x = held; x; x = x->next) sooner(&wait, x->held_ms + HOLD_MS, now);
+    if (starts_due_ms() >= 0) sooner(&wait, starts_due_ms(), now);
     for (struct exec *x = execs; x; x = x->next) {
         if (x->killing && !x->shim_gone) sooner(&wait, x->kill_ms, now);
         if (x->grace_ms && !x->recorded) sooner(&wait, x->grace_ms, now);

@@ -193,7 +193,7 @@ static void prepare(const struct request *r) {
     if (field_number(r, TAG_EPOCH, -1) >= *epoch && id_of(&nobody, r, id) && hash_of(&nobody, r, spec_hash) &&
         !exec_find(id) && record_of(id, (char[65]){0}, &end) == RECORD_NONE) {
         struct launch l = launch_of(r);
-        if (runnable(&l)) exec_hold(id, spec_hash, &l);
+        if (runnable(&l)) start_hold(id, spec_hash, &l);
         launch_free(&l);
     }
     buffer_free(&end);

@@ -5,6 +5,7 @@
  *   conns.c     connections of clients: frames in, frames out, never blocking
  *   requests.c  one function per operation
  *   execs.c     commands: table, life cycle, waiters
+ *   starts.c    processes that are ready for a command
  *   inputs.c    their standard input, by offset
  *   shim.c      the small process between tppd and a command; drops rights and starts the program
  *   seccomp.c   the system calls that commands may not make
@@ -187,8 +188,6 @@ struct exec *exec_find(const char *id);
 struct launch { char **argv, **envp; const char *cwd; int flags, in, out, err, report; };
 int exec_start(const char *id, const char *spec_hash, int64_t at_epoch, const struct launch *what,
                struct exec **out, const char **why);
-void exec_hold(const char *id, const char *spec_hash, const struct launch *what);
-bool exec_is_held(pid_t shim);
 void exec_wait(struct exec *x, struct conn *c, uint32_t id, enum waiting kind, const struct request *r,
                bool created);
 void exec_status(struct buffer *b, struct exec *x, uint32_t id, bool created);
@@ -198,6 +197,16 @@ void execs_forget(struct conn *c);
 void execs_reap(void);
 int64_t execs_tick(void);               /* does what is due; ms to the next thing due, -1: nothing */
 void execs_stop(void);
+
+/* ---- starts.c ---- */
+int start_prepare(const char *id, const char *spec_hash, const struct launch *what, struct exec **result,
+                  const char **why);
+void start_discard(struct exec *x);
+void start_hold(const char *id, const char *spec_hash, const struct launch *what);
+bool start_is_held(pid_t shim);
+struct exec *start_take(const char *id, const char *spec_hash, int flags);
+void starts_drop(int64_t now, pid_t gone);
+int64_t starts_due_ms(void);            /* -1: nothing is held */
 
 /* ---- inputs.c ---- */
 void input_open(struct exec *x, int pipe);

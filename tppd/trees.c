@@ -58,7 +58,7 @@ static int scan_all(struct process **list) {
 }
 
 static bool is_shim(pid_t pid) {
-    if (exec_is_held(pid)) return true;
+    if (start_is_held(pid)) return true;
     for (struct exec *x = execs; x; x = x->next)
         if (x->shim == pid && !x->shim_gone) return true;
     return false;

@@ -161,24 +161,19 @@ class Commands:
         return _accepted(await self.wait(exec_id, 0, head), row, False)
 
     async def _prepare(self, exec_id: str, wanted: Command) -> Fields | None:
-        """Have the process made ready while Postgres commits the row: a third of the way to its start.
-
-        None: it could not be, for whatever reason; `_start` will say why.
-        """
+        """Have the process made ready while Postgres commits the row. None: `_start` will say why not."""
         attached = self._attached
         if attached is None:
             return None
+        argv, options = wanted.arguments(attached.shell), wanted.options(attached.environment)
         try:
-            options = wanted.options(attached.environment)
-            argv = wanted.arguments(attached.shell)
             return await self.tppd.prepare(exec_id, argv, epoch=self.epoch, **options)
         except Exception:
             return None
 
     async def _start(
-        self, exec_id: str, wanted: Command, wait_s: float, prepared: Fields | None = None, *,
-        again: bool = True,
-    ) -> ExitRecord | None:  # fmt: skip
+        self, exec_id: str, wanted: Command, wait_s: float, prepared: Fields | None = None, again: bool = True
+    ) -> ExitRecord | None:
         """Have tppd start it; its end if that came within `wait_s`, else a watcher stays behind.
 
         Safe to repeat: tppd knows the id. A sandbox that was dead already is started anew once: the
@@ -188,9 +183,8 @@ class Commands:
             attached, tppd = self._attached, self.tppd
             assert attached is not None
             if prepared is None:
-                status = await tppd.run(
-                    exec_id, wanted.arguments(attached.shell), epoch=self.epoch, wait_s=wait_s,
-                    **wanted.options(attached.environment))
+                argv, options = wanted.arguments(attached.shell), wanted.options(attached.environment)
+                status = await tppd.run(exec_id, argv, epoch=self.epoch, wait_s=wait_s, **options)
             else:
                 status = await tppd.run_prepared(exec_id, prepared, wait_s)
         except CommandNotStarted as error:
