@@ -8,7 +8,7 @@ from uuid import UUID
 
 from fastapi import Request
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.responses import Response
 
 JSON = ("application/json", "")  # a body without a type is JSON
@@ -33,7 +33,7 @@ class StraightRoute(APIRoute):
             try:
                 id = UUID(request.path_params[id_name])
                 body = model.model_validate_json(await request.body())
-            except (ValidationError, ValueError):
+            except ValueError:  # pydantic's ValidationError is one
                 return await ordinary(request)
             return await endpoint(request, id, body)
 

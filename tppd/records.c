@@ -147,7 +147,7 @@ int record_of(const char *id, char spec_hash[65], struct buffer *end) {
     path_of(id, path);
     bool whole = read_whole(path, &b) == 0;
     if (whole) buffer_add(&b, "", 1);
-    char *first = b.len ? strchr((char *)b.at, '\n') : NULL;
+    char *first = whole ? strchr((char *)b.at, '\n') : NULL; /* half a reading has no end to stop at */
     if (first) {
         *first = 0;
         const char *hash = after((char *)b.at, "\"spec_hash\":\"");

@@ -168,7 +168,7 @@ class Commands:
         argv, options = wanted.arguments(attached.shell), wanted.options(attached.environment)
         try:
             return await self.tppd.prepare(exec_id, argv, epoch=self.epoch, **options)
-        except Exception:
+        except (TerminalError, UnicodeError):
             return None
 
     async def _start(

@@ -111,13 +111,16 @@ def test_odd_bytes_are_answered_alike(content: bytes) -> None:
 def test_the_short_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the tests above would compare FastAPI with itself."""
 
+    class Solved(Exception):
+        """FastAPI's own way was taken."""
+
     async def refuse(**_: Any) -> None:
-        raise NotImplementedError
+        raise Solved
 
     monkeypatch.setattr("fastapi.routing.solve_dependencies", refuse)
     (_, straight) = answers_of_one(APPS[1])
     assert straight["body"]["command"] == "true"
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(Solved):
         answers_of_one(APPS[0])
 
 
