@@ -58,6 +58,7 @@ def _not_blank(text: str) -> str:
 
 
 AbsolutePath = Annotated[str, Field(max_length=512), AfterValidator(_absolute)]
+Pattern = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\r\n]+$")]
 Model = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_not_blank)]
 
 
@@ -140,6 +141,9 @@ class ConversationCreate(Body):
     test_command: str | None = Field(None, min_length=1, max_length=8192)
     setup_command: str | None = Field(None, min_length=1, max_length=8192)
     limits: TurnLimits | None = None
+    include: list[Pattern] | None = Field(
+        None, max_length=200, description="Ignored files that belong to the work all the same; as .gitignore."
+    )
 
 
 class MessageCreate(Body):

@@ -17,7 +17,8 @@ from terminalpp.types.states import TurnOutcome
 QUEUE_LENGTH = 100
 HISTORY_TURNS, HISTORY_CHARACTERS = 8, 1500
 MODES = ("team", "single")
-SETTINGS = ("sandbox_id", "workspace", "title", "model", "mode", "test_command", "setup_command", "limits")
+SETTINGS = ("sandbox_id", "workspace", "title", "model", "mode", "test_command", "setup_command", "limits",
+            "include")
 
 
 def created(payload: dict[str, Any]) -> dict[str, Any]:
@@ -37,6 +38,7 @@ def created(payload: dict[str, Any]) -> dict[str, Any]:
         "workspace": workspace.rstrip("/") or "/",
         "mode": mode,
         "limits": payload.get("limits") or {},
+        "include": payload.get("include") or [],
         "baseline": None,
         "set_up": False,
         "queue": [],

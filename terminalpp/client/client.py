@@ -266,9 +266,11 @@ class Client:
         test_command: str | None = None,
         setup_command: str | None = None,
         limits: dict[str, Any] | None = None,
+        include: list[str] | None = None,
         key: str | None = None,
     ) -> Conversation:
-        """`workspace`: the directory in the sandbox that the team works in; `mode`: team or single."""
+        """`workspace`: the directory in the sandbox that the team works in; `mode`: team or single;
+        `include`: patterns of ignored files that belong to the work all the same."""
         body = {
             "sandbox_id": sandbox_id,
             "workspace": workspace,
@@ -278,6 +280,7 @@ class Client:
             "test_command": test_command,
             "setup_command": setup_command,
             "limits": limits,
+            "include": include,
         }
         return await self._post("/v1/conversations", body, key=key)
 
