@@ -23,6 +23,11 @@ MEDIA_TYPE = "application/problem+json"
 TYPE_BASE = "https://terminalpp.dev/errors/"
 RETRY_AFTER_S = {"overloaded": 1, "unavailable": 1, "idempotency-in-flight": 1}
 SHOWN_ERRORS = 20
+# Not taken as JSON all the same: a form and plain text are what any web page can make a browser send here.
+NOT_JSON = (
+    "Send it with `Content-Type: application/json`. `curl -d '{…}'` alone calls it a form: write "
+    "`curl --json '{…}'`, or add -H 'Content-Type: application/json'."
+)
 
 
 def problem(error: errors.TerminalError, request_id: str, instance: str) -> dict[str, Any]:
@@ -79,10 +84,12 @@ def from_validation(error: RequestValidationError) -> errors.InvalidInput:
         for item in error.errors()[:SHOWN_ERRORS]
     ]
     first = listed[0] if listed else {"field": "body", "message": "invalid"}
-    hint = ""
+    detail, hint = f"{first['field']}: {first['message']}", ""
     if first.get("kind") == "model_attributes_type":
         hint = "Send a JSON object, with `Content-Type: application/json`."
-    return errors.InvalidInput(f"{first['field']}: {first['message']}", hint, {"errors": listed})
+        if isinstance(error.body, bytes):
+            detail, hint = "body: its Content-Type is not JSON, so it was not read as JSON", NOT_JSON
+    return errors.InvalidInput(detail, hint, {"errors": listed})
 
 
 def error_of(error: BaseException) -> errors.TerminalError:

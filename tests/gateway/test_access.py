@@ -72,12 +72,25 @@ async def test_known_token_costs_no_query(served: Served, database: Database) ->
     assert await tokens.user_of(served.token)
 
 
-async def test_body_without_its_type_is_told_so(served: Served) -> None:
+@pytest.mark.parametrize("type", ["application/x-www-form-urlencoded", "text/plain", "multipart/form-data"])
+@pytest.mark.parametrize("path", ["/v1/sandboxes", f"/v1/sandboxes/{ZERO}/commands"])
+async def test_json_that_comes_as_a_form_is_refused_and_told_what_to_type(
+    served: Served, path: str, type: str
+) -> None:
+    """`curl -d '{…}'` says that it is a form, and so may any web page: it is never read as JSON."""
     async with served.http() as http:
-        form = {"content-type": "application/x-www-form-urlencoded"}
-        answer = await http.post("/v1/sandboxes", content=b'{"name": "a"}', headers=form)
-    assert answer.status_code == 422
-    assert "Content-Type: application/json" in answer.json()["hint"]
+        answer = await http.post(path, content=b'{"command": "ls"}', headers={"content-type": type})
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (422, "invalid-input")
+    assert "Content-Type is not JSON" in problem["detail"]
+    assert "Content-Type: application/json" in problem["hint"]
+    assert "curl --json" in problem["hint"]
+
+
+async def test_json_that_is_no_object_is_not_taken_for_a_form(served: Served) -> None:
+    async with served.http() as http:
+        answer = await http.post("/v1/sandboxes", json=["a"])
+    assert answer.json()["hint"] == "Send a JSON object, with `Content-Type: application/json`."
 
 
 async def test_body_limits(served: Served) -> None:
