@@ -1,0 +1,187 @@
+"""Every block of commands in README, CONTRIBUTING and docs/ is typed as it stands, and does what is said.
+
+Each document is one `sh -eu` session of one person (see `person`), from its first block to its last, so
+what one block sets the next one has. `CLAIMS` holds, for each document, what its blocks print and leave
+behind: a block without its claims is a failure, like a block that ends with another status than 0.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.documents import ROOT, documents, shell_blocks
+from tests.e2e.person import KEY, SCENARIO, Person, Said
+from tests.eventually import eventually
+
+Claim = Callable[[Said, Person], Any]
+WORDS_FOR_CHAT = "29 February is still rejected. Please mend it.\n/diff\n/cost\n/quit\n"
+
+
+@pytest.fixture(scope="module")
+def person() -> Iterator[Person]:
+    """A machine on which nothing of ours runs yet, and a provider that knows one model and one key."""
+    folder = Path(tempfile.mkdtemp(prefix="tpp-docs-"))
+    (folder / "scenario.json").write_text(json.dumps(SCENARIO))
+    words = [sys.executable, "-m", "tests.model_server.server", str(folder / "scenario.json"), "--key", KEY]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as provider:
+        try:
+            assert provider.stdout
+            person = Person(folder, provider.stdout.readline().strip())
+            yield person
+            person.down()
+        finally:
+            provider.terminate()
+    # KEEP shutil.rmtree(folder, ignore_errors=True)
+
+
+# ---- README.md ----------------------------------------------------------------------------------
+
+
+def the_demo_starts_everything_and_the_suite_runs(said: Said, person: Person) -> None:
+    """`./tpp demo`, then `./tpp test` (of which a part is run here, see `person`)."""
+    assert said.out.startswith("Model: scripted:demo — scripted: a recorded session plays")
+    for step in ("home", "tppd", "postgres", "migrate", "redis", "ray", "gateway", "up"):
+        assert re.search(rf"^  ✓ {step}\b", said.out, re.M), f"{step} was not started"
+    assert "✗ tests red  1 failed, 4 passed" in said.out
+    assert "✓ tests green  5 passed" in said.out
+    applied = re.search(r"^Applied to (\S+): 1 file\.", said.out, re.M)
+    assert applied
+    assert "key=lambda item: (-item[1], item[0])" in person.run("git", "-C", applied[1], "diff").stdout
+    the_suite_runs(said, person)
+
+
+def the_run_and_the_chat_end_green(said: Said, person: Person) -> None:
+    """The project is untouched: without a terminal and without a wish the patch is kept."""
+    run, _, chat = (
+        said.out.partition("The conversation is kept: ")[0]
+        .partition("Model: openai/gpt-5.5")[2]
+        .partition("Model: openai/gpt-5.5")
+    )
+    for part in (run, chat):
+        assert "✗ tests red  1 failed, 2 passed" in part or "tests: red" in part
+        assert "✓ passed  the tests pass" in part
+        assert "+    return monthrange(year, month)[1]" in part
+    assert "tokens" in chat
+    kept = re.search(r"(\S+/patches/\S+\.(?:patch|diff))", run)
+    assert kept, run
+    assert person.run("git", "status", "--porcelain").stdout == ""
+    assert person.tests() == "FAILED (errors=1)"
+    assert person.run("git", "apply", kept[1]).returncode == 0
+    assert person.tests() == "OK"
+
+
+def a_sandbox_runs(said: Said, person: Person) -> None:
+    sandbox = json.loads(said.out)
+    assert (sandbox["status"], sandbox["network"]) == ("running", "none")
+
+
+# ---- CONTRIBUTING.md ----------------------------------------------------------------------------
+
+
+def the_suite_runs(said: Said, person: Person) -> None:
+    assert re.search(r"^[1-9]\d* passed in [\d.]+s", said.out, re.M), said.out
+
+
+# ---- docs/api.md --------------------------------------------------------------------------------
+
+
+def it_is_up(said: Said, person: Person) -> None:
+    assert f"Terminal++ runs: {person.gateway()[0]}" in said.out
+
+
+def the_command_says_hello(said: Said, person: Person) -> None:
+    record = json.loads(said.out)
+    assert (record["status"], record["exit_code"], record["stdout"]) == ("completed", 0, "hello\n")
+
+
+def its_status_and_its_output(said: Said, person: Person) -> None:
+    assert said.out == "0\n1\n2\n3\ndone\n"
+
+
+def all_files_are_there(said: Said, person: Person) -> None:
+    here = [path for path in person.project.rglob("*") if path.is_file()]
+    assert json.loads(said.out)["files"] == len(here)
+
+
+def the_message_is_accepted(said: Said, person: Person) -> None:
+    assert re.fullmatch(r"[0-9a-f-]{36}", json.loads(said.out)["message_id"])
+
+
+def the_events_of_the_turn(said: Said, person: Person) -> None:
+    events = [json.loads(line) for line in re.findall(r"^data: (.*)$", said.out, re.M)]
+    numbers = [event["seq"] for event in events]
+    last = numbers[numbers.index(3, 3) - 1]  # the second stream begins again, behind number 2
+    assert numbers == [*range(1, last + 1), *range(3, last + 1)]
+    assert events[last - 1] == events[-1]
+    assert (events[-1]["type"], events[-1]["payload"]["outcome"]) == ("turn.finished", "passed"), events[-1]
+    assert said.out.rstrip().endswith(": end")
+
+
+def the_change_is_here_and_the_sandbox_gone(said: Said, person: Person) -> None:
+    assert said.out == ""
+    assert person.run("git", "diff", "--stat").stdout.startswith(" dates.py | 2 +-")
+    assert person.tests() == "OK"
+
+
+async def no_sandbox_is_named_try(person: Person) -> None:
+    url, token = person.gateway()
+    request = urllib.request.Request(f"{url}/v1/sandboxes", headers={"Authorization": f"Bearer {token}"})
+
+    def names() -> list[str]:
+        with urllib.request.urlopen(request) as answer:
+            return [row["name"] for row in json.load(answer)["items"]]
+
+    await eventually(lambda: "try" not in names(), 20)
+
+
+# -------------------------------------------------------------------------------------------------
+
+CLAIMS: dict[str, list[Claim]] = {
+    "README.md": [
+        the_demo_starts_everything_and_the_suite_runs,
+        the_run_and_the_chat_end_green,
+        a_sandbox_runs,
+    ],
+    "CONTRIBUTING.md": [the_suite_runs, the_suite_runs],
+    "api.md": [
+        it_is_up,
+        the_command_says_hello,
+        its_status_and_its_output,
+        all_files_are_there,
+        the_message_is_accepted,
+        the_events_of_the_turn,
+        the_change_is_here_and_the_sandbox_gone,
+    ],
+}
+WITH_BLOCKS = [document for document in documents() if shell_blocks(document)]
+
+
+def test_every_block_has_its_claims():
+    assert {path.name: len(shell_blocks(path)) for path in WITH_BLOCKS} == {
+        name: len(claims) for name, claims in CLAIMS.items()
+    }
+
+
+@pytest.mark.parametrize("document", WITH_BLOCKS, ids=lambda path: path.name)
+async def test_every_block_of(document, person):
+    blocks, claims = shell_blocks(document), CLAIMS[document.name]
+    typed = [WORDS_FOR_CHAT if "./tpp chat" in block.text else "" for block in blocks]
+    # Whoever reads on behind the README has set a key.
+    key = {} if document.name == "README.md" else {"OPENAI_API_KEY": KEY}
+    person.has_a_project()
+    for said, claim in zip(person.types(blocks, typed, **key), claims, strict=True):
+        claim(said, person)
+    if document.name == "api.md":
+        await no_sandbox_is_named_try(person)
