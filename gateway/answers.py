@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.models import SANDBOX_EXAMPLE
 
@@ -180,11 +180,16 @@ class Event(Answer):
 
 class Patch(Answer):
     model_config = _example(
-        patch="ZGlmZiAtLWdpdCBhL2EgYi9hCg==", files=[{"path": "a", "added": 1, "removed": 0}]
+        patch="ZGlmZiAtLWdpdCBhL2EgYi9hCg==",
+        files=[{"path": "a", "added": 1, "removed": 0}],
+        left=[{"path": "node_modules", "files": 412, "why": "dependencies", "lost": False}],
     )
 
     patch: str
     files: list[dict[str, Any]]
+    left: list[dict[str, Any]] = Field(
+        description="What stays in the sandbox, and why. `lost`: by no rule, so it is missing in the patch."
+    )
 
 
 class Problem(Answer):

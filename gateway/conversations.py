@@ -164,11 +164,12 @@ async def set_model(request: Request, conversation_id: UUID, body: ModelChange) 
 )
 async def diff(request: Request, conversation_id: UUID) -> Response:
     """What the team changed: a patch for `git apply`, as text/x-diff, or in base64 with
-    `Accept: application/json`."""
+    `Accept: application/json`, which also tells what stays in the sandbox. An empty folder that was made or
+    removed stands in the patch as an empty file `.tpp-empty-folder` in it."""
     gateway, row = gateway_of(request), await owned(request, conversation_id)
     value = await gateway.runtime.call(Ref("conversation", row.id), "diff", {}, timeout_s=DIFF_S)
     if "application/json" in request.headers.get("accept", ""):
-        return JSONResponse({"patch": value["patch"], "files": value["files"]})
+        return JSONResponse({name: value[name] for name in ("patch", "files", "left")})
     return Response(base64.b64decode(value["patch"]), media_type="text/x-diff")
 
 

@@ -64,3 +64,8 @@ async def read_types(
 ) -> list[Event]:
     """Events of the named types with `seq > after_seq`, in order."""
     return rows.many(Event, await c.fetch(_Q.read_types, conversation_id, list(types), after_seq, limit))
+
+
+async def written_paths(c: Executor, conversation_id: str) -> list[str]:
+    """Paths, as the agents gave them, that were written by the tools `write` and `edit`."""
+    return [row["path"] for row in await c.fetch(_Q.written_paths, conversation_id)]

@@ -34,6 +34,8 @@ class Ending:
     error: dict[str, Any] | None = None
     files: list[dict[str, Any]] = field(default_factory=list)
     patch_bytes: int = 0
+    left: list[dict[str, Any]] = field(default_factory=list)  # what stays in the sandbox, and why
+    tree: str = ""  # the snapshot that the tests saw; "": none
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ def entries(
                 "summary": ending.summary,
                 "tests": ending.tests,
                 "files": ending.files,
+                "left": ending.left,
                 "usage": {
                     "input_tokens": spent.input_tokens,
                     "output_tokens": spent.output_tokens,

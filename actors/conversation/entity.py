@@ -21,9 +21,8 @@ from typing import Any
 
 from actors.agent.hands import Sandbox, finished
 from actors.agent.turn_log import Superseded, TurnLog
-from actors.conversation import closing, core, turns
+from actors.conversation import closing, core, turns, worktree
 from actors.conversation.closing import Ending
-from actors.conversation.workspace import GitWorkspace
 from graphs.limits import Limits
 from runtime import Action, Entity, Turn, durable, effect, readonly, volatile
 from schema import agents, conversations, events, messages
@@ -127,26 +126,26 @@ class Conversation(Entity):
 
     @volatile
     async def diff(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """What has changed since the first turn began: `{patch (base64), files, tree}`.
+        """What has changed since the first turn began: `{patch (base64), files, tree, left}`.
 
         Raises NotFound and what the sandbox raises.
         """
         core.exists(self.state, self.ref.id)
         if self.state["baseline"] is None:
-            return {"patch": "", "files": [], "tree": None}
+            return {"patch": "", "files": [], "tree": None, "left": []}
         sandbox = self._sandbox()
         try:
-            place = GitWorkspace(sandbox, self.state["workspace"], self.ref.id)
-            files, patch, tree = await place.patch(self.state["baseline"])
+            change, tree = await turns.workspace(self, sandbox).now(self.state["baseline"])
         finally:
             await sandbox.close()
-        return {"patch": base64.b64encode(patch).decode(), "files": files, "tree": tree}
+        patch = base64.b64encode(change.patch).decode()
+        return {"patch": patch, "files": change.files, "tree": tree, "left": worktree.bounded(change.left)}
 
     @readonly
     async def describe(self, payload: dict[str, Any]) -> dict[str, Any]:
         """The settings, the running turn and the queue."""
         core.exists(self.state, self.ref.id)
-        return {name: self.state[name] for name in (*core.SETTINGS, "turn", "queue", "turns", "cancel")}
+        return {name: self.state.get(name) for name in (*core.SETTINGS, "turn", "queue", "turns", "cancel")}
 
     # ---- turns --------------------------------------------------------------------------------------
 
@@ -205,7 +204,7 @@ class Conversation(Entity):
             if ending is None:
                 ended = await self._stop_everything(turn, sandbox)
                 ending = Ending(TurnOutcome.CANCELLED, "cancelled by the person")
-            ending = await turns.with_diff(ending, turn, sandbox, self.state["workspace"], self.ref.id)
+            ending = await turns.with_diff(ending, turn, turns.workspace(self, sandbox))
         finally:
             await sandbox.close()
         await self._finish(turn, ending, ended)

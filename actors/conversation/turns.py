@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from actors.agent.hands import Sandbox, SandboxHands, finished
 from actors.agent.turn_log import TurnLog
+from actors.conversation import worktree
 from actors.conversation.closing import Ending
 from actors.conversation.team import GraphLog, Team
 from actors.conversation.workspace import GitWorkspace
-from graphs import graph, routing
+from graphs import graph, routing, tools
 from graphs.limits import Limits
 from graphs.ports import Services, TurnSpec
 from graphs.saver import Saver
@@ -31,7 +32,7 @@ SETUP_SECONDS = 1800.0
 async def run(entity: Conversation, turn: dict[str, Any], sandbox: Sandbox, log: TurnLog) -> Ending:
     """Run the turn's graph from where it stands. Raises what agents and sandbox raise."""
     context, state = entity.context, entity.state
-    place = GitWorkspace(sandbox, state["workspace"], entity.ref.id)
+    place = workspace(entity, sandbox)
     base = await prepare(entity, turn, sandbox, log, place)
     asked = await events.find(
         context.database, entity.ref.id, "message.accepted", "message_id", turn["message_id"]
@@ -53,7 +54,19 @@ async def run(entity: Conversation, turn: dict[str, Any], sandbox: Sandbox, log:
 
     saver = Saver(context.database, context.fence, entity.ref.id, announce)
     team = Team(context.runtime, log, spec, turn, state["sandbox_id"], state["workspace"])
-    return ending(await graph.run(Services(spec, team, place, GraphLog(log), time.time), saver))
+    final = await graph.run(Services(spec, team, place, GraphLog(log), time.time), saver)
+    return dataclasses.replace(ending(final), tree=final.get("snapshot") or "")
+
+
+def workspace(entity: Conversation, sandbox: Sandbox) -> GitWorkspace:
+    """The conversation's work tree, whose record it keeps beside it."""
+    id, folder = entity.ref.id, entity.state["workspace"]
+
+    async def authored() -> list[str]:
+        paths = await events.written_paths(entity.context.database, id)
+        return [tools.resolve(folder, path) for path in paths]
+
+    return GitWorkspace(sandbox, folder, id, include=entity.state.get("include") or (), authored=authored)
 
 
 async def prepare(
@@ -107,15 +120,39 @@ def ending(state: State) -> Ending:
     return Ending(outcome, reasons.get(outcome, ""), state.get("summary", ""), report)
 
 
-async def with_diff(found: Ending, turn: dict[str, Any], sandbox: Sandbox, workspace: str, id: str) -> Ending:
-    """The ending with the files that the turn changed; without them when the sandbox cannot tell."""
+async def with_diff(found: Ending, turn: dict[str, Any], place: GitWorkspace) -> Ending:
+    """The ending with what the turn changed and what stays behind.
+
+    "Passed" is said of the very files that come home: not when some of the work cannot, not when files
+    changed after the tests had run, not when the tree cannot be looked at.
+    """
     if turn["base"] is None:
         return found
-    place = GitWorkspace(sandbox, workspace, id)
     key = derived_id(turn["turn_id"], "end")
     try:
-        now = await place.snapshot(key)
-        diff = await place.diff(key, turn["base"], now)
-    except TerminalError:
-        return found  # the turn's own ending matters more than the list of its files
-    return dataclasses.replace(found, files=diff["files"], patch_bytes=diff["patch_bytes"])
+        record = await place.record(derived_id(key, "snapshot"), whole=True)
+        diff = await place.diff(key, turn["base"], record.tree)
+        later = await place.diff(key, found.tree, record.tree) if found.tree else {"files": []}
+    except TerminalError as error:
+        return _unproven(found, f"the work tree could not be recorded: {error.detail}")
+    found = dataclasses.replace(
+        found, files=diff["files"], patch_bytes=diff["patch_bytes"], left=worktree.bounded(record.left)
+    )
+    lost = [item["path"] for item in found.left if item["lost"]]
+    if lost:
+        found = _unproven(found, f"some of the work cannot be brought home: {_some(lost)}")
+    changed = [file["path"] for file in later["files"] if not worktree.incidental(file["path"])]
+    if changed:
+        found = _unproven(found, f"files changed after the tests had run: {_some(changed)}")
+    return found
+
+
+def _unproven(found: Ending, why: str) -> Ending:
+    """The ending with one reason more why it is not to be called passed; a worse outcome stays."""
+    if found.outcome is TurnOutcome.PASSED:
+        return dataclasses.replace(found, outcome=TurnOutcome.UNVERIFIED, reason=f"the tests pass, but {why}")
+    return dataclasses.replace(found, reason=f"{found.reason}; {why}".removeprefix("; "))
+
+
+def _some(paths: list[str]) -> str:
+    return ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")

@@ -1,126 +1,362 @@
-"""Snapshots of a work tree in a git store of its own, beside the workspace and never in it.
+"""Records of a work tree in a git store of its own, beside the workspace and never in it.
 
-The person's `.git` is not used, not locked and not changed: objects and index live in `/home/user/.tpp`.
-Attributes and filters of the repository are off, so files are recorded and restored byte by byte. What
-`.gitignore` names is left out, unless the person's own repository tracks it. Each operation works on a
-copy of the index, so a killed one leaves no lock behind and two may run at once.
+The person's `.git` is not used, not locked and not changed: objects and index live in `/home/user/.tpp`. What
+belongs into a record is decided by `worktree` from a listing, never by git's own walk: so ignored files are
+work, the files of a repository inside the tree are files, and an empty folder is remembered. Attributes,
+filters and settings of anybody are off: files are recorded and restored byte by byte.
 
-Operations are commands in the sandbox under ids derived from the visit that asks: repeated after a crash
-they return their recorded result. One whose sandbox died is safe to run again and gets a new id.
+Whether a file changed is not left to git's stat data alone, which cannot tell two edits of one second apart:
+what changed since the second before the last record was begun is read again.
+
+A record is a listing (done as often as wanted) and then one command under an id derived from the visit that
+asks: repeated after a crash it returns its recorded result. Each works on a copy of the index, so a killed
+one leaves no lock behind and two may run at once. A git that says anything on its error output has failed, so
+nothing is left out in silence.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from actors.agent.hands import Sandbox
-from terminalpp.types.errors import SandboxFailed, TooLarge
+from actors.conversation import worktree
+from actors.conversation.worktree import PLACEHOLDER, Left, Listing, Rule
+from terminalpp.types.errors import NotFound, SandboxFailed, TooLarge
 from terminalpp.types.ids import derived_id, new_id
 
 TEXT_BYTES = 120_000  # of a diff for a reader
 PATCH_BYTES = 64 << 20  # what the journal keeps of one output
 SECONDS = 600.0
 ATTEMPTS = 5
-_HEADER = re.compile(rb'^diff --git a/(.+) b/\1$', re.MULTILINE)
+_HEADER = re.compile(rb"^diff --git a/(.+) b/\1$", re.MULTILINE)
+_EMPTY_BLOB = b"e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"  # git's SHA-1 of no content
 _OFF = (
     "-c core.hooksPath=/dev/null -c core.autocrlf=false -c core.quotePath=true -c core.fsmonitor=false "
-    "-c core.looseCompression=0 -c gc.auto=0 -c safe.directory='*'"
+    "-c core.fileMode=true -c core.symlinks=true -c core.ignoreCase=false -c core.protectNTFS=false "
+    "-c core.protectHFS=false -c core.looseCompression=0 -c gc.auto=0 -c safe.directory='*'"
 )
-_LITTER = "/.tpp/ __pycache__/ *.pyc .pytest_cache/ .mypy_cache/ .ruff_cache/ node_modules/ .venv/ .DS_Store"
-_EXCLUDE = "".join(f"{name}\\n" for name in _LITTER.split())
+_PLAIN = "* -text -eol -filter -ident -working-tree-encoding !diff !whitespace"
+_FORMAT = "'%y %m %s %C@ %P\\0'"
 
 _PREPARE = """\
-export GIT_DIR={store}
+export GIT_DIR={store} GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 LC_ALL=C
 if [ ! -f "$GIT_DIR/ready" ]; then
-  mkdir -p "$(dirname "$GIT_DIR")" && git init -q --bare "$GIT_DIR" && mkdir -p "$GIT_DIR/info" &&
-  printf '* -text -eol -filter -ident -working-tree-encoding\\n' > "$GIT_DIR/info/attributes" &&
-  printf '{exclude}' > "$GIT_DIR/info/exclude" && : > "$GIT_DIR/ready" || exit 1
+  mkdir -p "${{GIT_DIR%/*}}" && git init -q --bare --object-format=sha1 --template= "$GIT_DIR" &&
+  mkdir -p "$GIT_DIR/info" "$GIT_DIR/empty" && printf '%s\\n' '{plain}' > "$GIT_DIR/info/attributes" &&
+  git {off} hash-object -w --stdin < /dev/null > /dev/null && : > "$GIT_DIR/ready" || exit 1
 fi
-export GIT_WORK_TREE={workspace} GIT_INDEX_FILE="$GIT_DIR/index.{key}"
+export GIT_WORK_TREE={workspace}
 cd "$GIT_WORK_TREE" || exit 1
-rm -f "$GIT_INDEX_FILE" "$GIT_INDEX_FILE.lock"
-trap 'rm -f "$GIT_INDEX_FILE" "$GIT_INDEX_FILE.lock"' EXIT
-if [ -f "$GIT_DIR/index" ]; then cp "$GIT_DIR/index" "$GIT_INDEX_FILE"
-elif [ -e .git ]; then
-  (unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE; git {off} ls-files -z 2>/dev/null) |
-    git {off} update-index --add --remove -z --stdin 2>/dev/null
-fi
 g() {{ git {off} "$@"; }}
-record() {{ g add -A --ignore-errors . 2>/dev/null; g write-tree; }}
+"""
+
+# The listing goes into files, not into the journal: it is read once and may be long. busybox's find has no
+# -printf (asking it is the only way to know); its stat has whole seconds, and names end at line breaks there.
+_LIST = """\
+d="$GIT_DIR/seen/{key}" && rm -rf "$d" && mkdir -p "$d" || exit 1
+[ -e "$GIT_DIR/began" ] || : > "$GIT_DIR/began" || exit 1
+if find /dev/null -printf '' 2> /dev/null; then
+  age() {{ find "$1" -printf '%C@'; }}
+  find . -mindepth 1 -printf {format} \\( -name .git {pruned} \\) -prune > "$d/list" 2> "$d/errors"
+  printf nul > "$d/form"
+else
+  age() {{ stat -c %Z "$1"; }}
+  find . -mindepth 1 \\( -name .git {pruned} \\) -prune -exec stat -c '%F|%a %s %Z %n' {{}} + -o \\
+    -exec stat -c '%F|%a %s %Z %n' {{}} + > "$d/list" 2> "$d/errors"
+  printf line > "$d/form"
+fi
+age "$GIT_DIR/began" > "$d/began" || exit 1
+: > "$d/known"; : > "$d/recorded"; : > "$d/tracked"
+if [ -f "$GIT_DIR/index" ]; then
+  g ls-files -z > "$d/known" || exit 1
+  age "$GIT_DIR/index.began" > "$d/recorded" || exit 1
+fi
+if [ -e .git ]; then
+  (unset GIT_DIR GIT_WORK_TREE; g ls-files -z) > "$d/tracked" 2> "$d/refused" || [ -f "$GIT_DIR/index" ] || {{
+    cat "$d/refused" >&2; exit 1; }}
+fi
+"""
+
+# check-ignore ends with 1 when nothing matches.
+_RULED = """\
+d="$GIT_DIR/seen/{key}"
+ask() {{ g "$@" check-ignore -z --no-index --stdin; [ $? -le 1 ]; }}
+ask -c core.excludesFile="$GIT_WORK_TREE/.git/info/exclude" < "$d/asked" > "$d/ignored" || exit 1
+cd "$GIT_DIR/empty" && export GIT_WORK_TREE="$GIT_DIR/empty" &&
+ask -c core.excludesFile="$d/include" < "$d/asked" > "$d/included" || exit 1
+"""
+
+_RECORD = """\
+d="$GIT_DIR/seen/{key}"
+export GIT_INDEX_FILE="$GIT_DIR/index.{key}"
+rm -f "$GIT_INDEX_FILE" "$GIT_INDEX_FILE.lock" && : > "$GIT_INDEX_FILE.began" || exit 1
+trap 'rm -f "$GIT_INDEX_FILE" "$GIT_INDEX_FILE.lock" "$GIT_INDEX_FILE.began"' EXIT
+[ ! -f "$GIT_DIR/index" ] || cp "$GIT_DIR/index" "$GIT_INDEX_FILE" || exit 1
+said=$({{ g update-index -z --force-remove --stdin < "$d/out" &&
+  g update-index -z --index-info < "$d/folders" &&
+  g update-index -z --add --remove --replace --stdin < "$d/in"; }} 2>&1) && [ -z "$said" ] || {{
+  printf '%s\\n' "${{said:-git update-index failed}}" >&2; exit 1; }}
+tree=$(g write-tree) || exit 1
+{keep}rm -rf "$d"
+echo "$tree"
+"""
+_KEEP = """\
+mv -f "$GIT_INDEX_FILE.began" "$GIT_DIR/index.began" && mv -f "$GIT_INDEX_FILE" "$GIT_DIR/index" || exit 1
+"""
+
+# A placeholder is written by read-tree like any file, and taken away at once.
+_RESTORE = """\
+export GIT_INDEX_FILE="$GIT_DIR/index.{key}"
+trap 'rm -f "$GIT_INDEX_FILE" "$GIT_INDEX_FILE.lock" "$GIT_INDEX_FILE.began"' EXIT
+: > "$GIT_INDEX_FILE.began" && cp "$GIT_DIR/index" "$GIT_INDEX_FILE" || exit 1
+g read-tree -u --reset {tree} || exit 1
+g ls-files -z -- ':(top,glob)**/{placeholder}' > "$GIT_INDEX_FILE.folders" || exit 1
+xargs -0 rm -f -- {placeholder} < "$GIT_INDEX_FILE.folders" && rm -f "$GIT_INDEX_FILE.folders" || exit 1
 """
 
 
-class GitWorkspace:
-    """`graphs.ports.Workspace` on a sandbox."""
+class Place(Protocol):
+    """Where the work tree is: commands with a record each, and files by absolute path."""
 
-    def __init__(self, sandbox: Sandbox, workspace: str, conversation_id: str) -> None:
-        self.sandbox, self.workspace = sandbox, workspace
-        self.store = f"/home/user/.tpp/trees/{conversation_id}.git"
+    async def run(
+        self, exec_id: str, script: str, timeout_s: float, *, merge: bool = True
+    ) -> dict[str, Any]: ...
+
+    async def bytes_of(self, exec_id: str, offset: int, limit: int) -> tuple[bytes, int]: ...
+
+    async def read_file(self, path: str) -> bytes: ...
+
+    async def write_file(self, path: str, data: bytes) -> None: ...
+
+
+@dataclass(frozen=True)
+class Record:
+    """A recorded tree, and what of the work stays outside it."""
+
+    tree: str
+    left: list[Left]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What lies between two trees: its files, a patch for `git apply`, and what stays outside both.
+
+    An empty folder made or removed is in the patch as an empty file of the name PLACEHOLDER.
+    """
+
+    files: list[dict[str, Any]]
+    patch: bytes
+    patch_bytes: int
+    left: list[Left]
+
+
+class GitWorkspace:
+    """`graphs.ports.Workspace` on a sandbox.
+
+    `include`: patterns (as in `.gitignore`) of files that belong to the work whatever the rules say.
+    `authored`: gives the absolute paths that agents wrote by their tools; asked only when a rule would keep
+    a file behind.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        workspace: str,
+        conversation_id: str,
+        *,
+        include: Iterable[str] = (),
+        authored: Callable[[], Awaitable[Iterable[str]]] | None = None,
+        home: str = "/home/user",
+    ) -> None:
+        self.place, self.workspace = place, workspace
+        self.store = f"{home}/.tpp/trees/{conversation_id}.git"
+        self.include, self._authored = tuple(include), authored
 
     async def snapshot(self, key: str) -> str:
         """Record the tree; its id. Raises SandboxFailed when git is missing or the folder is gone."""
-        return await self._tree(derived_id(key, "snapshot"), keep=True)
+        return (await self.record(derived_id(key, "snapshot"))).tree
+
+    async def record(self, id: str, *, keep: bool = True, whole: bool = False) -> Record:
+        """The tree as it is now. `keep`: what comes later is compared with this record. `whole`: folders of
+        dependencies and caches are walked into, so that what stays behind in them is told with its number."""
+        key = id[:13]
+        for attempt in range(ATTEMPTS):
+            listing = await self._list(key, whole=whole or bool(self.include))
+            if listing.too_short:
+                listing = await self._list(key, whole=True)
+            rules = listing.candidates()
+            ruled, written = await self._ruled(key, rules), await self._written(listing, rules)
+            found = worktree.sort(listing, ruled, written)
+            await self._hand_over(key, listing, found)
+            try:
+                _, seen = await self._git(id, _RECORD.format(key=key, keep=_KEEP if keep else ""), attempt)
+            except SandboxFailed:
+                if attempt == ATTEMPTS - 1:
+                    raise
+                continue  # the tree changed under the listing: a file became a folder, or cannot be read now
+            return Record(str(seen["stdout"]).strip(), found.left)
+        raise AssertionError("unreachable")
 
     async def restore(self, key: str, snapshot: str) -> None:
-        """Make the work tree equal to `snapshot`; ignored files stay."""
-        tree = shlex.quote(snapshot)
-        await self._git(
-            derived_id(key, "restore", snapshot),
-            f'record >/dev/null && g read-tree -u --reset {tree} && cp "$GIT_INDEX_FILE" '
-            '"$GIT_DIR/index.new" && mv "$GIT_DIR/index.new" "$GIT_DIR/index"',
-        )
+        """Make the work tree equal to `snapshot`; what is no part of records stays."""
+        id = derived_id(key, "restore", snapshot)
+        await self.record(derived_id(id, "before"))
+        script = _RESTORE.format(key=id[:13], tree=shlex.quote(snapshot), placeholder=PLACEHOLDER.decode())
+        await self._git(id, script + _KEEP)
 
     async def diff(self, key: str, base: str, to: str) -> dict[str, Any]:
         """`{files, patch_bytes, text}` between two snapshots; `text` is cut at TEXT_BYTES."""
-        files, patch, size = await self._diff(derived_id(key, "diff", base, to), base, to, TEXT_BYTES)
-        return {"files": files, "patch_bytes": size, "text": patch.decode("utf-8", "replace")}
+        made = await self._between(derived_id(key, "diff", base, to), base, to, TEXT_BYTES)
+        text = made.patch.decode("utf-8", "replace")
+        return {"files": made.files, "patch_bytes": made.patch_bytes, "text": text}
 
-    async def patch(self, base: str) -> tuple[list[dict[str, Any]], bytes, str]:
-        """Files, patch and tree from `base` to the work tree as it is at this moment. Raises TooLarge."""
+    async def now(self, base: str) -> tuple[Change, str]:
+        """What lies between `base` and the tree at this moment, and its id.
+
+        Files that do not fit into a patch of PATCH_BYTES are left out of it and told as lost.
+        """
         key = new_id()
-        now = await self._tree(derived_id(key, "now"), keep=False)
-        files, patch, size = await self._diff(derived_id(key, "patch"), base, now, PATCH_BYTES)
-        if size > PATCH_BYTES:
-            raise TooLarge(
-                f"the changes are {size} bytes as a patch; the limit is {PATCH_BYTES}",
-                "Have the team delete what it generated, or name that in .gitignore.",
-            )
-        return files, unambiguous(patch), now
+        record = await self.record(derived_id(key, "now"), keep=False, whole=True)
+        made = await self._between(derived_id(key, "patch"), base, record.tree, PATCH_BYTES)
+        left = list(record.left)
+        if made.patch_bytes > PATCH_BYTES:
+            heavy = await self._heavy(derived_id(key, "heavy"), base, record.tree)
+            made = await self._between(derived_id(key, "rest"), base, record.tree, PATCH_BYTES, heavy)
+            if made.patch_bytes > PATCH_BYTES:
+                raise TooLarge(
+                    f"the changes are {made.patch_bytes} bytes as a patch; the limit is {PATCH_BYTES}",
+                    "Have the team delete what it generated, or fetch files one by one: "
+                    "GET /v1/sandboxes/{sandbox_id}/files?path=…",
+                )
+            why = "too large for a patch; fetch it with GET /v1/sandboxes/{sandbox_id}/files"
+            left += [Left(path, 1, why, True) for path in heavy]
+        patch = unambiguous(made.patch)
+        return Change(made.files, patch, len(patch), left), record.tree
 
-    async def _tree(self, id: str, *, keep: bool) -> str:
-        keeping = ' && cp "$GIT_INDEX_FILE" "$GIT_DIR/index.new" && mv "$GIT_DIR/index.new" "$GIT_DIR/index"'
-        _, seen = await self._git(id, f"tree=$(record){keeping if keep else ''} && echo $tree")
-        return str(seen["stdout"]).strip()
+    # ---- a record's two halves ----------------------------------------------------------------------
 
-    async def _diff(self, id: str, base: str, to: str, limit: int) -> tuple[list[dict[str, Any]], bytes, int]:
-        between = f"{shlex.quote(base)} {shlex.quote(to)}"
-        options = "--no-color --no-ext-diff --no-textconv --no-renames"
-        counted, seen = await self._git(derived_id(id, "files"), f"g diff {options} --numstat -z {between}")
-        raw, _ = await self.sandbox.bytes_of(counted, 0, PATCH_BYTES)
-        made, seen = await self._git(
-            derived_id(id, "patch"), f"g diff {options} --binary --src-prefix=a/ --dst-prefix=b/ {between}"
+    async def _list(self, key: str, *, whole: bool) -> Listing:
+        """List the tree. Raises SandboxFailed when something in it cannot be listed."""
+        pruned = "" if whole else "".join(f" -o -name {shlex.quote(name)}" for name in worktree.PRUNED)
+        await self._git(new_id(), _LIST.format(key=key, format=_FORMAT, pruned=pruned))
+        raw = {name: await self._seen(key, name) for name in ("list", "form", "errors", "began", "known",
+                                                              "recorded", "tracked")}  # fmt: skip
+        for line in raw["errors"].splitlines():
+            if not line.endswith((b": Permission denied", b": No such file or directory")):
+                raise SandboxFailed(f"the workspace cannot be listed: {line.decode('utf-8', 'replace')}")
+        entries = _entries(raw["list"], raw["form"] == b"nul")
+        known = frozenset(filter(None, raw["known"].split(b"\0")))
+        return Listing(
+            entries,
+            frozenset(filter(None, raw["tracked"].split(b"\0"))),
+            frozenset(name for name in known if not _placeholder(name)),
+            float(raw["recorded"] or 0),
+            float(raw["began"] or 0),
+            whole,
+            frozenset(name for name in known if _placeholder(name)),
         )
-        patch, _ = await self.sandbox.bytes_of(made, 0, limit)
-        return numstat(raw), patch, int(seen["stdout_bytes"] or 0)
 
-    async def _git(self, id: str, script: str) -> tuple[str, dict[str, Any]]:
+    async def _ruled(self, key: str, rules: dict[bytes, Rule]) -> dict[bytes, Rule]:
+        """The rules that hold: git ignores what it must ignore, and no pattern includes it."""
+        asked = [path for path, rule in rules.items() if rule.if_ignored or self.include]
+        if not asked:
+            return rules
+        patterns = "".join(f"{pattern}\n" for pattern in self.include).encode("utf-8", "surrogateescape")
+        await self.place.write_file(f"{self.store}/seen/{key}/include", patterns)
+        await self.place.write_file(f"{self.store}/seen/{key}/asked", b"".join(p + b"\0" for p in asked))
+        await self._git(new_id(), _RULED.format(key=key))
+        ignored = set((await self._seen(key, "ignored")).split(b"\0"))
+        included = set((await self._seen(key, "included")).split(b"\0"))
+        return {
+            path: rule
+            for path, rule in rules.items()
+            if path not in included and (path in ignored or not rule.if_ignored)
+        }
+
+    async def _written(self, listing: Listing, rules: Mapping[bytes, Rule]) -> list[bytes]:
+        if self._authored is None or not (rules or listing.pruned):
+            return []
+        prefix = self.workspace.rstrip("/") + "/"
+        return [
+            path.removeprefix(prefix).encode("utf-8", "surrogateescape")
+            for path in await self._authored()
+            if path.startswith(prefix)
+        ]
+
+    async def _hand_over(self, key: str, listing: Listing, found: worktree.Sorted) -> None:
+        """Write down for git: what leaves the index, the empty folders, and all that belongs into it."""
+        folders = {folder + b"/" + PLACEHOLDER for folder in found.folders}
+        out = [*found.gone, *found.again]
+        lines = [b"0 " + b"0" * 40 + b"\t" + name for name in listing.placeholders - folders]
+        lines += [b"100644 " + _EMPTY_BLOB + b"\t" + name for name in folders]
+        for name, records in (("out", out), ("folders", lines), ("in", found.files)):
+            data = b"".join(record + b"\0" for record in records)
+            await self.place.write_file(f"{self.store}/seen/{key}/{name}", data)
+
+    async def _seen(self, key: str, name: str) -> bytes:
+        try:
+            return await self.place.read_file(f"{self.store}/seen/{key}/{name}")
+        except NotFound as gone:
+            raise SandboxFailed(f"a listing of the workspace was taken away: {gone.detail}") from gone
+
+    # ---- between two records ------------------------------------------------------------------------
+
+    async def _between(
+        self, id: str, base: str, to: str, limit: int, without: Iterable[bytes] = ()
+    ) -> Change:
+        between = f"{shlex.quote(base)} {shlex.quote(to)} -- ':(top)'"
+        options = "--no-color --no-ext-diff --no-textconv --no-renames"
+        left_out = "".join(" " + _quoted(b":(top,exclude,literal)" + path) for path in without)
+        folders = f" ':(top,exclude,glob)**/{PLACEHOLDER.decode()}'"
+        counted, _ = await self._git(
+            derived_id(id, "files"), f"g diff {options} --numstat -z {between}{left_out}{folders}"
+        )
+        raw, _ = await self.place.bytes_of(counted, 0, PATCH_BYTES)
+        made, seen = await self._git(
+            derived_id(id, "patch"),
+            f"g diff {options} --binary --src-prefix=a/ --dst-prefix=b/ {between}{left_out}",
+        )
+        patch, _ = await self.place.bytes_of(made, 0, limit)
+        return Change(numstat(raw), patch, int(seen["stdout_bytes"] or 0), [])
+
+    async def _heavy(self, id: str, base: str, to: str) -> list[bytes]:
+        """The largest changed files, as many as must go so that the rest surely fits."""
+        script = (
+            f"g diff --raw -z --no-abbrev --no-renames {shlex.quote(base)} {shlex.quote(to)} > "
+            f'"$GIT_DIR/raw.{id[:13]}" && g ls-tree -r -l -z {shlex.quote(base)} && '
+            f"g ls-tree -r -l -z {shlex.quote(to)}"
+        )
+        ran, _ = await self._git(id, script)
+        raw, _ = await self.place.bytes_of(ran, 0, PATCH_BYTES)
+        changed = set((await self.place.read_file(f"{self.store}/raw.{id[:13]}")).split(b"\0")[1::2])
+        sizes: dict[bytes, int] = {}
+        for line in filter(None, raw.split(b"\0")):
+            about, _, path = line.partition(b"\t")
+            if path in changed:
+                sizes[path] = sizes.get(path, 0) + int(about.split()[-1])
+        heavy, total = [], sum(sizes.values())
+        for path in sorted(sizes, key=sizes.__getitem__, reverse=True):
+            if total * 5 // 4 < PATCH_BYTES * 3 // 4:  # base 85 adds a fourth; some room for headers
+                break
+            heavy.append(path)
+            total -= sizes[path]
+        return heavy
+
+    async def _git(self, id: str, script: str, number: int = 0) -> tuple[str, dict[str, Any]]:
         """Run a script with the store set up; the id that it really ran under, and its record."""
         whole = (
             _PREPARE.format(
-                store=shlex.quote(self.store),
-                workspace=shlex.quote(self.workspace),
-                off=_OFF,
-                exclude=_EXCLUDE,
-                key=id[:13],
+                store=shlex.quote(self.store), workspace=shlex.quote(self.workspace), off=_OFF, plain=_PLAIN
             )
             + script
         )
         seen: dict[str, Any] = {}
         for attempt in range(ATTEMPTS):
-            exec_id = derived_id(id, attempt)
-            seen = await self.sandbox.run(exec_id, whole, SECONDS, merge=False)
+            exec_id = derived_id(id, number, attempt)
+            seen = await self.place.run(exec_id, whole, SECONDS, merge=False)
             if seen["status"] == "completed" and seen["exit_code"] == 0:
                 return exec_id, seen
             if seen.get("reason") != "lost":
@@ -131,6 +367,33 @@ class GitWorkspace:
                 "there is no git in the sandbox", "Use an image that has git, or the built-in one."
             )
         raise SandboxFailed(f"the workspace {self.workspace} cannot be recorded: {words[-500:]}")
+
+
+def _entries(raw: bytes, whole_names: bool) -> list[worktree.Seen]:
+    """The listing's entries. Raises SandboxFailed for names that this sandbox's find cannot tell."""
+    if whole_names:
+        return worktree.parse(raw, b"\0")
+    kinds = {b"regular file": b"f", b"regular empty file": b"f", b"directory": b"d", b"symbolic link": b"l"}
+    records = []
+    for line in filter(None, raw.split(b"\n")):
+        kind, bar, rest = line.partition(b"|")
+        mode, size, changed, path = [*rest.split(b" ", 3), b"", b"", b""][:4]
+        if not bar or not path.startswith(b"./"):
+            raise SandboxFailed(
+                "a file's name holds a line break, which this image's `find` cannot tell",
+                "Use an image with GNU findutils, or rename the file.",
+            )
+        records.append(b" ".join((kinds.get(kind, b"?"), mode, size, changed, path[2:])))
+    return worktree.parse(b"\0".join(records), b"\0")
+
+
+def _placeholder(name: bytes) -> bool:
+    return name.endswith(b"/" + PLACEHOLDER)
+
+
+def _quoted(word: bytes) -> str:
+    """A shell word that stands for these bytes, also where they are no text."""
+    return shlex.quote(word.decode("utf-8", "surrogateescape"))
 
 
 def unambiguous(patch: bytes) -> bytes:

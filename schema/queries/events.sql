@@ -26,3 +26,9 @@ SELECT * FROM events WHERE conversation_id = $1 AND type = $2 AND payload ->> $3
 -- read_types --
 -- Events of some types after a number, in order.
 SELECT * FROM events WHERE conversation_id = $1 AND type = ANY($2::text[]) AND seq > $3 ORDER BY seq LIMIT $4
+
+-- written_paths --
+-- The paths that agents named in accepted calls of the tools that write files.
+SELECT DISTINCT payload -> 'arguments' ->> 'path' AS path FROM events
+WHERE conversation_id = $1 AND type = 'tool.called' AND payload ->> 'tool' IN ('write', 'edit')
+    AND NOT payload -> 'effect' ? 'refused' AND payload -> 'arguments' ->> 'path' IS NOT NULL

@@ -5,7 +5,8 @@ those bytes are: the touched files are put into a staging repository, `git apply
 only the results come back. That keeps three promises:
 
 - a file that changed meanwhile (its hash differs from the one taken when it was copied) is never
-  overwritten: `Conflict`, and nothing is changed;
+  overwritten: `Conflict`, and nothing is changed. A file that was never copied because git ignores it (your
+  `.env`) is yours: it stays as it is, the rest is applied, and it is named;
 - it is all or nothing: a write that fails is undone;
 - the person's index, stash, HEAD and hooks are untouched; line-ending and filter settings cannot
   bend the patch (the staging repository switches them off).
@@ -17,6 +18,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -27,6 +29,7 @@ from terminalpp.cli import git, home, patches
 from terminalpp.cli.archive import Manifest, present
 from terminalpp.cli.repository import show
 from terminalpp.types.errors import Conflict, DiskFull, InvalidInput, TerminalError
+from terminalpp.types.patch import EMPTY_FOLDER
 
 _PLAIN_ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding -whitespace -merge\n"
 
@@ -47,6 +50,14 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Applied:
+    """The paths that were changed, and those where an ignored file of the person's own stands: left alone."""
+
+    changed: list[str]
+    yours: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Project:
     """Where a run came from: its root, whether git knows it, the commit and the manifest of its copy.
 
@@ -60,17 +71,36 @@ class Project:
     applied: bytes = b""
 
 
-def to_tree(patch: bytes, project: Project) -> list[str]:
-    """Apply to the working tree; the paths changed (none: it held all that already).
+def to_tree(patch: bytes, project: Project) -> Applied:
+    """Apply to the working tree (no path changed: it held all that already).
 
     Raises Conflict, InvalidInput, DiskFull.
     """
     with home.scratch("apply") as scratch, _one_at_a_time(project.root):
-        changes = [change for change in stage(patch, project, scratch) if change.real]
+        staged = [change for change in stage(patch, project, scratch) if change.real]
+        yours = {change.path for change in staged if _stands_already(project, change)}
+        changes = [change for change in staged if change.path not in yours]
         for change in changes:
             _check_parents(project.root, change.path)
         _write(project.root, changes)
-    return [change.path for change in changes]
+    differ = [c.path for c in staged if c.path in yours and not _same(project.root / c.path, c.after)]
+    return Applied([change.path for change in changes], sorted(differ))
+
+
+def _stands_already(project: Project, change: Change) -> bool:
+    """Whether the patch makes a file where one stands that was not copied."""
+    if change.before is not None or project.manifest.get(change.path) or is_folder(change.path):
+        return False
+    return os.path.lexists(project.root / change.path)
+
+
+def _same(target: Path, source: Path | None) -> bool:
+    return source is not None and present(target) == present(source)
+
+
+def is_folder(name: str) -> bool:
+    """Whether a path of a patch stands for an empty folder."""
+    return name.rpartition("/")[2] == EMPTY_FOLDER
 
 
 def stage(patch: bytes, project: Project, scratch: Path, committed: bool = False) -> list[Change]:
@@ -86,9 +116,15 @@ def stage(patch: bytes, project: Project, scratch: Path, committed: bool = False
     (area / ".git" / "info" / "attributes").write_text(_PLAIN_ATTRIBUTES)
     found = patches.touches(patch)
     patches.agreed(patch, found, area)
-    found += patches.touches(project.applied)
-    names = sorted({name for touch in found for name in (touch.old, touch.new) if name})
-    changed = [name for name in names if not _fetch_base(name, project, area, committed)]
+    before = patches.touches(project.applied)
+    names = sorted({name for touch in (*found, *before) for name in (touch.old, touch.new) if name})
+    _lay_folders(found, before, area)
+    ignored = _ignored(project, [name for name in names if name not in project.manifest], scratch)
+    changed = [
+        name
+        for name in names
+        if name not in ignored and not is_folder(name) and not _fetch_base(name, project, area, committed)
+    ]
     if changed:
         raise Conflict(
             "changed since they were copied: " + ", ".join(show(name) for name in changed[:5])
@@ -104,7 +140,9 @@ def stage(patch: bytes, project: Project, scratch: Path, committed: bool = False
     options = [word for setting in settings for word in ("-c", setting)]
     try:
         if project.applied:
-            git.run(*options, "apply", "--whitespace=nowarn", "--reverse", cwd=area, stdin=project.applied)
+            skipped = [f"--exclude={_literal(name)}" for name in sorted(ignored)]
+            git.run(*options, "apply", "--whitespace=nowarn", "--reverse", *skipped, cwd=area,
+                    stdin=project.applied)
         if patch:
             git.run(*options, "apply", "--whitespace=nowarn", cwd=area, stdin=patch)
     except git.GitFailed as error:
@@ -116,6 +154,42 @@ def stage(patch: bytes, project: Project, scratch: Path, committed: bool = False
         changes.append(Change(name, before if os.path.lexists(before) else None,
                               after if after.is_symlink() or after.is_file() else None))
     return changes
+
+
+def _literal(name: str) -> str:
+    """A name as a pattern of git's that matches it alone."""
+    return re.sub(r"([*?\[\\])", r"\\\1", name)
+
+
+def _lay_folders(found: list[patches.Touch], before: list[patches.Touch], area: Path) -> None:
+    """Put placeholders where the patches expect them: empty folders that the tree holds by now."""
+    there = {touch.old: True for touch in found if touch.old and is_folder(touch.old)}
+    for touch in before:
+        name = touch.new or touch.old
+        if name and is_folder(name):
+            there[name] = touch.new is not None
+    for name in (name for name, stands in there.items() if stands):
+        (area / name).parent.mkdir(parents=True, exist_ok=True)
+        (area / name).touch()
+
+
+def _ignored(project: Project, names: list[str], scratch: Path) -> set[str]:
+    """Which of these names git ignores in the project, and something stands there."""
+    asked = [name for name in names if os.path.lexists(project.root / name)]
+    if not asked:
+        return set()
+    where: tuple[str, ...] = ()
+    if not project.is_git:
+        store = scratch / "ignore.git"
+        git.run("init", "-q", "--bare", "--template=", str(store), cwd=scratch)
+        where = (f"--git-dir={store}", f"--work-tree={project.root}", "-c", "core.bare=false")
+    out: set[str] = set()
+    for name in asked:  # one by one: git refuses a whole list for one name in a repository inside
+        with contextlib.suppress(git.GitFailed):
+            if git.run(*where, "check-ignore", "-z", "--no-index", "--stdin", cwd=project.root,
+                       stdin=os.fsencode(name) + b"\0", ok=(0, 1)):
+                out.add(name)
+    return out
 
 
 def _fetch_base(name: str, project: Project, area: Path, committed: bool) -> bool:
@@ -203,6 +277,13 @@ def _write(root: Path, changes: list[Change]) -> None:
 
 def _place(root: Path, name: str, source: Path | None) -> None:
     target = root / name
+    if is_folder(name):
+        if source is not None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        else:
+            with contextlib.suppress(OSError):  # not empty, or gone: it is the person's
+                target.parent.rmdir()
+        return
     if source is None:
         target.unlink(missing_ok=True)
         folder = target.parent

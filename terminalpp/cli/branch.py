@@ -2,7 +2,7 @@
 
 A branch is made from objects alone, with an index file of its own: the commit that was copied is
 its parent. If the team edited files that had uncommitted changes, those changes come first, as a
-commit of their own.
+commit of their own. Empty folders, which a commit cannot hold, are left out.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from terminalpp.cli import git, home
-from terminalpp.cli.apply import Change, Project, stage
+from terminalpp.cli.apply import Change, Project, is_folder, stage
 from terminalpp.cli.repository import show
 from terminalpp.types.errors import Conflict, InvalidInput
 
@@ -20,7 +20,7 @@ def to_branch(patch: bytes, project: Project, name: str, message: str) -> str:
     """Commit to a new branch; its commit id. Raises Conflict (it exists), InvalidInput."""
     check_branch(project.root, project.is_git, name)
     with home.scratch("apply") as scratch:
-        changes = stage(patch, project, scratch, committed=True)
+        changes = [c for c in stage(patch, project, scratch, committed=True) if not is_folder(c.path)]
         for change in changes:
             nested = _in_other_repository(project.root, change.path)
             if nested:

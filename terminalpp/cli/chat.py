@@ -139,7 +139,7 @@ class Chat:
         return False
 
     async def _diff(self) -> None:
-        patch = await self.session.patch()
+        patch = (await self.session.changes()).patch
         if not patch:
             self.screen.line("No files were changed.")
         elif self.as_json:
@@ -153,8 +153,8 @@ class Chat:
             self.screen.line("This conversation was not started here; `./tpp run --resume` has --patch.")
             return
         try:
-            patch = await self.session.patch()
-            deliver(self.screen, self.session.record, patch, Wish(to_tree=True), green=True,
+            changes = await self.session.changes()
+            deliver(self.screen, self.session.record, changes, Wish(to_tree=True), green=True,
                     as_json=self.as_json)
         except NotApplied as problem:
             not_applied(self.screen, problem, self.as_json)

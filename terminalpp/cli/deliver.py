@@ -9,17 +9,21 @@ whoever has seen that applies them with `run --resume ID --apply`.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from terminalpp.cli import apply, branch, diffs, home
+from terminalpp.cli import apply, branch, diffs, git, home, patches
 from terminalpp.cli.exits import NotApplied
+from terminalpp.cli.neutral import clean
 from terminalpp.cli.records import Record
 from terminalpp.cli.repository import show
 from terminalpp.cli.screen import Screen
-from terminalpp.types.errors import InvalidInput, TerminalError
+from terminalpp.client import Diff
+from terminalpp.types.errors import Conflict, InvalidInput, TerminalError
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +44,22 @@ class Wish:
 
 
 def deliver(
-    screen: Screen, record: Record, patch: bytes, wish: Wish, *, green: bool, as_json: bool, ask: bool = True
+    screen: Screen,
+    record: Record,
+    diff: Diff,
+    wish: Wish,
+    *,
+    green: bool,
+    as_json: bool,
+    ask: bool = True,
+    why_not: str = "",
 ) -> None:
     """Show the changes and do what was wished; without `green` a flag alone does not apply them.
 
-    Raises NotApplied, with the patch kept.
+    `why_not`: why they are not to be applied unseen. Raises NotApplied, with the patch kept.
     """
+    patch = diff.patch
+    _tell_left(screen, diff.left, as_json)
     if not patch:
         _say(screen, as_json, "none", "No files were changed.")
         return
@@ -57,8 +71,8 @@ def deliver(
         wish = _ask(screen, record)
     elif not green and not wish.open and wish.patch is None:
         kept = record.keep(patch)
-        _say(screen, as_json, "kept", f"The tests are not green, so nothing was applied; kept: {kept}",
-             patch=str(kept))
+        because = why_not or "The tests are not green"
+        _say(screen, as_json, "kept", f"{because}, so nothing was applied; kept: {kept}", patch=str(kept))
         _how(screen, record, kept, as_json)
         return
     _carry_out(screen, record, patch, wish, as_json)
@@ -68,19 +82,27 @@ def _carry_out(screen: Screen, record: Record, patch: bytes, wish: Wish, as_json
     kept = record.keep(patch)
     try:
         if wish.to_tree:
-            changed = apply.to_tree(patch, record.project())
-            record.note_applied(patch, changed)
-            if not changed:
+            done = apply.to_tree(patch, record.project())
+            record.note_applied(patch, done.changed)
+            if done.changed:
+                words = f"Applied to {show(record.root)}: {_counted(done.changed)}"
+                _say(screen, as_json, "applied", f"{words}. Your index, stash and commits are untouched.",
+                     paths=done.changed)
+            elif not done.yours:
                 words = f"{show(record.root)} holds these changes already."
                 _say(screen, as_json, "applied", words, paths=[])
-                return
-            words = f"Applied to {show(record.root)}: {len(changed)} file{'s' if len(changed) != 1 else ''}"
-            _say(screen, as_json, "applied", f"{words}. Your index, stash and commits are untouched.",
-                 paths=changed)
+            if done.yours:
+                raise Conflict(
+                    "left as you have them, because git ignores them and they were not copied: "
+                    + ", ".join(show(name) for name in done.yours),
+                    "The team's versions are in the patch; compare and take them by hand.",
+                    {"paths": done.yours},
+                )
         elif wish.branch is not None:
             commit = branch.to_branch(patch, record.project(), wish.branch, _message(record))
             _say(screen, as_json, "branch", f"Branch {wish.branch} made at {commit[:12]}. "
                  f"See it: git log -p {shlex.quote(wish.branch)}", branch=wish.branch, commit=commit)
+            _tell_branch(screen, record, patch, as_json)
         elif wish.patch is not None:
             _to_file(screen, patch, wish.patch, as_json)
         else:
@@ -88,6 +110,52 @@ def _carry_out(screen: Screen, record: Record, patch: bytes, wish: Wish, as_json
             _how(screen, record, kept, as_json)
     except TerminalError as error:
         raise NotApplied(error, str(kept)) from error
+
+
+def _counted(paths: list[str]) -> str:
+    folders = sum(1 for path in paths if apply.is_folder(path))
+    words = [f"{count} {noun}{'s' if count != 1 else ''}"
+             for count, noun in ((len(paths) - folders, "file"), (folders, "empty folder")) if count]
+    return " and ".join(words)
+
+
+def _tell_left(screen: Screen, left: list[dict[str, Any]], as_json: bool) -> None:
+    """What stays in the sandbox, in words: what is missing at home first."""
+    if not left:
+        return
+    if as_json:
+        screen.line(json.dumps({"type": "cli.left", "payload": {"left": left}}))
+        return
+    lost = [item for item in left if item["lost"]]
+    ruled = [item for item in left if not item["lost"]]
+    if lost:
+        screen.line(f"Not brought home: {'; '.join(map(_left_words, lost))}", "yellow")
+    if ruled:
+        screen.line(f"  left in the sandbox: {'; '.join(map(_left_words, ruled))}", "dim")
+        screen.line("  (a pattern given with --include or in .tppinclude brings such files home)", "dim")
+
+
+def _left_words(item: dict[str, Any]) -> str:
+    name = clean(str(item["path"]), one_line=True)
+    place = f"{item['files']:,} files under {name}" if item["files"] > 1 else name
+    return f"{place} ({item['why']})"
+
+
+def _tell_branch(screen: Screen, record: Record, patch: bytes, as_json: bool) -> None:
+    """What is odd about a branch made of this patch: ignored files are in it, empty folders are not."""
+    names = {touch.new or touch.old or "" for touch in patches.touches(patch)}
+    folders = sorted(name for name in names if apply.is_folder(name))
+    asked = b"".join(os.fsencode(name) + b"\0" for name in sorted(names - set(folders)))
+    raw = git.run("check-ignore", "-z", "--no-index", "--stdin", cwd=record.root, stdin=asked, ok=(0, 1, 128))
+    known = set(git.names(git.run("ls-files", "-z", cwd=record.root)))
+    ignored = [name for name in git.names(raw) if name not in known]
+    if as_json:
+        return
+    if ignored:
+        screen.line(f"  in the branch though git ignores them: {', '.join(map(show, ignored))}", "yellow")
+    if folders:
+        some = ", ".join(show(name.rpartition("/")[0] + "/") for name in folders)
+        screen.line(f"  a branch holds no empty folders: {some}", "yellow")
 
 
 def _to_file(screen: Screen, patch: bytes, target: str, as_json: bool) -> None:

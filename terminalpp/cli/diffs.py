@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import re
+
 from terminalpp.cli.neutral import Neutralizer
 from terminalpp.cli.screen import Screen
+from terminalpp.types.patch import EMPTY_FOLDER
 
 MAX_LINES = 400
 MAX_COLUMNS = 400
 _READ_BYTES = 2_000_000
+_FOLDER = re.compile(
+    rb'^diff --git [^\n]*?"?b/([^\n]*)/' + re.escape(EMPTY_FOLDER.encode()) + rb'"?\n'
+    rb"(new|deleted) file[^\n]*\n[^\n]*\n",
+    re.MULTILINE,
+)
 _MINOR = ("index ", "new file", "deleted file", "similarity", "rename", "old mode", "new mode")
 
 
 def show(screen: Screen, patch: bytes, max_lines: int = MAX_LINES) -> None:
     """Print the patch; past `max_lines` only how much more there is."""
     neutral = Neutralizer()
-    text = neutral.feed_bytes(patch[:_READ_BYTES], final=True)
+    text = neutral.feed_bytes(_FOLDER.sub(_folder, patch[:_READ_BYTES]), final=True)
     lines = text.replace("\r", "").split("\n")
     if lines and not lines[-1]:
         lines.pop()
@@ -27,8 +35,12 @@ def show(screen: Screen, patch: bytes, max_lines: int = MAX_LINES) -> None:
         screen.line(f"… {more}", "dim")
 
 
+def _folder(section: re.Match[bytes]) -> bytes:
+    return b"diff: empty folder %s/ %s\n" % (section[1], b"made" if section[2] == b"new" else b"removed")
+
+
 def _style(line: str) -> tuple[str, ...]:
-    if line.startswith(("diff ", "--- ", "+++ ")):
+    if line.startswith(("diff ", "diff: ", "--- ", "+++ ")):
         return ("bold",)
     if line.startswith("@@"):
         return ("cyan",)

@@ -15,6 +15,7 @@ from terminalpp.cli import git, home, models
 from terminalpp.cli.branch import check_branch
 from terminalpp.cli.deliver import Wish, deliver
 from terminalpp.cli.exits import Exit, NotApplied, of_outcome
+from terminalpp.cli.neutral import clean
 from terminalpp.cli.records import find
 from terminalpp.cli.repository import show
 from terminalpp.cli.screen import Screen
@@ -161,20 +162,29 @@ async def _deliver(
     session: Session, turn: dict[str, Any], wish: Wish, screen: Screen, as_json: bool, *, seen: bool = False
 ) -> Exit:
     outcome = str(turn.get("outcome"))
-    green = seen or outcome in ("passed", "unverified")
-    patch = await session.patch()
+    untested = outcome == "unverified" and turn.get("tests") is None  # the project has no tests to be red
+    green = seen or outcome == "passed" or untested
+    changes = await session.changes()
     record = session.record or find(session.id)
     if record is None:
         if not wish.open and wish.patch is None:
             raise InvalidInput("this conversation was not started on this machine's home",
                                "Use --patch FILE, then `git apply FILE`.")
         if wish.patch:
-            await asyncio.to_thread(home.write_atomically, Path(wish.patch), patch)
+            await asyncio.to_thread(home.write_atomically, Path(wish.patch), changes.patch)
     else:
-        deliver(screen, record, patch, wish, green=green, as_json=as_json, ask=outcome != "cancelled")
+        deliver(screen, record, changes, wish, green=green, as_json=as_json, ask=outcome != "cancelled",
+                why_not=_why_not(turn))
     if outcome != "passed" and not as_json:
         screen.line(f"  go on:     ./tpp run --resume {session.id[:8]}", "dim")
     return of_outcome(outcome)
+
+
+def _why_not(turn: dict[str, Any]) -> str:
+    """Why a turn's changes are not to be applied unseen; "": its tests are not green."""
+    if turn.get("outcome") == "unverified" and turn.get("reason"):
+        return str(turn["reason"])[:1].upper() + clean(str(turn["reason"]), one_line=True)[1:]
+    return ""
 
 
 def _left(session: Session, screen: Screen, as_json: bool) -> Exit:

@@ -317,7 +317,7 @@ class Client:
             headers={"accept": "application/json"},
             timeout_s=120.0,
         )
-        return Diff(base64.b64decode(value["patch"]), value["files"])
+        return Diff(base64.b64decode(value["patch"]), value["files"], value["left"])
 
     async def agents(self, conversation_id: str | None = None, limit: int = 1000) -> list[Agent]:
         return await self._pages("/v1/agents", limit, conversation_id=conversation_id)

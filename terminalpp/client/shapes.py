@@ -107,7 +107,9 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """What a conversation changed: a patch for `git apply`, and per file `{path, added, removed}`."""
+    """What a conversation changed: a patch for `git apply`, per file `{path, added, removed}`, and what stays
+    in the sandbox: `{path, files, why, lost}`, where `lost` means by no rule."""
 
     patch: bytes
     files: list[dict[str, Any]]
+    left: list[dict[str, Any]]

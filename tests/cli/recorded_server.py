@@ -38,6 +38,7 @@ class RecordedServer:
         self.edit = edit
         self.outcome = "passed"
         self.hold = False
+        self.left: list[dict[str, Any]] = []
         self.requests: list[tuple[str, str, Any]] = []
         self.messages: list[str] = []
         self.cancelled = asyncio.Event()
@@ -116,7 +117,7 @@ class RecordedServer:
                 self.cancelled.set()
                 return {}
             case "GET", p if p.endswith("/diff"):
-                return {"patch": base64.b64encode(self._diff()).decode(), "files": []}
+                return {"patch": base64.b64encode(self._diff()).decode(), "files": [], "left": self.left}
             case "GET", "/conversations":
                 return {"items": [CONVERSATION], "next_cursor": None}
             case "GET", "/sandboxes" | "/agents":

@@ -38,7 +38,7 @@ def test_the_tree_gets_the_result_and_index_stash_and_head_stay(tmp_path: Path) 
     write(repo, {"dir/b.py": b"b, uncommitted\n"})
     copy = edited(tmp_path, repo)
     before = traces(repo)
-    changed = apply.to_tree(copy.patch(), copy.project)
+    changed = apply.to_tree(copy.patch(), copy.project).changed
     assert traces(repo) == before
     assert listing(repo) == listing(copy.root)
     assert "renamed name.py" in changed
