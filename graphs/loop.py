@@ -10,6 +10,10 @@ next, so that killing it anywhere and starting it again goes on where it was:
 
 Before each model call it checks every stop condition: limits of the turn (steps, seconds, tokens,
 dollars), replies that cannot be used (three in a row), and running in circles (one nudge, then the end).
+
+A model's weakness ends a task with a status, so that the work done until then can still be judged: an empty
+answer after one nudge, or a third reply that cannot be used, is `malformed`. What the provider or its network
+refuse is raised; "too long" first makes the transcript shorter, a bounded number of times.
 """
 
 from __future__ import annotations
@@ -18,16 +22,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from graphs import arguments, messages, stuck, tools, transcript
 from graphs import limits as limits_of
-from graphs import stuck, tools, transcript
 from graphs.limits import Limits, Spent
 from graphs.ports import Hands, LoopPort
 from graphs.structured import Malformed
 from graphs.transcript import Call, Step, Transcript
-from terminalpp.types.errors import ModelReplyCut, ModelReplyInvalid
+from terminalpp.types.errors import ModelReplyCut, ModelReplyInvalid, ModelRequestTooLong
 from terminalpp.types.ids import derived_id
 
 PLAN_REMINDER_EVERY = 10
+MAX_COMPACTIONS = 5  # each halves what is sent: from 400,000 characters to 12,500
+MAX_DOUBTS = 2  # times the agent is told that its call was written as text
 
 
 @dataclass(frozen=True)
@@ -55,10 +61,12 @@ class Task:
 async def run(task: Task, port: LoopPort, hands: Hands) -> dict[str, Any]:
     """Work until there is an answer or a limit. Returns `{status, content, answer, limit, value, spent}`.
 
-    `status` is done, malformed (the answer stayed unreadable after one repair) or stopped. Raises the
-    model's errors and, when superseded by another activation, Fenced.
+    `status` is done, malformed (the answer stayed empty or unreadable; `content` is then whatever there is)
+    or stopped. Raises the model's errors and, when superseded by another activation, Fenced.
     """
-    state = transcript.fold(task.task_id, await port.history(), native=task.native, schemas=tools.SCHEMAS)
+    state = transcript.fold(
+        task.task_id, await port.history(), native=task.native, schemas=tools.SCHEMAS, tools=task.tools
+    )
     loop = _Loop(task, port, hands, state)
     while True:
         if state.steps:
@@ -68,8 +76,8 @@ async def run(task: Task, port: LoopPort, hands: Hands) -> dict[str, Any]:
         done = await loop.answered()
         if done is not None:
             return done
-        if await loop.may_ask():
-            await loop.ask()
+        if await loop.may_ask() and (ended := await loop.ask()) is not None:
+            return ended
 
 
 class _Loop:
@@ -82,9 +90,16 @@ class _Loop:
         if step is None or step.calls or step.words:
             return None
         content = str(step.reply.get("content") or "").strip()
-        if step.problem or not content:
-            await self.nudge("malformed", step.problem or "Your reply was empty. Go on, or give your answer.")
+        if step.problem:
+            await self.nudge("malformed", step.problem)
             return None
+        if step.doubt:
+            if self.state.nudges("written") >= MAX_DOUBTS:
+                return self.result("malformed", content=content)
+            await self.nudge("written", step.doubt)
+            return None
+        if not content:
+            return await self.empty(step)
         if await self.deliver():
             return None
         if self.task.answer is None:
@@ -100,6 +115,23 @@ class _Loop:
                 "object alone, in the form you were given.",
             )
             return None
+
+    async def empty(self, step: Step) -> dict[str, Any] | None:
+        """A reply without words or calls, or of thoughts alone: one nudge, then the end."""
+        before = self.state.steps[-2].words if len(self.state.steps) > 1 else []
+        if any(word.get("reason") == "empty" for word in before):
+            return self.result("malformed", content=self.last_content())
+        words = "You thought, but gave no answer." if step.reply.get("reasoning") else "Your reply was empty."
+        await self.nudge("empty", f"{words} Go on with your tools, or give your answer.")
+        return None
+
+    def last_content(self) -> str:
+        """The last words of the agent; its last thoughts when it never said any."""
+        for name in ("content", "reasoning"):
+            for step in reversed(self.state.steps):
+                if str(step.reply.get(name) or "").strip():
+                    return str(step.reply[name]).strip()
+        return ""
 
     async def may_ask(self) -> bool:
         """Check every stop condition; a limit is put on the log, a nudge is given instead of a call."""
@@ -132,31 +164,48 @@ class _Loop:
             await self.nudge("plan", self.task.reminder)
         return True
 
-    async def ask(self) -> None:
-        """One model call. An unusable reply is a nudge; the third in a row is the turn's error."""
+    async def ask(self) -> dict[str, Any] | None:
+        """One model call. An unusable reply is a nudge, the third in a row the end: the result, if it is."""
         task, state = self.task, self.state
-        failures = state.nudges("reply")
+        compactions = len(state.compactions())
+        said = messages.build(state, task.system, task.text, task.context_characters, task.model)
         request = {
-            "call_id": derived_id(task.task_id, "model", len(state.steps), failures),
+            "call_id": derived_id(
+                task.task_id, "model", len(state.steps), state.nudges("reply") + compactions
+            ),
             "task_id": task.task_id,
             "conversation_id": task.conversation_id,
             "agent": task.role,
             "model": task.model,
-            "messages": transcript.messages(state, task.system, task.text, task.context_characters),
+            "messages": said,
             "tools": [tools.TOOLS[name] for name in task.tools] if task.native and task.tools else None,
+            "compactions": compactions,
         }
         try:
             reply = await self.port.complete(request)
+        except ModelRequestTooLong:
+            if compactions >= MAX_COMPACTIONS:
+                raise
+            await self.nudge(
+                "compact",
+                "The conversation had become too long for the model: older outputs were left out. "
+                "Read or run again what you need.",
+                budget=messages.size(said) // 2,
+            )
+            return None
         except (ModelReplyInvalid, ModelReplyCut) as problem:
             if transcript.malformed_in_a_row(state) + 1 >= limits_of.MALFORMED_IN_A_ROW:
-                raise
+                if not state.steps:
+                    raise  # nothing was done that could be judged
+                return self.result("malformed", content=self.last_content())
             await self.nudge(
                 "reply",
                 f"Your last reply could not be used: {problem.detail} Answer again"
                 f"{', more briefly' if isinstance(problem, ModelReplyCut) else ''}.",
             )
-            return
+            return None
         transcript.add(state, "model.finished", reply, tools.SCHEMAS)
+        return None
 
     async def finish_calls(self, step: Step) -> None:
         """Run the reply's calls that have no result yet, one after the other."""
@@ -188,7 +237,7 @@ class _Loop:
             "tool": call.name,
             "arguments": call.arguments,
         }
-        refusal = tools.problem(call.name, call.arguments, self.task.tools)
+        refusal = arguments.problem(call.name, call.arguments, self.task.tools, tools.SCHEMAS)
         used = sum(len(earlier.calls) for earlier in self.state.steps[:-1]) + step.calls.index(call)
         if refusal is None and self.task.max_calls is not None and used >= self.task.max_calls:
             refusal = f"you have used your {self.task.max_calls} calls: give your answer now"
@@ -228,11 +277,9 @@ class _Loop:
             transcript.add(self.state, "message.delivered", message, tools.SCHEMAS)
         return bool(came)
 
-    async def nudge(self, reason: str, text: str) -> None:
-        await self.emit(
-            "nudge.given",
-            {"agent": self.task.role, "task_id": self.task.task_id, "reason": reason, "text": text},
-        )
+    async def nudge(self, reason: str, text: str, **more: Any) -> None:
+        about = {"agent": self.task.role, "task_id": self.task.task_id, "reason": reason, "text": text}
+        await self.emit("nudge.given", about | more)
 
     async def stop(self, limit: str, value: float) -> None:
         await self.emit(

@@ -135,32 +135,6 @@ class Result:
     malformed: bool = False
 
 
-def problem(name: str, arguments: Any, allowed: tuple[str, ...]) -> str | None:
-    """Why a call cannot be understood, in words for the model; None when it can."""
-    if name not in allowed:
-        return f"there is no tool {name!r}; you have: {', '.join(allowed)}"
-    schema = SCHEMAS[name]
-    if not isinstance(arguments, Mapping):
-        return f"the arguments of {name} must be an object with {', '.join(schema['properties'])}"
-    missing = [key for key in schema["required"] if arguments.get(key) is None]
-    if missing:
-        return f"{name} needs {', '.join(missing)}"
-    for key, value in arguments.items():
-        if key not in schema["properties"]:
-            return f"{name} takes no {key!r}; it takes {', '.join(schema['properties'])}"
-        wanted = schema["properties"][key]["type"]
-        fits = (
-            isinstance(value, str)
-            if wanted == "string"
-            else (isinstance(value, int) and not isinstance(value, bool))
-        )
-        if isinstance(value, str) and "\0" in value:
-            return f"{name}: {key} contains a NUL character"
-        if not fits and value is not None:
-            return f"{name}: {key} must be a {wanted}"
-    return None
-
-
 def resolve(workspace: str, path: str) -> str:
     """An absolute path in the sandbox; `~` is the home, everything else starts at the workspace."""
     if path == "~" or path.startswith("~/"):

@@ -8,28 +8,31 @@ any moment) folds to a transcript that a model accepts once the loop has closed 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from graphs import protocol
+from graphs import arguments, protocol, written
 from graphs.limits import Spent
 from graphs.ports import Event
 from graphs.stuck import Deed
 from terminalpp.types.ids import derived_id
 
-KEEP_RECENT = 8  # tool outputs that are never elided, newest first
-ELIDED = "[an earlier output was left out to save room; run or read it again if you need it]"
-
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One tool call of a reply. Its id is derived from the task and its place, not the provider's."""
+    """One tool call of a reply, as it is run, and as the provider gave it and gets it back.
+
+    `id` is derived from the task and the call's place; it names the call on the log, for ever.
+    """
 
     id: str
     name: str
-    arguments: Any
+    arguments: Any  # fitted to the tool's schema
+    given: Any = None  # as they were read
+    said_name: str = ""
+    provider_id: str = ""
+    beside: dict[str, Any] = field(default_factory=dict)  # signatures and the like
 
 
 @dataclass
@@ -41,7 +44,9 @@ class Step:
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     called: dict[str, dict[str, Any]] = field(default_factory=dict)
     words: list[dict[str, Any]] = field(default_factory=list)  # nudges and messages after this reply
+    written: bool = False  # the calls stood in the text
     problem: str | None = None
+    doubt: str | None = None  # what to say of text that looks like a call and was not run
 
     @property
     def open_calls(self) -> list[Call]:
@@ -54,6 +59,7 @@ class Transcript:
 
     task_id: str
     native: bool
+    tools: tuple[str, ...] = ()  # the agent's own; none: all that there are schemas for
     steps: list[Step] = field(default_factory=list)
     before: list[dict[str, Any]] = field(default_factory=list)  # words given before the first reply
     spent: Spent = field(default_factory=Spent)
@@ -64,13 +70,25 @@ class Transcript:
         words = [*self.before, *(word for step in self.steps for word in step.words)]
         return sum(1 for word in words if word.get("reason") == reason)
 
+    def compactions(self) -> list[dict[str, Any]]:
+        """The nudges that followed a provider's "too long", each with its `budget` in characters."""
+        words = [*self.before, *(word for step in self.steps for word in step.words)]
+        return [word for word in words if word.get("reason") == "compact"]
+
     def last_words(self) -> list[dict[str, Any]]:
         return self.steps[-1].words if self.steps else self.before
 
 
-def fold(task_id: str, events: Sequence[Event], *, native: bool, schemas: dict[str, Any]) -> Transcript:
+def fold(
+    task_id: str,
+    events: Sequence[Event],
+    *,
+    native: bool,
+    schemas: dict[str, Any],
+    tools: tuple[str, ...] = (),
+) -> Transcript:
     """The transcript of `task_id` from its events in order of seq."""
-    out = Transcript(task_id, native)
+    out = Transcript(task_id, native, tools)
     for event in events:
         add(out, event.type, event.payload, schemas)
     return out
@@ -102,101 +120,32 @@ def call_id(task_id: str, step: int, index: int) -> str:
 
 
 def _step(out: Transcript, payload: dict[str, Any], schemas: dict[str, Any]) -> Step:
-    number, problem = len(out.steps), None
-    if out.native:
-        raw = payload.get("tool_calls") or []
-    else:
-        parsed = protocol.parse(payload.get("content") or "", schemas)
+    number, content = len(out.steps), str(payload.get("content") or "")
+    raw, problem, doubt = list(payload.get("tool_calls") or []) if out.native else [], None, None
+    native = bool(raw)
+    if not out.native:
+        parsed = protocol.parse(content, schemas)
         raw, problem = parsed.calls, parsed.problem
-    calls = [
-        Call(call_id(out.task_id, number, index), str(item.get("name") or ""), _object(item.get("arguments")))
-        for index, item in enumerate(raw)
-    ]
-    return Step(payload, calls, problem=problem)
+    if not raw and problem is None:
+        found = written.read(content, out.tools or tuple(schemas), schemas)
+        raw, doubt = found.calls, found.doubt
+    calls = [_call(out, number, index, item, schemas) for index, item in enumerate(raw)]
+    return Step(payload, calls, written=bool(calls) and not native, problem=problem, doubt=doubt)
 
 
-def _object(arguments: Any) -> Any:
-    """Providers give arguments as an object or as JSON text; text that is no JSON stays text."""
-    if isinstance(arguments, str):
-        try:
-            return json.loads(arguments or "{}")
-        except ValueError:
-            return arguments
-    return {} if arguments is None else arguments
-
-
-def messages(out: Transcript, system: str, task: str, budget_characters: int) -> list[dict[str, Any]]:
-    """The messages of the next model call, in OpenAI shape, with the oldest outputs elided to fit."""
-    said: list[dict[str, Any]] = [{"role": "system", "content": system}, {"role": "user", "content": task}]
-    outputs: list[dict[str, Any]] = []
-    for words in out.before:
-        said.append({"role": "user", "content": words["text"]})
-    for step in out.steps:
-        said.extend(_native(step, outputs) if out.native else _text(step, outputs))
-        said.extend({"role": "user", "content": words["text"]} for words in step.words)
-    _elide(said, outputs, budget_characters)
-    return _merged(said)
-
-
-def _native(step: Step, outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    message: dict[str, Any] = {"role": "assistant", "content": step.reply.get("content") or ""}
-    if not step.calls:
-        return [message]
-    message["tool_calls"] = [
-        {
-            "id": call.id,
-            "type": "function",
-            "function": {"name": call.name, "arguments": _json(call.arguments)},
-        }
-        for call in step.calls
-    ]
-    results = [
-        {"role": "tool", "tool_call_id": call.id, "content": _output(step, call)} for call in step.calls
-    ]
-    outputs.extend(results)
-    return [message, *results]
-
-
-def _text(step: Step, outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    message = {"role": "assistant", "content": step.reply.get("content") or ""}
-    if not step.calls:
-        return [message]
-    results = [
-        {"role": "user", "content": protocol.result(call.name, _output(step, call))} for call in step.calls
-    ]
-    outputs.extend(results)
-    return [message, *results]
-
-
-def _output(step: Step, call: Call) -> str:
-    done = step.results.get(call.id)
-    return str(done["output"]) if done is not None else "[this call was interrupted]"
-
-
-def _json(arguments: Any) -> str:
-    """Arguments as the JSON object that providers insist on, also when the model sent something else."""
-    return json.dumps(arguments if isinstance(arguments, dict) else {"unreadable": str(arguments)})
-
-
-def _elide(said: list[dict[str, Any]], outputs: list[dict[str, Any]], budget: int) -> None:
-    size = sum(len(str(message.get("content") or "")) for message in said)
-    for message in outputs[:-KEEP_RECENT]:
-        if size <= budget:
-            return
-        if len(message["content"]) > len(ELIDED):
-            size -= len(message["content"]) - len(ELIDED)
-            message["content"] = ELIDED
-
-
-def _merged(said: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Neighbouring user messages as one: some providers refuse two in a row."""
-    out: list[dict[str, Any]] = []
-    for message in said:
-        if out and message["role"] == out[-1]["role"] == "user":
-            out[-1] = {"role": "user", "content": f"{out[-1]['content']}\n\n{message['content']}"}
-        else:
-            out.append(message)
-    return out
+def _call(out: Transcript, number: int, index: int, item: dict[str, Any], schemas: dict[str, Any]) -> Call:
+    said_name = str(item.get("name") or "")
+    name = arguments.tool(said_name, out.tools or tuple(schemas))
+    given = arguments.read(item.get("arguments"))
+    return Call(
+        id=call_id(out.task_id, number, index),
+        name=name,
+        arguments=arguments.fit(given, schemas[name]) if name in schemas else given,
+        given=given,
+        said_name=said_name,
+        provider_id=str(item.get("id") or ""),
+        beside=dict(item.get("given") or {}),
+    )
 
 
 def deeds(out: Transcript) -> list[Deed]:

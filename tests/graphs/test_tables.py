@@ -13,16 +13,13 @@ from graphs import (
     limits,
     observation,
     prompting,
-    protocol,
     routing,
     structured,
     stuck,
     tools,
-    transcript,
 )
 from graphs.detection import Found
 from graphs.limits import Limits, Spent
-from graphs.ports import Event
 from runtime.settings import Settings
 from terminalpp.types.errors import InvalidInput
 
@@ -83,53 +80,6 @@ def test_circles(deeds, found):
     assert bool(stuck.circling(deeds)) is found
 
 
-# ---- the text protocol -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "calls"),
-    [
-        ("just an answer", []),
-        ('<call tool="bash">\n<command>ls -l</command>\n</call>', [("bash", {"command": "ls -l"})]),
-        (
-            "<call tool='read'><path>a</path><offset> 3 </offset></call>",
-            [("read", {"path": "a", "offset": 3})],
-        ),
-        ('<call tool="bash">{"command": "ls"}</call>', [("bash", {"command": "ls"})]),
-        (
-            '<call tool="write"><path>x</path><content>\n<content>a</content>\n</content></call>',
-            [("write", {"path": "x", "content": "<content>a</content>"})],
-        ),
-        (
-            '<call tool="edit"><path>p</path><old>  a\n</old><new>\n\n  b</new></call>',
-            [("edit", {"path": "p", "old": "  a", "new": "\n  b"})],
-        ),
-        ('<call tool="a"></call> then <call tool="b"></call>', [("a", {}), ("b", {})]),
-    ],
-)
-def test_calls_in_text(text, calls):
-    parsed = protocol.parse(text, tools.SCHEMAS)
-    assert [(call["name"], call["arguments"]) for call in parsed.calls] == calls
-    assert parsed.problem is None
-
-
-@given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=200))
-def test_any_text_survives_as_an_argument(text):
-    if "</call>" in text:
-        return
-    parsed = protocol.parse(
-        f'<call tool="write">\n<path>p</path>\n<content>\n{text}\n</content>\n</call>', tools.SCHEMAS
-    )
-    assert parsed.calls[0]["arguments"]["content"] == text
-
-
-def test_the_instructions_name_every_tool_and_argument():
-    text = protocol.instructions(list(tools.TOOLS.values()))
-    for name, schema in tools.SCHEMAS.items():
-        assert f"- {name}:" in text
-        assert all(f"<{argument}>" in text for argument in schema["properties"])
-
-
 # ---- edit --------------------------------------------------------------------------------------
 
 TEXT = "def a():\n    return 1\n\n\ndef b():\n    return 1\n"
@@ -167,25 +117,6 @@ def test_edit_changes_nothing_else(before, old, new, after):
 
 
 # ---- tools -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments", "words"),
-    [
-        ("fly", {}, "no tool"),
-        ("bash", {}, "needs command"),
-        ("bash", [], "must be an object"),
-        ("bash", {"command": 3}, "must be a string"),
-        ("bash", {"command": "x", "cwd": "/"}, "takes no"),
-        ("bash", {"command": "a\0b"}, "NUL"),
-        ("read", {"path": "a", "limit": True}, "must be a integer"),
-        ("bash", {"command": "x", "timeout_seconds": None}, None),
-        ("read", {"path": "a"}, None),
-    ],
-)
-def test_calls_are_checked(name, arguments, words):
-    found = tools.problem(name, arguments, tools.ROLE_TOOLS["coder"])
-    assert (found is None) if words is None else words in found
 
 
 def test_only_the_coder_writes():
@@ -411,41 +342,3 @@ def test_repository_text_cannot_close_its_mark():
 @pytest.mark.parametrize("kind", ["plan", "code", "review", "close"])
 def test_every_kind_of_task_has_words(kind):
     assert "the task text" in prompting.task_text(kind, {}, "the task text", ())
-
-
-# ---- transcripts -------------------------------------------------------------------------------
-
-
-def test_old_outputs_are_elided_first_and_user_messages_merged():
-    events = []
-    for n in range(12):
-        events.append(
-            Event(
-                n,
-                "model.finished",
-                "coder",
-                {
-                    "call_id": str(n),
-                    "content": "",
-                    "tool_calls": [{"name": "bash", "arguments": {"command": "x"}}],
-                },
-            )
-        )
-        events.append(
-            Event(
-                n,
-                "tool.finished",
-                "coder",
-                {"tool_call_id": transcript.call_id("t", n, 0), "ok": True, "output": str(n) * 500},
-            )
-        )
-    events.append(Event(99, "nudge.given", "coder", {"reason": "plan", "text": "one"}))
-    events.append(Event(100, "message.delivered", "coder", {"message_id": "m", "text": "two"}))
-    state = transcript.fold("t", events, native=True, schemas=tools.SCHEMAS)
-    said = transcript.messages(state, "s", "task", 5000)
-    outputs = [message["content"] for message in said if message["role"] == "tool"]
-    assert outputs[0] == transcript.ELIDED
-    assert outputs[-transcript.KEEP_RECENT :] == [str(n)[:1] * 0 + str(n) * 500 for n in range(4, 12)]
-    assert said[-1] == {"role": "user", "content": "one\n\ntwo"}
-    answered = {message["tool_call_id"] for message in said if message["role"] == "tool"}
-    assert answered == {call["id"] for message in said for call in message.get("tool_calls", [])}
