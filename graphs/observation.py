@@ -25,9 +25,21 @@ def join(head: str, tail: str, missing: int, unit: str, pointer: str) -> str:
         missing += at + 1
         tail = tail[at + 1 :]
     more = f"; to read them: {pointer}" if pointer else ""
-    return f"{head.rstrip()}\n[… {missing} {unit} cut here{more} …]\n{tail}"
+    head = head.removesuffix("\n")
+    return f"{head}\n[… {missing} {unit} cut here{more} …]\n{tail}"
 
 
 def numbered(lines: list[str], first: int) -> str:
     """Lines with their numbers and a tab, as `cat -n` writes them."""
     return "\n".join(f"{first + index:6}\t{line}" for index, line in enumerate(lines))
+
+
+def around(lines: list[str], first: int, last: int, most: int = 60) -> str:
+    """Lines `first` to `last` (from 1) and two on either side, numbered; the middle of very many left out."""
+    begin, end = max(1, first - 2), min(len(lines), last + 2)
+    if end - begin < most:
+        return numbered(lines[begin - 1 : end], begin)
+    half = most // 2
+    head, tail = lines[begin - 1 : begin - 1 + half], lines[end - half : end]
+    missing = end - begin + 1 - 2 * half
+    return f"{numbered(head, begin)}\n[… {missing} lines …]\n{numbered(tail, end - half + 1)}"

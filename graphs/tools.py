@@ -5,11 +5,15 @@ digests of the file before and after). The loop writes `tool.called` with that e
 acts. After a crash `perform` runs again with the recorded effect and can tell what was already done:
 a command is joined by its exec id, an edit whose file already has the digest "after" is complete.
 
+Texts are kept as they are: graphs/textfile.py reads a file's encoding and line ends, and read, edit, write,
+search and list count lines alike, at line feeds.
+
 Whatever goes wrong inside a sandbox is an observation for the model, never an exception of the turn.
 """
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import posixpath
 import shlex
@@ -17,8 +21,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from graphs import edit, observation
+from graphs import edit, listing, observation, search
 from graphs.ports import Hands
+from graphs.textfile import NotText, Style, TextFile, lines, rewritten
 from terminalpp.types.errors import FileProblem, NotFound
 
 HOME = "/home/user"
@@ -53,7 +58,8 @@ TOOLS: dict[str, dict[str, Any]] = {
         _tool(
             "bash",
             "Run a shell command in the sandbox. Working directory and exported variables persist "
-            "from call to call. A command that outlives its timeout goes on; you get its output so far.",
+            "from call to call. A command that outlives its timeout goes on; you get its output so far. "
+            "The text runs as it is: its lines must end with LF alone.",
             {
                 "command": ("string", "the command"),
                 "timeout_seconds": ("integer", "how long to wait for it, 1 to 600"),
@@ -63,7 +69,8 @@ TOOLS: dict[str, dict[str, Any]] = {
         _tool(
             "read",
             "Read a text file with line numbers, or the whole output of an earlier command with "
-            "path `output:<exec id>` and a byte offset.",
+            "path `output:<exec id>` and a byte offset. Line ends and an encoding other than UTF-8 are named "
+            "at the end.",
             {
                 "path": ("string", "file, relative to the workspace or absolute"),
                 "offset": ("integer", "first line (or byte of an output), from 1 (or 0)"),
@@ -74,7 +81,8 @@ TOOLS: dict[str, dict[str, Any]] = {
         _tool(
             "edit",
             "Replace text in a file. `old` must occur exactly once; copy it exactly, without the line "
-            "numbers that read shows.",
+            "numbers that read shows. Write line ends as LF: the file keeps its own (CRLF too) and its "
+            "encoding.",
             {
                 "path": ("string", "the file"),
                 "old": ("string", "the exact text to replace"),
@@ -84,17 +92,20 @@ TOOLS: dict[str, dict[str, Any]] = {
         ),
         _tool(
             "write",
-            "Make a file, or replace all of it.",
+            "Make a file, or replace all of it. The content is written as it is, in UTF-8; but a file that "
+            "was there keeps its encoding and byte order mark, and its line ends if all were CRLF and the "
+            "content has LF alone (the result says so; to change them use bash).",
             {"path": ("string", "the file"), "content": ("string", "its whole text")},
             ["path", "content"],
         ),
         _tool(
             "search",
-            "Search the workspace's files for a regular expression.",
+            "Search the workspace's files for a regular expression, line by line. Folders of dependencies, "
+            "caches and git (node_modules, .venv, .git …) are left out unless the path names them.",
             {
                 "pattern": ("string", "the regular expression"),
                 "path": ("string", "folder or file to search; the workspace by default"),
-                "glob": ("string", "only files whose name matches, for instance *.py"),
+                "glob": ("string", "only files whose name matches, for instance *.py or src/**/*.{ts,tsx}"),
             },
             ["pattern"],
         ),
@@ -148,17 +159,22 @@ async def prepare(name: str, arguments: Mapping[str, Any], exec_id: str, hands: 
         if len(shlex.quote(arguments["command"]).encode("utf-8", "replace")) > MAX_COMMAND_BYTES:
             return Result(False, "the command is too long: put the text into a file with `write`")
         return Prepared({}, exec_id)
+    if name == "search" and (refusal := search.problem(arguments["pattern"])):
+        return Result(False, refusal)
     if name in ("search", "list"):
         return Prepared({}, exec_id)
     if name == "edit":
         path = resolve(hands.workspace, arguments["path"])
         try:
-            before = await _text(hands, path)
+            before = await _data(hands, path)
             done = edit.replace_once(before, arguments["old"], arguments["new"], arguments["path"])
-        except (edit.EditRefused, NotFound, FileProblem, UnicodeDecodeError) as refusal:
+        except (edit.EditRefused, NotFound, FileProblem) as refusal:
             return Result(False, _words(refusal, arguments["path"]))
-        return Prepared({"before": _digest(before), "after": _digest(done.text),
+        return Prepared({"before": _digest(before), "after": _digest(done.data),
                          "first": done.first_line, "last": done.last_line})
+    if name == "write":
+        style = await _style(hands, resolve(hands.workspace, arguments["path"]))
+        return Prepared({} if style == Style() else {"style": style.to_json()})
     return Prepared({})
 
 
@@ -173,14 +189,14 @@ async def perform(
             case "read":
                 return await _read(arguments, hands, limit)
             case "edit":
-                return await _edit(arguments, prepared, hands)
+                return await _edit(arguments, prepared, hands, limit)
             case "write":
-                return await _write(arguments, hands)
+                return await _write(arguments, prepared, hands)
             case "search":
                 return await _search(arguments, prepared, hands, limit)
             case "list":
                 return await _list(arguments, prepared, hands, limit)
-    except (NotFound, FileProblem, UnicodeDecodeError) as refusal:
+    except (NotFound, FileProblem, NotText) as refusal:
         return Result(False, _words(refusal, str(arguments.get("path", ""))))
     raise ValueError(f"no such tool: {name}")
 
@@ -203,6 +219,8 @@ async def _bash(
     if seen.exit_code is None:
         return Result(False, f"{text}\n[{seen.status}{': ' + seen.reason if seen.reason else ''}]".lstrip())
     note = "" if seen.exit_code == 0 else f"\n[exit code {seen.exit_code}]"
+    if note and "\r\n" in arguments["command"]:
+        note += "\n[the command has CRLF line ends: the shell takes each CR as part of a word]"
     return Result(seen.exit_code == 0, (text or "[no output]") + note, seen.exit_code)
 
 
@@ -210,114 +228,122 @@ def shown(seen: Any, exec_id: str, limit: int) -> str:
     """A command's output as a model sees it: whole, or head and tail with a pointer between."""
     if not seen.tail:
         return observation.cut_middle(
-            seen.output.rstrip(), limit, f"read path={OUTPUT_SCHEME}{exec_id} offset=0"
+            seen.output.rstrip("\r\n"), limit, f"read path={OUTPUT_SCHEME}{exec_id} offset=0"
         )
     half = limit // 2
     head, tail = seen.output[:half], seen.tail[-half:]
-    missing = max(0, seen.output_bytes - len(head.encode()) - len(tail.encode()))
-    pointer = f"read path={OUTPUT_SCHEME}{exec_id} offset={len(head.encode())}"
-    return observation.join(head, tail.rstrip(), missing, "bytes", pointer)
+    # A U+FFFD may stand for one byte: rather show a few bytes twice than never.
+    head_bytes = len(head.encode("utf-8", "replace")) - 2 * head.count("\ufffd")
+    missing = max(0, seen.output_bytes - head_bytes - len(tail.encode("utf-8", "replace")))
+    pointer = f"read path={OUTPUT_SCHEME}{exec_id} offset={head_bytes}"
+    return observation.join(head, tail.rstrip("\r\n"), missing, "bytes", pointer)
 
 
 async def _read(arguments: Mapping[str, Any], hands: Hands, limit: int) -> Result:
     path = arguments["path"]
     if path.startswith(OUTPUT_SCHEME):
-        offset = max(0, arguments.get("offset") or 0)
-        size = min(limit, max(1, arguments.get("limit") or limit))
-        data, after = await hands.output(path.removeprefix(OUTPUT_SCHEME), offset, size)
-        if not data:
-            return Result(True, f"[nothing at offset {offset}: this is the end so far]")
-        return Result(
-            True, f"{data.decode('utf-8', 'replace')}\n[bytes {offset}–{after}; go on with offset={after}]"
-        )
-    data = await hands.read_file(resolve(hands.workspace, path))
-    if b"\0" in data[:8192]:
-        return Result(False, f"{path} is a binary file of {len(data)} bytes")
-    lines = data.decode("utf-8", "replace").splitlines()
+        return await _read_output(arguments, hands, limit)
+    file = TextFile.of(await hands.read_file(resolve(hands.workspace, path)))
+    there = lines(file.shown)
     first = max(1, arguments.get("offset") or 1)
     count = max(1, arguments.get("limit") or READ_LINES)
-    if not lines:
+    if not there:
         return Result(True, f"[{path} is empty]")
-    if first > len(lines):
-        return Result(False, f"{path} has {len(lines)} lines; there is no line {first}")
-    part = lines[first - 1 : first - 1 + count]
+    if first > len(there):
+        return Result(False, f"{path} has {len(there)} lines; there is no line {first}")
+    part = there[first - 1 : first - 1 + count]
     body = observation.cut_middle(observation.numbered(part, first), limit, "read with offset and limit")
-    more = len(lines) - (first - 1 + len(part))
-    return Result(
-        True, body + (f"\n[{more} more lines; go on with offset={first + len(part)}]" if more else "")
-    )
+    more = len(there) - (first - 1 + len(part))
+    notes = [f"[{more} more lines; go on with offset={first + len(part)}]"] if more else []
+    notes += [f"[{about}]"] if (about := file.about()) else []
+    return Result(True, "\n".join([body, *notes]))
 
 
-async def _edit(arguments: Mapping[str, Any], prepared: Prepared, hands: Hands) -> Result:
+async def _read_output(arguments: Mapping[str, Any], hands: Hands, limit: int) -> Result:
+    offset = max(0, arguments.get("offset") or 0)
+    size = min(limit, max(1, arguments.get("limit") or limit))
+    data, after = await hands.output(arguments["path"].removeprefix(OUTPUT_SCHEME), offset, size)
+    if not data:
+        return Result(True, f"[nothing at offset {offset}: this is the end so far]")
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text = decoder.decode(data)
+    cut = len(decoder.getstate()[0])  # bytes of a character whose rest comes next
+    text, after = (text, after - cut) if text else (data.decode("utf-8", "replace"), after)
+    return Result(True, f"{text}\n[bytes {offset}–{after}; go on with offset={after}]")
+
+
+async def _edit(arguments: Mapping[str, Any], prepared: Prepared, hands: Hands, limit: int) -> Result:
     path = resolve(hands.workspace, arguments["path"])
-    text = await _text(hands, path)
+    data = await _data(hands, path)
     effect = prepared.effect
-    if _digest(text) == effect["before"]:
-        text = edit.replace_once(text, arguments["old"], arguments["new"], arguments["path"]).text
-        await hands.write_file(path, text.encode())
-    elif _digest(text) != effect["after"]:  # equal: a crash came between the edit and its record
+    if _digest(data) == effect["before"]:
+        data = edit.replace_once(data, arguments["old"], arguments["new"], arguments["path"]).data
+        await hands.write_file(path, data)
+    elif _digest(data) != effect["after"]:  # equal: a crash came between the edit and its record
         return Result(False, f"{arguments['path']} was changed meanwhile: read it again")
-    lines = text.splitlines()
-    around = range(max(1, effect["first"] - 2), min(len(lines), effect["last"] + 2) + 1)
-    view = observation.numbered([lines[n - 1] for n in around], around.start) if len(around) <= 60 else ""
-    return Result(True, f"edited {arguments['path']}, now:\n{view}".rstrip())
+    view = observation.around(lines(TextFile.of(data).shown), effect["first"], effect["last"])
+    view = observation.cut_middle(view, limit, "read with offset and limit")
+    return Result(True, f"edited {arguments['path']}, now:\n{view}".removesuffix("\n"))
 
 
-async def _write(arguments: Mapping[str, Any], hands: Hands) -> Result:
-    data = arguments["content"].encode()
+async def _write(arguments: Mapping[str, Any], prepared: Prepared, hands: Hands) -> Result:
+    style = prepared.effect.get("style")
+    data, kept = rewritten(Style.from_json(style) if style else Style(), arguments["content"])
     await hands.write_file(resolve(hands.workspace, arguments["path"]), data)
-    return Result(True, f"wrote {arguments['path']}, {len(data)} bytes")
+    return Result(True, "; ".join([f"wrote {arguments['path']}, {len(data)} bytes", *kept]))
 
 
 async def _search(arguments: Mapping[str, Any], prepared: Prepared, hands: Hands, limit: int) -> Result:
-    pattern, glob = shlex.quote(arguments["pattern"]), arguments.get("glob")
-    where = shlex.quote(
-        posixpath.relpath(resolve(hands.workspace, arguments.get("path") or "."), hands.workspace)
-    )
-    rg_glob = f"--glob {shlex.quote(glob)} " if glob else ""
-    grep_glob = f"--include={shlex.quote(glob)} " if glob else ""
-    script = (
-        f"cd {shlex.quote(hands.workspace)} && if command -v rg >/dev/null 2>&1; then "
-        "rg --line-number --no-heading --color never --max-columns 300 --sort path "
-        f"{rg_glob}-e {pattern} -- {where}; else "
-        f"grep -rnIE --exclude-dir=.git --exclude-dir=node_modules {grep_glob}-e {pattern} -- {where}; fi"
-        " | head -n 200"
-    )
+    path = resolve(hands.workspace, arguments.get("path") or ".")
+    script = search.script(hands.workspace, path, arguments["pattern"], arguments.get("glob"))
     seen = await hands.run(str(prepared.exec_id), script, 60.0, quiet=True)
-    text = shown(seen, str(prepared.exec_id), limit).strip()
+    found = search.read(seen.output + seen.tail)
+    narrower = "search with a narrower pattern, path or glob"
+    notes = [f"[{found.more} more matches: {narrower}]"] if found.more else []
     if seen.running:
         await hands.kill(str(prepared.exec_id))
-        return Result(
-            False, f"{text}\n[the search took longer than 60 s and was stopped: name a folder]".lstrip()
-        )
-    return Result(True, text or "[no match]")
+        notes.append("[the search took longer than 60 s and was stopped: name a folder]")
+    if found.said:
+        notes.append(found.said if found.matches else f"[nothing found; the search said:]\n{found.said}")
+    text = observation.cut_middle(found.matches, limit, narrower)
+    ok = seen.exit_code == 0 and bool(found.matches or not found.said)
+    return Result(ok, "\n".join(part for part in (text, *notes) if part) or "[no match]")
 
 
 async def _list(arguments: Mapping[str, Any], prepared: Prepared, hands: Hands, limit: int) -> Result:
-    where = shlex.quote(resolve(hands.workspace, arguments.get("path") or "."))
-    script = (
-        f"cd {where} && find . -maxdepth 2 -mindepth 1 \\( -name .git -o -name node_modules -o "
-        "-name __pycache__ \\) -prune -o -print | sed 's|^\\./||' | sort | head -n 300"
-    )
+    script = listing.script(resolve(hands.workspace, arguments.get("path") or "."))
     seen = await hands.run(str(prepared.exec_id), script, 30.0, quiet=True)
-    ok = seen.exit_code == 0
-    return Result(ok, shown(seen, str(prepared.exec_id), limit).strip() or "[empty]")
+    names, said = listing.read(seen.output + seen.tail)
+    if seen.running:
+        await hands.kill(str(prepared.exec_id))
+        said = f"{said}\n[the listing took longer than 30 s and was stopped]".strip("\n")
+    text = observation.cut_middle(names, limit, "list a folder")
+    ok = seen.exit_code == 0 and bool(names or not said)
+    return Result(ok, "\n".join(part for part in (text, said) if part) or "[empty]")
 
 
-async def _text(hands: Hands, path: str) -> str:
+async def _data(hands: Hands, path: str) -> bytes:
     data = await hands.read_file(path)
     if len(data) > MAX_FILE_BYTES:
         raise FileProblem(f"{path} is larger than {MAX_FILE_BYTES} bytes: use bash")
-    return data.decode("utf-8")
+    return data
+
+
+async def _style(hands: Hands, path: str) -> Style:
+    """How a text that will be replaced is written; the plain style when there is none."""
+    try:
+        return TextFile.of(await hands.read_file(path)).style
+    except (NotFound, FileProblem, NotText):
+        return Style()
 
 
 def _words(refusal: Exception, path: str) -> str:
-    if isinstance(refusal, UnicodeDecodeError):
-        return f"{path} is not UTF-8 text: use bash"
+    if isinstance(refusal, NotText):
+        return f"{path} is {refusal}"
     if isinstance(refusal, NotFound):
         return f"there is no file {path}"
     return str(refusal)
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
