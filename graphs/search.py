@@ -96,9 +96,7 @@ def read(output: str) -> Found:
     """What the script printed; it may have been stopped anywhere."""
     matches, _, rest = output.partition(_PART)
     more, _, said = rest.partition(_PART)
-    told, found, name = [], [], ""
-    for line in said.strip("\n").split("\n"):
-        (found if _BINARY.search(line) else told).append(line)  # grep says it on standard error
+    found, name = [], ""
     for line in matches.removesuffix("\n").split("\n") if matches else []:
         name, end, text = f"{name}{line}".partition(_NAME)
         if end or _NAME not in matches or _BINARY.search(line):
@@ -106,7 +104,10 @@ def read(output: str) -> Found:
             name = ""
         else:
             name += "\n"  # a name with a line break in it
-    return Found("\n".join(found), int(more) if more.isdigit() else 0, "\n".join(told))
+    words = said.strip("\n").split("\n")
+    found += [line for line in words if _BINARY.search(line)]  # grep says it on standard error
+    told = "\n".join(line for line in words if not _BINARY.search(line))
+    return Found("\n".join(found), int(more) if more.isdigit() else 0, told)
 
 
 def _shown(name: str) -> str:

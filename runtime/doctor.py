@@ -119,7 +119,7 @@ def _environment() -> Fact:
 def _lock() -> Fact:
     """Whether every pinned distribution is installed in the pinned version."""
     wrong, total = [], 0
-    for line in (ROOT / "requirements.lock").read_text().splitlines():
+    for line in (ROOT / "requirements.lock").read_text().split("\n"):
         if match := re.match(r"([A-Za-z0-9._-]+)==([^\s;\\]+)", line):
             total += 1
             try:
@@ -141,7 +141,8 @@ async def _compiler(settings: Settings) -> Fact:
     words = ", tppd is built" if built else ""
     if shutil.which(compiler):
         _, said = await isolation.run([compiler, "--version"])
-        return Fact("compiler", True, f"{compiler}: {said.splitlines()[0] if said else '?'}{words}")
+        first = said.partition("\n")[0] or "?"
+        return Fact("compiler", True, f"{compiler}: {first}{words}")
     if importlib.util.find_spec("ziglang"):
         return Fact("compiler", True, f"ziglang wheel{words}")
     return Fact("compiler", True if built else None, f"none yet; the ziglang wheel will be installed{words}")
@@ -251,7 +252,7 @@ def _disk(settings: Settings) -> Fact:
 def _memory() -> Fact:
     found = {
         line.split(":")[0]: int(line.split()[1]) * 1024
-        for line in Path("/proc/meminfo").read_text().splitlines()
+        for line in Path("/proc/meminfo").read_text().split("\n")
         if line.endswith("kB")
     }
     total, free = found["MemTotal"], found.get("MemAvailable", 0)

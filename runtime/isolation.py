@@ -151,7 +151,7 @@ def cgroups() -> tuple[str, bool]:
         own = next(
             (
                 line[3:].strip()
-                for line in Path("/proc/self/cgroup").read_text().splitlines()
+                for line in Path("/proc/self/cgroup").read_text().split("\n")
                 if line.startswith("0::")
             ),
             "/",

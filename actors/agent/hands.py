@@ -24,18 +24,25 @@ WAIT_MS = 20_000  # one wait; longer commands are waited for in slices
 HEAD_BYTES = 48 * 1024  # of a command's output in an answer
 TAIL_BYTES = 48 * 1024
 
+# What cannot be restored is told on standard error. Two things only are asked in silence, because "no" is
+# an ordinary answer: whether an earlier call left anything (-r), and whether this call is still the last one
+# (its note may be gone with the home it lay in). The trap must not show up in a command's `set -x`.
+# `eval ' '` keeps a command that begins with "-" from being taken for an option.
 _SHELL = """\
-__t={folder}; mkdir -p "$__t" 2>/dev/null
-cd {workspace} 2>/dev/null
-[ -r "$__t/env" ] && . "$__t/env"
-[ -r "$__t/cwd" ] && cd "$(cat "$__t/cwd")" 2>/dev/null
+__t={folder}; mkdir -p "$__t"
+if [ -r "$__t/env" ]; then . "$__t/env"; fi
+cd {workspace} || {{ cd -P .; echo "[the workspace is gone; this runs in $PWD]" >&2; }}
+if [ -r "$__t/cwd" ]; then
+__d=$(cat "$__t/cwd"; echo .); __d=${{__d%??}}
+cd "$__d" || echo "[the working directory of earlier calls is gone; this runs in $PWD]" >&2
+fi
 printf %s {exec_id} > "$__t/last"
-__tpp_save() {{ __s=$?; if [ "$(cat "$__t/last" 2>/dev/null)" = {exec_id} ]; then
+__tpp_save() {{ if [ "$(cat "$__t/last" 2>/dev/null)" = {exec_id} ]; then
 pwd > "$__t/cwd.new" && mv -f "$__t/cwd.new" "$__t/cwd"
 export -p > "$__t/env.new" && mv -f "$__t/env.new" "$__t/env"
 fi; exit $__s; }}
-trap __tpp_save EXIT
-eval {command}
+trap '{{ __s=$?; set +exu; }} 2>/dev/null; __tpp_save' EXIT
+eval ' ' {command}
 """
 
 
@@ -147,15 +154,25 @@ class Sandbox:
             at = chunk.next_offset
         return bytes(out), at
 
+    async def read_file(self, path: str) -> bytes:
+        """A file's bytes, by its absolute path. Raises NotFound, FileProblem."""
+        return await (await self.door()).read_file(path)
+
+    async def write_file(self, path: str, data: bytes) -> None:
+        """Make or replace a file, with its parent folders. Raises FileProblem, DiskFull."""
+        await (await self.door()).write_file(path, data)
+
     async def observation(self, exec_id: str, seen: dict[str, Any]) -> Observation:
         """The record with the output's end beside its head when it is longer than that."""
         size, head, tail = int(seen["stdout_bytes"] or 0), str(seen["stdout"] or ""), ""
         if size > HEAD_BYTES and seen.get("reason") != "lost":
             with contextlib.suppress(NotFound):
-                data, _ = await self.bytes_of(exec_id, max(HEAD_BYTES, size - TAIL_BYTES), TAIL_BYTES)
-                tail = data.decode("utf-8", "replace")
                 if size <= HEAD_BYTES + TAIL_BYTES:
-                    head, tail = head + tail, ""
+                    data, _ = await self.bytes_of(exec_id, 0, size)
+                    head = data.decode("utf-8", "replace")
+                else:
+                    data, _ = await self.bytes_of(exec_id, size - TAIL_BYTES, TAIL_BYTES)
+                    head, tail = head.removesuffix("\ufffd"), _from_a_character(data)
         return Observation(
             seen["status"],
             seen["exit_code"],
@@ -217,10 +234,16 @@ class SandboxHands:
         return await self.sandbox.bytes_of(exec_id, offset, limit)
 
     async def read_file(self, path: str) -> bytes:
-        return await (await self.sandbox.door()).read_file(path)
+        return await self.sandbox.read_file(path)
 
     async def write_file(self, path: str, data: bytes) -> None:
-        await (await self.sandbox.door()).write_file(path, data)
+        await self.sandbox.write_file(path, data)
+
+
+def _from_a_character(data: bytes) -> str:
+    """Output that was cut out of the middle, without the end of a character that began before it."""
+    cut = next((n for n in range(min(4, len(data))) if data[n] & 0xC0 != 0x80), 0)
+    return data[cut:].decode("utf-8", "replace")
 
 
 def _slice_ms(deadline: float) -> int:

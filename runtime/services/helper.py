@@ -142,5 +142,5 @@ async def _run(command: list[str], extra: dict[str, str] | None = None) -> str:
     output, _ = await process.communicate()
     said = output.decode("utf-8", "replace").strip()
     return (
-        ("\n".join(said.splitlines()[-12:]) or f"status {process.returncode}") if process.returncode else ""
+        ("\n".join(said.split("\n")[-12:]) or f"status {process.returncode}") if process.returncode else ""
     )

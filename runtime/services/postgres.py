@@ -153,7 +153,7 @@ class Postgres(Service):
         output, _ = await process.communicate(words)
         if process.returncode:
             check_disk(self.home.path)
-            tail = "\n".join(output.decode("utf-8", "replace").strip().splitlines()[-8:])
+            tail = "\n".join(output.decode("utf-8", "replace").strip().split("\n")[-8:])
             hint = (
                 "This machine allows no user namespaces, which running as root needs: run as an ordinary "
                 "user, or set TPP_DATABASE_URL."
@@ -170,8 +170,8 @@ class Postgres(Service):
 
     async def before_start(self) -> None:
         lock = self.data / "postmaster.pid"
-        with contextlib.suppress(FileNotFoundError, ValueError, IndexError):
-            pid = int(lock.read_text(errors="replace").splitlines()[0])
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            pid = int(lock.read_text(errors="replace").partition("\n")[0])
             if not self.owns(pid):
                 lock.unlink()
         # Children of a killed server notice within moments; while one lives, the data is in use.

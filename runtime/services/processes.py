@@ -224,7 +224,7 @@ def log_tail(log: Path, since: int = 0, lines: int = 8) -> str:
             text = file.read().decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
-    return "\n".join(text.strip().splitlines()[-lines:])
+    return "\n".join(text.strip().split("\n")[-lines:])
 
 
 def memory_bytes(leader: Identity, belongs: Callable[[int], bool]) -> int:
@@ -236,7 +236,7 @@ def memory_bytes(leader: Identity, belongs: Callable[[int], bool]) -> int:
         if fields is None or not (int(fields[3]) == leader.pid or belongs(pid)):
             continue
         with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().split("\n"):
                 if line.startswith("Pss:"):
                     total += int(line.split()[1]) * 1024
     return total
@@ -264,7 +264,7 @@ def strangers_listen(leader: Identity, port: int) -> bool:
 def _listening(port: int) -> set[str]:
     """Inodes of the IPv4 sockets that listen on `port` of 127.0.0.1 or of all addresses."""
     found = set()
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+    for line in Path("/proc/net/tcp").read_text().strip().split("\n")[1:]:
         fields = line.split()
         address, _, number = fields[1].partition(":")
         if fields[3] == "0A" and int(number, 16) == port and address in ("0100007F", "00000000"):

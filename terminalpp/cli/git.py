@@ -62,7 +62,8 @@ def run(
     if done.returncode not in tuple(ok):
         words = done.stderr.decode("utf-8", "replace").strip()
         if "No space left on device" in words:
-            raise DiskFull(f"no space left while git was writing: {words.splitlines()[-1]}")
+            last = words.rpartition("\n")[2]
+            raise DiskFull(f"no space left while git was writing: {last}")
         raise GitFailed(done.returncode, words or f"git {args[0]} ended with status {done.returncode}")
     return done.stdout
 

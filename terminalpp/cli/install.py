@@ -128,7 +128,7 @@ def make_environment(root: Path, progress: Progress) -> None:
 
 def install(root: Path, lock: Path, progress: Progress) -> None:
     """pip, with its own log in .venv. Exits with its last words when it fails."""
-    total = sum(1 for line in lock.read_text().splitlines() if line and line[0] not in "# -" and "==" in line)
+    total = sum(1 for line in lock.read_text().split("\n") if line and line[0] not in "# -" and "==" in line)
     progress.step(f"[2/2] Installing {total} packages, each checked against its hash")
     python = str(root / ".venv" / "bin" / "python")
     command = [python, "-I", "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-deps",

@@ -59,7 +59,8 @@ def agreed(patch: bytes, found: list[Touch], cwd: Path) -> None:
     try:
         raw = git.run("apply", "--numstat", "-z", cwd=cwd, stdin=patch)
     except git.GitFailed as error:
-        raise InvalidInput(f"git cannot read the patch: {error.words.splitlines()[0]}", _HINT) from error
+        first = error.words.partition("\n")[0]
+        raise InvalidInput(f"git cannot read the patch: {first}", _HINT) from error
     theirs = {record.split("\t", 2)[-1] for record in git.names(raw)}
     if theirs != {touch.new or touch.old for touch in found}:
         raise InvalidInput("the patch is ambiguous about the files it touches", _HINT)

@@ -75,7 +75,7 @@ def run(screen: Screen, *arguments: str, as_json: bool, quiet: bool = False) -> 
             if failure:
                 raise failure
             if line["exit"] and line["stderr"].strip():
-                last = line["stderr"].strip().splitlines()[-1]
+                last = line["stderr"].strip().rpartition("\n")[2]
                 raise Unavailable(f"`{arguments[0]}` failed: {last}", "`./tpp doctor` checks the machine.")
             return int(line["exit"])
         if as_json:

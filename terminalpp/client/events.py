@@ -2,8 +2,9 @@
 
 `follow` yields each event once, in order, from `after` on. When the connection breaks or falls silent
 (the server sends a heartbeat every 15 s) it connects again and continues behind the last event it
-yielded; after `patience_s` without a server it raises `Unavailable`. The parser works on bytes and
-splits at line feeds only: a text decoder that knows Unicode's line separators would cut payloads.
+yielded; after `patience_s` without a server it raises `Unavailable`. The parser works on bytes and ends
+lines as the standard says, at LF, CR LF and CR: a text decoder that knows Unicode's line separators would
+cut payloads. https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -19,6 +21,8 @@ from terminalpp.client.transport import REPEATABLE_CODES, Transport
 from terminalpp.types import errors
 
 SILENCE_S = 45.0
+_END_OF_LINE = re.compile(rb"\r\n|\r|\n")
+_MARK = b"\xef\xbb\xbf"  # a byte order mark may stand before the first line
 
 
 class Parser:
@@ -26,14 +30,22 @@ class Parser:
 
     def __init__(self) -> None:
         self._rest = b""
+        self._first = True  # no line has been read
+        self._after_cr = False  # a line feed that comes first belongs to the CR before
         self._type = ""
         self._data: list[bytes] = []
         self.done = False
 
     def feed(self, chunk: bytes) -> Iterator[tuple[str, bytes]]:
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        if not chunk:
+            return
+        if self._after_cr:
+            chunk = chunk.removeprefix(b"\n")
+        self._after_cr = chunk.endswith(b"\r")
+        *lines, self._rest = _END_OF_LINE.split(self._rest + chunk)
         for line in lines:
-            line = line.removesuffix(b"\r")
+            if self._first:
+                line, self._first = line.removeprefix(_MARK), False
             if not line:
                 if self._data:
                     yield self._type or "message", b"\n".join(self._data)

@@ -26,7 +26,7 @@ class TerminalError(Exception):
 
     def __init__(self, detail: str = "", hint: str = "", extra: dict[str, Any] | None = None) -> None:
         super().__init__(detail)
-        self.detail = detail or (type(self).__doc__ or type(self).__name__).strip().splitlines()[0]
+        self.detail = detail or (type(self).__doc__ or type(self).__name__).strip().partition("\n")[0]
         self.next_step = hint or type(self).hint
         self.extra = extra or {}
 
