@@ -63,7 +63,7 @@ def the_demo_starts_everything_and_the_suite_runs(said: Said, person: Person) ->
 
 
 def the_run_and_the_chat_end_green(said: Said, person: Person) -> None:
-    """Both mend a copy. Nobody is asked without a terminal: the run's patch is kept, the project as it was."""
+    """Both mend a copy. Without a terminal nobody is asked: the patch of `run` is kept."""
     head, run, chat = said.out.split("\n▸ ")
     assert "Terminal++ is down." in head
     assert "Model: openai/gpt-5.5 (from OPENAI_API_KEY)" in head
