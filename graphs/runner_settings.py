@@ -68,8 +68,10 @@ _CONFIG = re.compile(
     r"build\.gradle(?:\.kts)?|mix\.exs|test_helper\.exs|Rakefile|deno\.jsonc?|bunfig\.toml|\.bazelrc|"
     r"BUILD(?:\.bazel)?)$"
 )
-_CI = re.compile(r"(^|/)(\.github/workflows/[^/]+|\.gitlab-ci\.yml|\.travis\.yml|\.circleci/config\.yml|Jenkinsfile|"
-                 r"azure-pipelines\.yml|bitbucket-pipelines\.yml)$")  # fmt: skip
+_CI = re.compile(
+    r"(^|/)(\.github/workflows/[^/]+|\.gitlab-ci\.yml|\.travis\.yml|\.circleci/config\.yml|Jenkinsfile|"
+    r"azure-pipelines\.yml|bitbucket-pipelines\.yml)$"
+)
 _MAKEFILE = re.compile(r"(^|/)(GNUmakefile|[Mm]akefile|[^/]+\.mk|justfile|Justfile|Taskfile\.ya?ml)$")
 _SCRIPTS = ("pretest", "test", "posttest")
 

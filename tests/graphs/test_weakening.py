@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (a row of a table is one line)
 """What a change did to the tests: rows of files before and after, and what must, or must not, be found."""
 
 from __future__ import annotations
