@@ -176,6 +176,8 @@ class Person:
             script += [f"exec <{place}.in >{place}.out 2>{place}.err", block.text, f": >{place}.done"]
         (notes / "script").write_text("\n".join(script) + "\n")
         status = self._sh(notes / "script", timeout_s, self.environment | more)
+        if status != 0:
+            self.down()  # what it started, and with which keys, is nothing for the next document
         said = []
         for number, block in enumerate(blocks):
             out, err = ((notes / f"{number}.{end}").read_text() for end in ("out", "err"))
