@@ -57,6 +57,8 @@ def _gathered(blocks: Iterator[bytes]) -> Iterator[bytes]:
 def _blocks(found: Survey, history: Path | None, manifest: Manifest) -> Iterator[bytes]:
     if history is not None:
         yield from _folder(history)
+    for folder in found.folders:
+        yield _header(folder + "/", 0, 0o755, tarfile.DIRTYPE)
     for entry in found.entries:
         yield from _entry(found.root, entry, manifest)
     yield b"\0" * 1024

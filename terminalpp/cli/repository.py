@@ -2,15 +2,16 @@
 
 `survey` decides it without changing anything: in a git work tree the tracked files as they are on
 disk and the untracked ones that are not ignored; elsewhere every file that a `.gitignore` in the
-directory does not exclude. A `.tppignore` at the top (same syntax) takes more away, tracked or not.
+directory does not exclude. A `.tppignore` at the top (same syntax) takes more away, tracked or not; a
+`.tppinclude` and `--include` bring ignored files in. The order: `--include` outranks `.tppignore`, which
+outranks `.tppinclude`. Ignore and attribute files come even when they are ignored themselves: without
+them git would see other files than at home. Folders without files come too.
+
 Deleted files are absent, so they are deleted in the sandbox. Submodules and nested repositories
 come as plain files. Symbolic links are copied as links and never followed. Names are kept byte for
 byte (`surrogateescape`). What cannot be copied is either refused with the way round (a file of 2 GB
-or more) or left out with a warning (sockets, devices, unreadable files).
-
-`copy_history` makes the `.git` that goes with it: a fresh repository that shares nothing with the
-original, fetched over git's own protocol, with the same branches, tags and HEAD, an index that
-equals HEAD, no hooks, and remotes without credentials.
+or more) or left out with a warning (sockets, devices, unreadable files). The `.git` that goes with it
+is made by `history`.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
-from terminalpp.cli import git, home
+from terminalpp.cli import folders, git, grounds, home, patterns
+from terminalpp.cli.grounds import Ground
 from terminalpp.types.errors import InvalidInput, TooLarge
 
 FILE_LIMIT_BYTES = 2_000_000_000
 FILES_LIMIT = 500_000
-NEST_LIMIT = 8  # submodules in submodules
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,11 @@ class Entry:
 
 @dataclass(slots=True)
 class Survey:
-    """What will be copied, and what the person should know about it."""
+    """What will be copied, and what the person should know about it.
+
+    `folders`: the ones without a file, parents first. `withheld`: names that exist at home and are kept from
+    the sandbox though git may track them. `include`: the patterns of `.tppinclude` and `--include`.
+    """
 
     root: Path
     name: str
@@ -50,6 +55,9 @@ class Survey:
     head: str | None = None      # commit, None in an empty repository
     branch: str | None = None    # full ref name, None when HEAD is detached
     entries: list[Entry] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    withheld: set[str] = field(default_factory=set)
+    include: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -73,8 +81,8 @@ def size_words(count: int) -> str:
     return f"{count} B"
 
 
-def survey(directory: str | os.PathLike[str], scratch: Path) -> Survey:
-    """Look at `directory`. `scratch` is an empty folder for git's needs.
+def survey(directory: str | os.PathLike[str], scratch: Path, include: Iterable[str] = ()) -> Survey:
+    """Look at `directory`. `scratch` is an empty folder for git's needs, `include` the patterns asked for.
 
     Raises InvalidInput (no such directory, not readable, not to be copied), TooLarge, GitFailed.
     """
@@ -83,6 +91,7 @@ def survey(directory: str | os.PathLike[str], scratch: Path) -> Survey:
         raise InvalidInput(f"there is no such directory: {given}", "Name an existing one with --repo.")
     if not given.is_dir():
         raise InvalidInput(f"not a directory: {given}", "Name the directory that holds the project.")
+    asked = patterns.given(include)
     root = Path(os.path.realpath(given))
     top = _top(root)
     result = Survey(root=top or root, name="", is_git=top is not None)
@@ -96,13 +105,47 @@ def survey(directory: str | os.PathLike[str], scratch: Path) -> Survey:
     if result.is_git:
         result.head = git.maybe("rev-parse", "-q", "--verify", "HEAD^{commit}", cwd=result.root)
         result.branch = git.maybe("symbolic-ref", "-q", "HEAD", cwd=result.root)
-        names = _tracked(result.root, "", result.warnings, 0)
-    else:
-        names = _plain(result.root, ignoring)
-    names -= _own_state(result.root, names)
-    names -= _tppignored(result.root, names, ignoring, scratch)
-    _examine(result, names)
+    areas = grounds.survey(result.root, result.is_git, ignoring, result.warnings)
+    _choose(result, areas, asked, patterns.Matcher(ignoring, scratch))
     return result
+
+
+def _choose(result: Survey, areas: list[Ground], asked: list[str], matcher: patterns.Matcher) -> None:
+    """From all names to the ones that are copied."""
+    root = result.root
+    names = {name for area in areas for name in area.names}
+    shared = patterns.of_file(root / ".tppinclude")
+    result.include = shared + asked
+    hidden = {name for area in areas for name in grounds.ignored(area)} if result.include else set()
+    found = folders.look(root, areas, names)
+    every = names | hidden
+    names |= found.rules | matcher.matched(shared, hidden)
+    gone = matcher.matched(patterns.of_file(root / ".tppignore"), names)
+    names = (names - gone) | matcher.matched(asked, hidden | gone)
+    own = _own_state(root, names)
+    result.withheld = (gone | own) - (names - own)
+    _examine(result, names - own)
+    full = folders.parents(entry.path for entry in result.entries)
+    _keep_folders(result, found, full, matcher)
+    for source, listed in ((".tppinclude: ", shared), ("--include ", asked)):
+        for pattern in matcher.idle(listed, every):
+            result.warnings.append(f"{source}{show(pattern)} names no file here")
+    result.warnings += folders.dependencies(root, found.ignored, full)
+
+
+def _keep_folders(
+    result: Survey, found: folders.Folders, full: set[str], matcher: patterns.Matcher
+) -> None:
+    for folder in found.unreadable:
+        result.warnings.append(f"the folder {show(folder) or '.'} may not be read and is not copied")
+    # a folder is asked about by a name inside it: only so does a pattern such as `data/` speak of it
+    rules = patterns.of_file(result.root / ".tppignore")
+    gone = {name[:-2] for name in matcher.matched(rules, [f"{folder}/-" for folder in found.empty])}
+    gone |= _own_state(result.root, set(found.empty))
+    kept = [folder for folder in found.empty if folder not in gone and folder not in full]
+    if len(kept) > folders.FOLDERS_LIMIT:
+        result.warnings.append(f"{len(kept) - folders.FOLDERS_LIMIT:,} empty folders are not copied")
+    result.folders = kept[: folders.FOLDERS_LIMIT]
 
 
 def safe_name(name: str) -> str:
@@ -127,56 +170,10 @@ def _top(root: Path) -> Path | None:
     return top
 
 
-def _tracked(top: Path, prefix: str, warnings: list[str], depth: int) -> set[str]:
-    raw = git.run("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=top)
-    found: set[str] = set()
-    for name in set(git.names(raw)):
-        inner = top / name.rstrip("/")
-        if not inner.is_dir() or inner.is_symlink():
-            found.add(prefix + name)
-        elif not (inner / ".git").exists():
-            continue  # a submodule that was never checked out
-        elif depth >= NEST_LIMIT:
-            warnings.append(f"{show(prefix + name)} is nested too deeply and is not copied")
-        else:
-            try:
-                found |= _tracked(inner, f"{prefix}{name.rstrip('/')}/", warnings, depth + 1)
-            except git.GitFailed as error:
-                warnings.append(f"{show(prefix + name)} is not copied: {error.words.splitlines()[0]}")
-    return found
-
-
-def _plain(root: Path, ignoring: Path) -> set[str]:
-    where = (f"--git-dir={ignoring}", f"--work-tree={root}", "-c", "core.bare=false")
-    raw = git.run(*where, "ls-files", "-z", "--others", "--exclude-standard", cwd=root)
-    found: set[str] = set()
-    for name in git.names(raw):
-        if name.endswith("/"):  # a repository inside: its files, its own ignore rules
-            found |= _tracked(root / name.rstrip("/"), name, [], 1)
-        else:
-            found.add(name)
-    return found
-
-
 def _own_state(root: Path, names: set[str]) -> set[str]:
     """A TPP_HOME inside the project holds tokens: never copied."""
     inside = os.path.relpath(os.path.realpath(home.path()), root)
     return {name for name in names if name == inside or name.startswith(inside + "/")}
-
-
-def _tppignored(root: Path, names: set[str], ignoring: Path, scratch: Path) -> set[str]:
-    rules = root / ".tppignore"
-    if not rules.is_file() or not names:
-        return set()
-    empty = scratch / "empty"  # a work tree without .gitignore files: only .tppignore speaks
-    empty.mkdir()
-    where = (f"--git-dir={ignoring}", f"--work-tree={empty}", "-c", "core.bare=false")
-    asked = b"\0".join(os.fsencode(name) for name in sorted(names)) + b"\0"
-    raw = git.run(
-        *where, "-c", f"core.excludesFile={rules}", "check-ignore", "-z", "--stdin", "--no-index",
-        cwd=empty, stdin=asked, ok=(0, 1),
-    )
-    return set(git.names(raw))
 
 
 def _examine(result: Survey, names: set[str]) -> None:
@@ -203,6 +200,7 @@ def _examine(result: Survey, names: set[str]) -> None:
         elif not stat.S_ISREG(found.st_mode):
             result.warnings.append(f"{show(name)} is not a regular file and is not copied")
         elif not os.access(full, os.R_OK):
+            result.withheld.add(name)
             result.warnings.append(f"{show(name)} may not be read and is not copied")
         elif found.st_size >= FILE_LIMIT_BYTES:
             raise TooLarge(
@@ -237,72 +235,3 @@ def _stays_inside(name: str, target: str) -> bool:
 def show(name: str) -> str:
     """A file name for people: odd characters quoted."""
     return name if name.isprintable() else ascii(name)
-
-
-# ---- history ------------------------------------------------------------------------------------
-
-
-def copy_history(found: Survey, scratch: Path) -> Path | None:
-    """The `.git` folder to send, or None when there is none to send (a warning says why)."""
-    if not found.is_git:
-        return None
-    made = scratch / "history"
-    source = str(found.root)
-    kind = git.maybe("rev-parse", "--show-object-format", cwd=source) or "sha1"
-    git.run("init", "-q", "--bare", "--template=", f"--object-format={kind}", str(made), cwd=scratch)
-    if found.head:
-        wanted = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
-        wanted += [] if found.branch else ["+HEAD:refs/terminalpp/head"]
-        fetch = ("fetch", "-q", "--no-tags", "--update-shallow", "--no-write-fetch-head")
-        try:
-            _fetch(made, (*fetch, source, *wanted))
-        except git.GitFailed:
-            try:  # a partial clone, or damaged history: the present commit alone is better than nothing
-                _fetch(made, (*fetch, "--depth=1", f"file://{source}", *wanted))
-                found.warnings.append("the history could not be copied whole; only its last commit is")
-            except git.GitFailed as error:
-                words = error.words.splitlines()[-1] if error.words else "git failed"
-                found.warnings.append(f"the history could not be copied, only the files are: {words}")
-                return None
-    if found.branch:
-        git.run("symbolic-ref", "HEAD", found.branch, cwd=made)
-    elif found.head:
-        git.run("update-ref", "--no-deref", "HEAD", found.head, cwd=made)
-        git.run("update-ref", "-d", "refs/terminalpp/head", cwd=made)
-    _remotes(found.root, made)
-    git.run("config", "core.bare", "false", cwd=made)
-    if found.head:
-        git.run(f"--git-dir={made}", f"--work-tree={scratch}", "read-tree", "HEAD", cwd=scratch)
-    return made
-
-
-def _fetch(made: Path, arguments: tuple[str, ...]) -> None:
-    git.run(f"--git-dir={made}", *arguments, cwd=made)
-
-
-def _remotes(source: Path, made: Path) -> None:
-    raw = git.maybe("config", "--null", "--get-regexp", r"^remote\..*\.url$", cwd=source) or ""
-    for record in raw.split("\0"):
-        key, _, url = record.partition("\n")
-        cleaned = without_credentials(url)
-        if key and cleaned:
-            git.run("config", "--add", key, cleaned, cwd=made)
-            git.run("config", key[: -len("url")] + "fetch",
-                    f"+refs/heads/*:refs/remotes/{key.split('.', 1)[1][:-4]}/*", cwd=made)
-
-
-def without_credentials(url: str) -> str | None:
-    """A remote's URL without user, password and query; None for a path of this machine."""
-    if "://" not in url:
-        scp = re.fullmatch(r"(?:([^@/:]+)@)?([A-Za-z0-9._-]+):(?!/?/)(.*)", url)
-        return f"git@{scp[2]}:{scp[3]}" if scp else None
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return None
-    if parts.scheme not in ("http", "https", "ssh", "git") or not host:
-        return None
-    who = "git@" if parts.scheme == "ssh" else ""
-    place = f"{who}{host}" + (f":{port}" if port else "")
-    return urlunsplit((parts.scheme, place, parts.path, "", ""))

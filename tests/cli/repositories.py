@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from actors.conversation.workspace import unambiguous
-from terminalpp.cli import archive, repository
+from terminalpp.cli import archive, history, repository
 from terminalpp.cli.apply import Project
 
 IDENTITY = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "commit.gpgsign=false")
@@ -39,13 +39,13 @@ def write(root: Path, files: dict[str, bytes]) -> None:
 class Copy:
     """A project as the sandbox would see it: the tar that is sent, unpacked."""
 
-    def __init__(self, source: Path, scratch: Path) -> None:
+    def __init__(self, source: Path, scratch: Path, include: tuple[str, ...] = ()) -> None:
         work = scratch / "work"
         work.mkdir(parents=True)
         self.manifest: archive.Manifest = {}
-        self.survey = repository.survey(source, work)
-        history = repository.copy_history(self.survey, work)
-        data = b"".join(archive.stream(self.survey, history, self.manifest))
+        self.survey = repository.survey(source, work, include)
+        made = history.copy_history(self.survey, work)
+        data = b"".join(archive.stream(self.survey, made, self.manifest))
         self.root = scratch / "inside"
         self.root.mkdir()
         # another implementation unpacks than the one that packed
