@@ -162,7 +162,7 @@ class Person:
         return done.stderr.strip().splitlines()[-1]
 
     def types(
-        self, blocks: list[Block], stdin: list[str], *, timeout_s: float = 240, **more: str
+        self, blocks: list[Block], stdin: list[str], *, timeout_s: float = 540, **more: str
     ) -> list[Said]:
         """Run `blocks` in one `sh -eu`, each with its own text on standard input. Fails at the first one
         that ends with another status than 0, with all that it printed."""

@@ -7,6 +7,7 @@ behind: a block without its claims is a failure, like a block that ends with ano
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 import shutil
@@ -21,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from tests.documents import ROOT, documents, shell_blocks
+from tests.documents import ROOT, blocks, documents, shell_blocks
 from tests.e2e.person import KEY, SCENARIO, Person, Said
 from tests.eventually import eventually
 
@@ -59,7 +60,34 @@ def the_demo_starts_everything_and_the_suite_runs(said: Said, person: Person) ->
     applied = re.search(r"^Applied to (\S+): 1 file\.", said.out, re.M)
     assert applied
     assert "key=lambda item: (-item[1], item[0])" in person.run("git", "-C", applied[1], "diff").stdout
+    assert unlike_the_readme(said.out) == ""
     the_suite_runs(said, person)
+
+
+def unlike_the_readme(printed: str) -> str:
+    """How the session that README.md shows "as it was printed" differs from this one: a diff, or "".
+
+    What two sessions never share (ids, times, ports, paths, what a first start has to make) is levelled."""
+    shown = next(block.text for block in blocks(ROOT / "README.md") if block.text.startswith("Model: "))
+    last = shown.strip().splitlines()[-1]
+    here = printed.partition(last)[0] + last  # what follows is the suite's
+    diff = difflib.unified_diff(_levelled(shown), _levelled(here), "README.md", "./tpp demo", "", "", 1, "")
+    return "\n".join(diff)
+
+
+def _levelled(session: str) -> list[str]:
+    for pattern, word in (
+        (r"\S*/share/terminalpp\b", "HOME"),
+        (r"\d{8}-\d{6}-\d+", "WHEN"),
+        (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "ID"),
+        (r"\b(?=[a-f]*\d)[0-9a-f]{7,16}\b", "ID"),
+        (r"\b\d+(\.\d+)? ?(s|ms)\b", "TIME"),
+        (r"(?m)^    \w+: .*\n", ""),  # progress of a first start
+        (r"(?m)^(  ✓ \w+)  .*$", r"\1"),
+    ):
+        session = re.sub(pattern, word, session)
+    start, up, rest = session.partition("  ✓ up\n")
+    return [*sorted(start.splitlines()), up.strip(), *rest.strip().splitlines()]
 
 
 def the_run_and_the_chat_end_green(said: Said, person: Person) -> None:
@@ -175,12 +203,12 @@ def test_every_block_has_its_claims():
 
 @pytest.mark.parametrize("document", WITH_BLOCKS, ids=lambda path: path.name)
 async def test_every_block_of(document, person):
-    blocks, claims = shell_blocks(document), CLAIMS[document.name]
-    typed = [WORDS_FOR_CHAT if "./tpp chat" in block.text else "" for block in blocks]
+    typed, claims = shell_blocks(document), CLAIMS[document.name]
+    stdin = [WORDS_FOR_CHAT if "./tpp chat" in block.text else "" for block in typed]
     # Whoever reads on behind the README has set a key.
     key = {} if document.name == "README.md" else {"OPENAI_API_KEY": KEY}
     person.has_a_project()
-    for said, claim in zip(person.types(blocks, typed, **key), claims, strict=True):
+    for said, claim in zip(person.types(typed, stdin, **key), claims, strict=True):
         claim(said, person)
     if document.name == "api.md":
         await no_sandbox_is_named_try(person)
