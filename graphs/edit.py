@@ -186,13 +186,14 @@ def _ends(file: TextFile, found: _Match, count: int, partner: list[int | None]) 
 
 
 def _merged(raw: str, shown: str, line: str) -> str:
-    """`line` in place of `raw`, keeping the stray bytes of the beginning and end that did not change."""
+    """`line` in place of `raw`, keeping the stray bytes of what did not change."""
     if raw == shown:
         return line
-    most = min(len(shown), len(line))
-    head = next((n for n in range(most) if shown[n] != line[n]), most)
-    tail = next((n for n in range(most - head) if shown[-1 - n] != line[-1 - n]), most - head)
-    return raw[:head] + line[head : len(line) - tail] + raw[len(raw) - tail :]
+    made = list(line)
+    matcher = difflib.SequenceMatcher(None, shown, line, autojunk=len(shown) > _MAX_LINES_COMPARED)
+    for block in matcher.get_matching_blocks():
+        made[block.b : block.b + block.size] = raw[block.a : block.a + block.size]
+    return "".join(made)
 
 
 # ---- nearly --------------------------------------------------------------------------------------

@@ -1,22 +1,17 @@
-"""The pure parts as tables: limits, circles, protocol, edit, detection, digests, routing, plans, cuts."""
+"""The pure parts as tables: limits, circles, detection, digests, routing, plans."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from graphs import (
     detection,
     digest,
-    edit,
     limits,
-    observation,
     prompting,
     routing,
     structured,
     stuck,
-    tools,
 )
 from graphs.detection import Found
 from graphs.limits import Limits, Spent
@@ -78,60 +73,6 @@ def deed(action: str, result: str = "r", ok: bool = True) -> stuck.Deed:
 )
 def test_circles(deeds, found):
     assert bool(stuck.circling(deeds)) is found
-
-
-# ---- edit --------------------------------------------------------------------------------------
-
-TEXT = "def a():\n    return 1\n\n\ndef b():\n    return 1\n"
-
-
-def test_edit_replaces_the_only_occurrence():
-    done = edit.replace_once(TEXT, "def b():\n    return 1", "def b():\n    return 2\n    # two", "f.py")
-    assert done.text == TEXT.replace("def b():\n    return 1", "def b():\n    return 2\n    # two")
-    assert (done.first_line, done.last_line) == (5, 7)
-
-
-@pytest.mark.parametrize(
-    ("old", "words"),
-    [
-        ("", "use `write`"),
-        ("    return 1", "occurs 2 times in f.py (lines 2, 6)"),
-        ("def a():\n\treturn 1", "differs only in whitespace from lines 1–2"),
-        ("def b():\n    return 3", "The closest is lines"),
-        ("nothing of this kind anywhere", "Nothing similar"),
-    ],
-)
-def test_edit_refuses_and_says_why(old, words):
-    with pytest.raises(edit.EditRefused, match=words.replace("(", r"\(").replace(")", r"\)")):
-        edit.replace_once(TEXT, old, "x", "f.py")
-
-
-@given(st.text(max_size=80), st.text(min_size=1, max_size=5), st.text(max_size=5), st.text(max_size=80))
-def test_edit_changes_nothing_else(before, old, new, after):
-    text = before + old + after
-    if text.count(old) != 1 or old == new:
-        with pytest.raises(edit.EditRefused):
-            edit.replace_once(text, old, new, "f")
-    else:
-        assert edit.replace_once(text, old, new, "f").text == text.replace(old, new)
-
-
-# ---- tools -------------------------------------------------------------------------------------
-
-
-def test_only_the_coder_writes():
-    for role, names in tools.ROLE_TOOLS.items():
-        assert bool({"edit", "write"} & set(names)) is (role == "coder")
-    assert "bash" not in tools.ROLE_TOOLS["planner"] + tools.ROLE_TOOLS["critic"]
-
-
-@given(st.text(max_size=3000), st.integers(100, 1000))
-def test_cut_output_keeps_both_ends_and_stays_small(text, limit):
-    cut = observation.cut_middle(text, limit, "p")
-    assert len(cut) <= limit + 60
-    assert text in (cut, text)
-    if len(text) > limit:
-        assert "to read them: p" in cut
 
 
 # ---- detection ---------------------------------------------------------------------------------
