@@ -28,7 +28,7 @@ TAIL_BYTES = 48 * 1024
 # an ordinary answer: whether an earlier call left anything (-r), and whether this call is still the last one
 # (its note may be gone with the home it lay in). The trap must not show up in a command's `set -x`.
 # `eval ' '` keeps a command that begins with "-" from being taken for an option.
-_SHELL = """\
+SHELL = """\
 __t={folder}; mkdir -p "$__t"
 if [ -r "$__t/env" ]; then . "$__t/env"; fi
 cd {workspace} || {{ cd -P .; echo "[the workspace is gone; this runs in $PWD]" >&2; }}
@@ -194,7 +194,7 @@ class SandboxHands:
         if quiet:
             return await self.plain(exec_id, command, timeout_s)
         folder = f"/home/user/.tpp/shell/{self.log.conversation_id[:8]}-{self.agent}"
-        script = _SHELL.format(
+        script = SHELL.format(
             folder=shlex.quote(folder),
             workspace=shlex.quote(self.workspace),
             exec_id=shlex.quote(exec_id),
