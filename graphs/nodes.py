@@ -3,6 +3,10 @@
 Each node may run again from its top after a crash. So it changes nothing by itself: agents recognise
 their task by its id, snapshots are named by content, and the step's events leave through the state
 (`outgoing`), committed with the checkpoint. Only `step.started` is written at once, with its attempt.
+
+Whatever goes wrong with a model, the work done so far is kept and judged by its tests: the trouble is put
+down in the state (`failed`), no model is asked any more, and the turn ends by itself. Trouble of the
+machinery is raised: the step runs again later, under the same ids.
 """
 
 from __future__ import annotations
@@ -11,10 +15,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from graphs import digest, routing
+from graphs import digest, routing, weakening
 from graphs.limits import Spent
 from graphs.ports import Services
 from graphs.state import State
+from terminalpp.types.errors import TerminalError
 from terminalpp.types.ids import derived_id
 
 ANSWER_CHARACTERS = 4000
@@ -61,6 +66,21 @@ class Visit:
             sum(costs) if costs else None,
         ).to_json()
         return result
+
+    async def ask(self, role: str, kind: str, **task: Any) -> dict[str, Any]:
+        """As `work`, for an agent with a model. The model's trouble is a result: `{status: failed, trouble}`.
+
+        Raises everything else, which the caller of the graph waits out or tells.
+        """
+        try:
+            return await self.work(role, kind, **task)
+        except TerminalError as error:
+            # A provider's "bad request" reaches us as invalid input: nothing of ours is checked behind here.
+            if not error.code.startswith("model-") and error.code != "invalid-input":
+                raise
+            words = {"detail": error.detail, "hint": error.next_step, "retryable": error.retryable}
+            trouble = {"role": role, "code": error.code, **words}
+            return {"status": "failed", "content": "", "trouble": trouble}
 
     @property
     def spent(self) -> Spent:
@@ -111,28 +131,39 @@ async def route(at: Visit) -> dict[str, Any]:
 
 async def planner(at: Visit) -> dict[str, Any]:
     """A plan, or none: a bad plan is worse than no plan, so an unreadable one is dropped."""
-    result = await at.work("planner", "plan")
+    result = await at.ask("planner", "plan")
+    trouble = result.get("trouble")
+    if trouble and trouble["code"] not in (*routing.UNUSABLE, "model-request-too-long"):
+        return {"plan": None, "failed": trouble}  # the coder would meet the same
     plan = result.get("answer") if result["status"] == "done" else None
     if plan is not None:
         at.event("plan.made", "planner", plan)
     else:
+        words = f" ({trouble['detail']})" if trouble else ""
         at.event(
             "nudge.given",
             "system",
             {
                 "agent": "planner",
                 "reason": "no-plan",
-                "text": "The planner gave no usable plan; the coder goes on without.",
+                "text": f"The planner gave no usable plan{words}; the coder goes on without.",
             },
         )
     return {"plan": plan, "stopped": at.stopped(result)}
 
 
 async def baseline(at: Visit) -> dict[str, Any]:
-    """The tests before any change, so that red → green can be told from green → green."""
+    """The tests before any change, so that red → green can be told from green → green.
+
+    What they write into the work tree is there before the coder begins, and is not the coder's doing.
+    """
     if at.state["route"] == "trivial" and routing.question(at.services.turn.task):
-        return {"command": None, "baseline": None}
-    return await _tests(at, "before", "baseline")
+        return {"command": None, "baseline": None, "began": at.state["snapshot"]}
+    update = await _tests(at, "before", "baseline")
+    if update["baseline"] is None:
+        return {**update, "began": at.state["snapshot"]}
+    after = await at.services.workspace.snapshot(derived_id(at.key, "tested"))
+    return {**update, "snapshot": after, "began": after}
 
 
 async def coder(at: Visit) -> dict[str, Any]:
@@ -141,7 +172,7 @@ async def coder(at: Visit) -> dict[str, Any]:
     so_far = None
     if feedback:
         so_far = await at.services.workspace.diff(at.key, at.services.turn.baseline, state["snapshot"])
-    result = await at.work(
+    result = await at.ask(
         "coder",
         "code",
         plan=state.get("plan"),
@@ -156,22 +187,29 @@ async def coder(at: Visit) -> dict[str, Any]:
         "snapshot": after,
         "kept": state["snapshot"] if feedback else None,
         "kept_tests": state.get("tests") if feedback else None,
-        "answer": result["content"][:ANSWER_CHARACTERS],
+        "answer": result["content"][:ANSWER_CHARACTERS] or state.get("answer", ""),
         "feedback": None,
         "stopped": at.stopped(result),
+        "failed": result.get("trouble"),
     }
 
 
 async def gate(at: Visit) -> dict[str, Any]:
-    """Run the tests; roll a revision back that lost ground; decide whether the coder goes again."""
+    """Run the tests; roll a revision back that lost ground; decide whether the coder goes again.
+
+    What the run itself wrote into the work tree belongs to the change: the tree is recorded after it.
+    """
     state, turn = at.state, at.services.turn
-    before = state.get("baseline")
-    untouched = state["snapshot"] == turn.baseline
+    before, kept = state.get("baseline"), state.get("kept")
+    untouched = state["snapshot"] == state.get("began")
     if untouched and (before is None or before["passed"]):
         return {"tests": before, "feedback": None}
+    unchanged = kept is not None and kept == state["snapshot"]
     update = await _tests(at, "after", "tests", again=state.get("command"))
-    tests, kept = update["tests"], state.get("kept")
-    if kept is not None and kept != state["snapshot"] and digest.worse(tests, state.get("kept_tests")):
+    tests = update["tests"]
+    if tests is not None:
+        update["snapshot"] = await at.services.workspace.snapshot(derived_id(at.key, "tested"))
+    if kept is not None and not unchanged and routing.lost_ground(tests, state.get("kept_tests")):
         await at.services.workspace.restore(at.key, kept)
         at.event(
             "revision.rolled_back",
@@ -180,7 +218,12 @@ async def gate(at: Visit) -> dict[str, Any]:
         )
         tests = state.get("kept_tests")
         update = {**update, "tests": tests, "snapshot": kept, "kept": None}
-    if routing.repair_wanted(State(**{**state, **update}), tests, turn.limits):
+    now = State(**{**state, **update})
+    if _to_mend(now, tests):
+        update["warned"] = state.get("warned", 0) + 1
+        red = f"\n\nThe tests:\n{tests['digest']}" if tests and not tests["passed"] else ""
+        update["feedback"] = {"source": "weakened", "text": weakening.words(_high(tests)) + red}
+    elif routing.repair_wanted(now, tests, turn.limits, unchanged=unchanged):
         update["rounds"] = state.get("rounds", 0) + 1
         update["feedback"] = {
             "source": "tests",
@@ -192,13 +235,27 @@ async def gate(at: Visit) -> dict[str, Any]:
     return update
 
 
+def _to_mend(state: State, tests: dict[str, Any] | None) -> bool:
+    """Whether the coder is told, once, that tests lost force: also while they are green, then above all."""
+    return bool(_high(tests)) and not state.get("warned") and not routing.over(state)
+
+
+def _high(tests: dict[str, Any] | None) -> list[dict[str, Any]]:
+    return [one for one in (tests or {}).get("weakened") or [] if one["severity"] == "high"]
+
+
 async def critic(at: Visit) -> dict[str, Any]:
-    """A reviewer that sees task, criteria, diff and test report. Severe or proven findings go back, once."""
+    """A reviewer that sees task, criteria, diff and test report. Severe or proven findings go back, once.
+
+    No verdict that can be read is no approval: the turn then says "not reviewed". What the gate found about
+    the tests stands among the issues as severe, whatever the critic thinks of it.
+    """
     state, turn, workspace = at.state, at.services.turn, at.services.workspace
     diff = await workspace.diff(at.key, turn.baseline, state["snapshot"])
     if not diff["files"]:
         return {"verdict": {"verdict": "none", "issues": []}}
-    result = await at.work(
+    found = _high(state.get("tests"))
+    result = await at.ask(
         "critic",
         "review",
         acceptance=(state.get("plan") or {}).get("acceptance", []),
@@ -207,9 +264,9 @@ async def critic(at: Visit) -> dict[str, Any]:
         command=state.get("command"),
     )
     if result["status"] != "done":
-        verdict: dict[str, Any] = {"verdict": "none", "issues": []}
+        verdict = {"verdict": "none", "issues": [_as_issue(one) for one in found], "reason": _why(result)}
         at.event("review.finished", "critic", verdict)
-        return {"verdict": verdict, "stopped": at.stopped(result)}
+        return {"verdict": verdict, "stopped": at.stopped(result), "failed": result.get("trouble")}
     verdict = result["answer"]
     asked = [
         (index, issue["evidence_command"])
@@ -223,6 +280,9 @@ async def critic(at: Visit) -> dict[str, Any]:
         if await workspace.snapshot(at.key) != state["snapshot"]:  # evidence may not leave traces
             await workspace.restore(at.key, state["snapshot"])
     grave = routing.blocking(verdict["issues"], failed) if verdict["verdict"] == "revise" else []
+    if found:
+        issues = [*(_as_issue(one) for one in found), *verdict["issues"]]
+        verdict = {**verdict, "verdict": "revise", "issues": issues}
     at.event("review.finished", "critic", {**verdict, "sent_back": len(grave)})
     update: dict[str, Any] = {"verdict": verdict}
     if grave and not state.get("reviews"):
@@ -231,17 +291,31 @@ async def critic(at: Visit) -> dict[str, Any]:
     return update
 
 
+def _why(result: dict[str, Any]) -> str:
+    """Why a review did not come about."""
+    if result["status"] == "failed":
+        return f"the critic's model failed: {result['trouble']['detail']}"
+    if result["status"] == "malformed":
+        return "the critic's verdict could not be read"
+    return f"the limit on {result.get('limit')} ended the review"
+
+
+def _as_issue(finding: dict[str, Any]) -> dict[str, Any]:
+    about = {"severity": "high", "file": finding["file"], "line": None, "claim": finding["claim"]}
+    return {**about, "evidence_command": None, "by": "gate"}
+
+
 async def executor(at: Visit) -> dict[str, Any]:
     """Finish: closing commands and the words for the person. It is no writer; what it changes is undone."""
     state, turn, workspace = at.state, at.services.turn, at.services.workspace
     if (
-        state.get("stopped")
+        routing.over(state)
         or state["route"] == "single"
-        or (state["route"] == "trivial" and state["snapshot"] == turn.baseline)
+        or (state["route"] == "trivial" and state["snapshot"] == state.get("began"))
     ):
         return {"summary": _summary(state)}
     diff = await workspace.diff(at.key, turn.baseline, state["snapshot"])
-    result = await at.work(
+    result = await at.ask(
         "executor",
         "close",
         diff=diff["text"],
@@ -257,18 +331,23 @@ async def executor(at: Visit) -> dict[str, Any]:
         at.event(
             "revision.rolled_back",
             "system",
-            {"reason": "the executor changed files after the tests had run", "snapshot": state["snapshot"]},
+            {
+                "reason": "the executor changed files after the tests had run; that was undone",
+                "snapshot": state["snapshot"],
+            },
         )
-    done = result["status"] == "done"
-    return {
-        "summary": result["content"][:ANSWER_CHARACTERS] if done else _summary(state),
-        "stopped": at.stopped(result),
-    }
+    ended = State(**{**state, "failed": result.get("trouble"), "stopped": at.stopped(result)})
+    done = result["status"] == "done" and result["content"].strip()
+    summary = _with_notes(result["content"][:ANSWER_CHARACTERS], ended) if done else _summary(ended)
+    return {"summary": summary, "stopped": ended["stopped"], "failed": ended["failed"]}
 
 
 async def _tests(at: Visit, phase: str, name: str, *, again: str | None = None) -> dict[str, Any]:
     """Have the tester run the tests; `name` is where the report goes in the state."""
-    turn, plan = at.services.turn, at.state.get("plan") or {}
+    turn, plan, before = at.services.turn, at.state.get("plan") or {}, at.state.get("baseline")
+    compare = None
+    if phase == "after":
+        compare = {"base": turn.baseline, "to": at.state["snapshot"], "before": _run_of(before)}
     result = await at.work(
         "tester",
         "tests",
@@ -276,8 +355,15 @@ async def _tests(at: Visit, phase: str, name: str, *, again: str | None = None) 
         command=turn.test_command or again,
         candidates=plan.get("test_commands", []),
         timeout_s=turn.limits.test_timeout_seconds,
+        compare=compare,
+        asked=turn.task,
     )
-    return {"command": result["command"], name: result["report"]}
+    return {"command": result["command"], "note": result.get("note") or "", name: result["report"]}
+
+
+def _run_of(report: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Where the run before the change can be read again."""
+    return {name: report.get(name) for name in ("exec_id", "exit_code", "hung")} if report else None
 
 
 def _issues(issues: list[dict[str, Any]]) -> str:
@@ -291,7 +377,25 @@ def _issues(issues: list[dict[str, Any]]) -> str:
 
 def _summary(state: State) -> str:
     """Words for the person when no model may be asked, or none is needed."""
+    parts = []
     if stopped := state.get("stopped"):
-        words = f"Stopped by the limit on {stopped['limit']} ({stopped['value']}). What was done is kept."
-        return f"{words}\n\n{state['answer']}" if state.get("answer") else words
-    return state.get("answer", "")
+        limit = f"the limit on {stopped['limit']} ({stopped['value']})"
+        parts.append(f"Stopped by {limit}. What was done is kept.")
+    elif failed := state.get("failed"):
+        parts.append(f"The {failed['role']}'s model failed: {failed['detail']} What was done is kept.")
+    if state.get("answer"):
+        parts.append(state["answer"])
+    return _with_notes("\n\n".join(parts), state)
+
+
+def _with_notes(words: str, state: State) -> str:
+    """The words, and under them what nobody may leave unsaid."""
+    tests, verdict = state.get("tests"), state.get("verdict") or {}
+    notes = []
+    if weak := routing.weak(tests):
+        notes.append("Tests were weakened:\n" + weakening.words(weak))
+    if tests and not tests["ran"]:
+        notes.append(f"{routing.not_run(tests)[0].upper()}{routing.not_run(tests)[1:]}.")
+    if verdict.get("verdict") == "none" and verdict.get("reason"):
+        notes.append(f"Not reviewed: {verdict['reason']}.")
+    return "\n\n".join(part for part in (words, *notes) if part)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from graphs import observation, protocol, tools
+from graphs import observation, protocol, tools, weakening
 
 INSTRUCTION_FILES = ("AGENTS.md", "CLAUDE.md")
 INSTRUCTIONS_CHARACTERS = 16_000
@@ -77,10 +77,28 @@ def report(tests: Mapping[str, Any] | None, command: str | None) -> str:
         if tests["passed"]
         else "did not end in time"
         if tests.get("hung")
-        else ("failed" if tests["ran"] else "could not be run")
+        else "failed"
+        if tests["ran"]
+        else "was not run, so nothing is proven"
     )
     counts = ", ".join(f"{number} {name}" for name, number in tests["counts"].items() if number)
-    return f"`{command}` {state}{f' ({counts})' if counts else ''}.\n{data(tests['digest'])}"
+    lines = [f"`{command}` {state}{f' ({counts})' if counts else ''}."]
+    if not tests["ran"] and tests.get("reason"):
+        lines.append(f"Why: {tests['reason']}.")
+    if tests.get("missing"):
+        lines.append(f"The sandbox lacks {tests['missing']}. Do not write a replacement for it.")
+    if tests.get("setup"):
+        lines.append(
+            f"The person can bring it with `{tests['setup']}` as the setup command and the network open; "
+            "say so in your answer."
+        )
+    return "\n".join([*lines, data(tests["digest"])])
+
+
+def weakened(tests: Mapping[str, Any] | None) -> str:
+    """What was found about the tests by comparing them before and after, or nothing."""
+    found = (tests or {}).get("weakened") or []
+    return f"Found by comparing the tests before and after:\n{data(weakening.words(found))}" if found else ""
 
 
 def earlier(turns: Sequence[Mapping[str, Any]]) -> str:
@@ -110,6 +128,7 @@ def task_text(kind: str, task: Mapping[str, Any], person: str, before: Sequence[
         parts += [
             f"It is done when:\n{wanted}" if wanted else "",
             f"The tests: {report(task.get('tests'), task.get('command'))}",
+            weakened(task.get("tests")),
             f"The change:\n{diff(task.get('diff'))}",
         ]
     elif kind == "close":
@@ -122,9 +141,16 @@ def task_text(kind: str, task: Mapping[str, Any], person: str, before: Sequence[
             f"The change:\n{diff(task.get('diff'))}",
             f"The tests before the change: {report(task.get('baseline'), task.get('command'))}",
             f"The tests now: {report(task.get('tests'), task.get('command'))}",
-            f"The critic: {verdict.get('verdict', 'none')}\n{remarks}".strip(),
+            weakened(task.get("tests")),
+            f"The critic: {_review(verdict)}\n{remarks}".strip(),
         ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _review(verdict: Mapping[str, Any]) -> str:
+    if verdict.get("verdict", "none") != "none":
+        return str(verdict["verdict"])
+    return f"the change was not reviewed: {verdict['reason']}" if verdict.get("reason") else "none"
 
 
 def _code(task: Mapping[str, Any]) -> list[str]:
@@ -148,6 +174,12 @@ def _code(task: Mapping[str, Any]) -> list[str]:
             )
             parts.append(
                 f"The tests still fail:{same}\n{data(feedback['text'])}\nFind out why and correct it."
+            )
+        elif feedback["source"] == "weakened":
+            parts.append(
+                "Your change makes the tests weaker, which the task does not ask for. A green run proves "
+                f"nothing like this:\n{data(feedback['text'])}\nPut the tests back as they were and correct "
+                "the code instead. If a test is wrong or cannot pass, leave it as it was and say why."
             )
         else:
             parts.append(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from graphs import digest
 from graphs.limits import Limits
 from graphs.state import State
 from terminalpp.types.states import TurnOutcome
@@ -30,6 +31,9 @@ _ORDER = re.compile(
     r"\b(fix|change|add|make|write|create|update|remove|delete|implement|run)\b", re.IGNORECASE
 )
 TRIVIAL_CHARACTERS = 200
+WORKERS = ("planner", "coder")  # without them there is no work; critic and executor come after it
+# The model answered, and what it said could not be used: the work so far is judged by its tests.
+UNUSABLE = ("model-reply-invalid", "model-reply-cut")
 
 
 def route(task: str, mode: str) -> str:
@@ -53,7 +57,7 @@ def after_route(state: State) -> str:
 
 
 def after_planner(state: State) -> str:
-    return "executor" if state.get("stopped") else "baseline"
+    return "executor" if over(state) else "baseline"
 
 
 def after_gate(state: State) -> str:
@@ -61,7 +65,7 @@ def after_gate(state: State) -> str:
 
     A revision that the critic asked for is not reviewed again: the critic speaks once.
     """
-    if state.get("stopped"):
+    if over(state):
         return "executor"
     if state.get("feedback"):
         return "coder"
@@ -70,8 +74,13 @@ def after_gate(state: State) -> str:
     return "critic" if state["route"] == "normal" and not state.get("verdict") and not red else "executor"
 
 
+def over(state: State) -> bool:
+    """Whether no model may be asked any more: a limit was reached, or the model itself gave up."""
+    return bool(state.get("stopped") or state.get("failed"))
+
+
 def after_critic(state: State) -> str:
-    return "coder" if state.get("feedback") and not state.get("stopped") else "executor"
+    return "coder" if state.get("feedback") and not over(state) else "executor"
 
 
 def blocking(issues: list[dict[str, Any]], failed_evidence: set[int]) -> list[dict[str, Any]]:
@@ -81,25 +90,91 @@ def blocking(issues: list[dict[str, Any]], failed_evidence: set[int]) -> list[di
     ]
 
 
-def repair_wanted(state: State, tests: dict[str, Any] | None, limits: Limits) -> bool:
-    """Whether the gate sends the coder back: red tests, rounds left, and the last round changed something."""
-    if tests is None or tests["passed"] or not tests["ran"] or state.get("stopped"):
+def repair_wanted(
+    state: State, tests: dict[str, Any] | None, limits: Limits, *, unchanged: bool = False
+) -> bool:
+    """Whether the gate sends the coder back: tests not green, rounds left, the last round changed something.
+
+    Tests that could not be run are sent back only if they ran before the change: then it broke them.
+    """
+    if tests is None or tests["passed"] or over(state) or unchanged:
+        return False
+    before = state.get("baseline")
+    if not tests["ran"] and not (before and before["ran"]):
         return False
     if state.get("verdict"):  # what the critic asked for is tried once; the guard keeps the better tree
-        return False
-    if state.get("kept") is not None and state["kept"] == state["snapshot"]:
         return False
     return state.get("rounds", 0) < limits.repair_rounds
 
 
+def lost_ground(after: dict[str, Any] | None, before: dict[str, Any] | None) -> bool:
+    """Whether a revision is to be rolled back: its tests are worse. Fewer weakened tests are never worse."""
+    return digest.worse(after, before) and len(weak(after)) >= len(weak(before))
+
+
+def weak(tests: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The findings that forbid `passed`."""
+    return [one for one in (tests or {}).get("weakened") or [] if one["blocks"]]
+
+
 def outcome(state: State) -> TurnOutcome:
-    """How the turn ended. PASSED only when tests were run and the last standing report is green."""
+    """How the turn ended. PASSED only when tests ran, the standing report is green, no test lost force.
+
+    A model that gave no usable answer leaves its work to be judged by the tests; one that could not be
+    reached, or refused, before the work was done is an ERROR.
+    """
     if state.get("stopped"):
         return TurnOutcome.STOPPED
+    failed = state.get("failed")
+    if failed and failed["role"] in WORKERS and failed["code"] not in UNUSABLE:
+        return TurnOutcome.ERROR
     tests = state.get("tests")
     if not tests or not tests["ran"]:
         return TurnOutcome.UNVERIFIED
-    return TurnOutcome.PASSED if tests["passed"] else TurnOutcome.FAILED
+    if not tests["passed"]:
+        return TurnOutcome.FAILED
+    return TurnOutcome.UNVERIFIED if weak(tests) else TurnOutcome.PASSED
+
+
+def reason(state: State) -> str:
+    """The outcome's reason in words, for `turn.finished`."""
+    tests, failed, verdict = state.get("tests"), state.get("failed"), state.get("verdict") or {}
+    ended = outcome(state)
+    if ended is TurnOutcome.STOPPED:
+        return f"the limit on {(state.get('stopped') or {}).get('limit')} was reached"
+    if ended is TurnOutcome.ERROR:
+        return str((failed or {}).get("detail", ""))
+    if ended is TurnOutcome.PASSED:
+        words = ["the tests pass"]
+    elif ended is TurnOutcome.FAILED:
+        words = ["the tests do not pass"]
+    elif weak(tests):
+        words = [f"tests were weakened: {'; '.join(one['claim'] for one in weak(tests)[:3])}"]
+    else:
+        words = [not_run(tests, state.get("note") or "")]
+    if weak(tests) and ended is TurnOutcome.FAILED:
+        words.append("tests were weakened as well")
+    if verdict.get("verdict") == "none" and verdict.get("reason"):
+        words.append(f"not reviewed: {verdict['reason']}")
+    if failed and failed["role"] in (*WORKERS, "executor"):
+        words.append(f"the {failed['role']}'s model gave no usable reply: {failed['detail']}")
+    return "; ".join(words)
+
+
+def not_run(tests: dict[str, Any] | None, note: str = "") -> str:
+    """Why there is no result, and what would bring what is missing."""
+    if tests is None:
+        return f"there were no tests to run{f' ({note})' if note else ''}"
+    why = tests.get("reason")
+    if not why:
+        why = f"cannot run: {tests['missing']} is missing" if tests.get("missing") else "no test ran"
+    words = f"the tests were not run: {why}"
+    return f"{words}; {offer(tests['setup'])}" if tests.get("setup") else words
+
+
+def offer(setup: str) -> str:
+    """How a person brings what the sandbox lacks."""
+    return f'to bring it: --setup-cmd "{setup}" --network open'
 
 
 def turn_limit(limit: str | None) -> bool:

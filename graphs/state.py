@@ -14,9 +14,10 @@ OUTGOING, REWIND = "outgoing", "rewind"
 
 # What a new turn starts from: the thread is the conversation's, so everything of the turn before goes.
 FRESH: dict[str, Any] = {
-    "route": "", "plan": None, "command": None, "baseline": None, "tests": None, "visits": {}, "rounds": 0,
-    "reviews": 0, "feedback": None, "snapshot": "", "kept": None, "kept_tests": None, "verdict": None,
-    "stopped": None, "answer": "", "summary": "", "spent": {}, "outgoing": [], "rewind": None,
+    "route": "", "plan": None, "command": None, "note": "", "baseline": None, "tests": None, "visits": {},
+    "rounds": 0, "reviews": 0, "warned": 0, "feedback": None, "snapshot": "", "began": "", "kept": None,
+    "kept_tests": None, "verdict": None, "stopped": None, "failed": None, "answer": "", "summary": "",
+    "spent": {}, "outgoing": [], "rewind": None,
 }  # fmt: skip
 
 
@@ -25,17 +26,23 @@ class State(TypedDict, total=False):
     route: str  # trivial | normal | single
     plan: dict[str, Any] | None
     command: str | None  # the test command in use; None: nothing runnable was found
-    baseline: dict[str, Any] | None  # test report before the coder
-    tests: dict[str, Any] | None  # the latest test report that stands
+    note: str  # what detection has to say: what is not run, what could not be read
+    # A test report: digest.Report without its cases, `exec_id` and `exit_code` of the run, `setup` (what
+    # would bring what is missing) and, after a change, `weakened` (see graphs/weakening.py).
+    baseline: dict[str, Any] | None  # before the coder
+    tests: dict[str, Any] | None  # the latest one that stands
     visits: dict[str, int]  # how often each node has been entered: part of every derived id
     rounds: int  # repair rounds used
     reviews: int  # times the critic has sent the work back
-    feedback: dict[str, Any] | None  # {source: tests|critic, text} for the coder's next visit
-    snapshot: str  # the work tree as it stands
+    warned: int  # times the gate has sent the coder back because tests were weakened
+    feedback: dict[str, Any] | None  # {source: tests|weakened|critic, text} for the coder's next visit
+    snapshot: str  # the work tree as it stands, with what a test run wrote into it
+    began: str  # the work tree as the coder found it
     kept: str | None  # the work tree before the revision under way
     kept_tests: dict[str, Any] | None
-    verdict: dict[str, Any] | None
+    verdict: dict[str, Any] | None  # {verdict: approve|revise|none, issues}; none has its `reason`
     stopped: dict[str, Any] | None  # {limit, value}: no model may be asked any more
+    failed: dict[str, Any] | None  # {role, code, detail, hint, retryable}: the model's trouble that ended it
     answer: str  # the coder's last words, bounded
     summary: str  # for the person
     spent: dict[str, Any]

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
-from graphs import digest, graph, limits, loop, prompting, routing, structured, tools
+from graphs import digest, graph, limits, loop, prompting, routing, structured, tools, weakening
 from graphs.ports import Services, TurnSpec
+from graphs.runner_settings import Change
 from graphs.state import OUTGOING
 from tests.graphs.doubles import Crash, MemoryHands, MemoryPort, MemoryWorkspace, Once, Points, World
 
@@ -45,8 +46,8 @@ class Saver(InMemorySaver):
 class Team:
     """`Agents` as the agent entity does it: the loop for four roles, plain runs for the tester."""
 
-    def __init__(self, world: World, bounds: limits.Limits) -> None:
-        self.world, self.bounds, self.tasks = world, bounds, Once()
+    def __init__(self, world: World, bounds: limits.Limits, trees: dict[str, dict[str, bytes]]) -> None:
+        self.world, self.bounds, self.trees, self.tasks = world, bounds, trees, Once()
 
     async def work(self, role: str, task: dict[str, Any]) -> dict[str, Any]:
         self.world.points.pass_(f"before {role}")
@@ -85,11 +86,19 @@ class Team:
         if command is None:
             return {"status": "done", "command": None, "report": None}
         seen = await hands.run(f"{task['task_id']}-run", command, 9)
-        return {
-            "status": "done",
-            "command": command,
-            "report": digest.read(seen.output, seen.exit_code).to_json(),
-        }
+        report = digest.read(seen.output, seen.exit_code, command=command).to_json()
+        weakened = []
+        if task["compare"]:
+            old, new = (self.trees[task["compare"][name]] for name in ("base", "to"))
+            changed = [path for path in sorted(old.keys() | new.keys()) if old.get(path) != new.get(path)]
+            pairs = [Change(path, *(_text(tree.get(path)) for tree in (old, new))) for path in changed]
+            weakened = weakening.find(pairs, task["asked"], command=command)
+        about = {"exec_id": f"{task['task_id']}-run", "exit_code": seen.exit_code, "setup": None}
+        return {"status": "done", "command": command, "report": {**report, **about, "weakened": weakened}}
+
+
+def _text(data: bytes | None) -> str | None:
+    return None if data is None else data.decode()
 
 
 class Log:
@@ -125,7 +134,7 @@ class Case:
         self.workspace = MemoryWorkspace(self.world)
         self.saver = Saver(self.world)
         self.bounds = bounds or limits.Limits()
-        self.team = Team(self.world, self.bounds)
+        self.team = Team(self.world, self.bounds, self.workspace.trees)
         self.task, self.mode = task, mode
 
     async def run(self, turn_id: str = "t1") -> dict[str, Any]:
