@@ -77,19 +77,20 @@ class Tables:
 
     def add(self, path: str, blob: str, driver: str | None) -> None:
         """`path`, as it is on disk, is `blob`. `driver`: its filter attribute; None: it needs a line."""
+        line = _line(path)
+        if driver is None and (len(line) > LINE_BYTES or len(self._lines) >= LINES_LIMIT):
+            self._left += 1
+            return
+        try:
+            digest, size = self._digest(path)
+            kept = digest in self._kept or (size <= min(KEPT_BYTES, self._room) and self._keep(path, digest))
+        except OSError:  # removed since it was listed
+            return
         if driver is None:
-            line = _line(path)
-            if len(line) > LINE_BYTES or len(self._lines) >= LINES_LIMIT:
-                self._left += 1
-                return
             self._lines.append(line)
-        digest, size = self._digest(path)
         tables = self._drivers.setdefault(driver or OWN, _Driver())
         tables.clean.setdefault(digest, []).append((blob, path))
-        if digest in self._kept or (size <= KEPT_BYTES and size <= self._room):
-            if digest not in self._kept:
-                self._kept[digest] = (self._root / path).read_bytes()
-                self._room -= size
+        if kept:
             tables.smudge.setdefault(blob, []).append((digest, path))
 
     def write(self) -> int:
@@ -110,6 +111,12 @@ class Tables:
             with open(self._made / "info" / "attributes", "ab") as target:
                 target.write(b"".join(self._lines))
         return self._left
+
+    def _keep(self, path: str, digest: str) -> bool:
+        data = (self._root / path).read_bytes()
+        self._kept[digest] = data
+        self._room -= len(data)
+        return True
 
     def _write_table(self, number: int, direction: str, table: dict[str, list[tuple[str, str]]]) -> None:
         folder = self._made / FOLDER / str(number) / direction

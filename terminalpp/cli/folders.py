@@ -8,6 +8,7 @@ left out because it is ignored must be named where it will be missed: a test run
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,7 +116,7 @@ def dependencies(root: Path, ignored: Iterable[str], copied: set[str]) -> list[s
     more = f" and {len(left) - 3} more" if len(left) > 3 else ""
     folder, maker = left[0]
     place = os.path.dirname(folder)
-    quoted = f"cd {place} && {maker}" if place else maker
+    quoted = f"cd {shlex.quote(place)} && {maker}" if place.isprintable() and place else maker
     ways = [f'--setup-cmd "{quoted}" --network open']
     portable = [name for name, _ in left if not _is_python(root, name)]
     if portable:  # a virtual environment holds paths of this machine

@@ -67,7 +67,7 @@ def carry(found: Survey, made: Path, scratch: Path) -> None:
     (made / "info").mkdir(exist_ok=True)
     settings = _settings(found.root)
     for key in CARRIED:
-        if key in settings:
+        if settings.get(key, "").isalnum():
             git.run("config", key, settings[key], cwd=made)
     git.run("config", "core.safecrlf", "false", cwd=made)
     _rules(found.root, made)
@@ -184,20 +184,25 @@ def _stand_ins(
     sizes = {entry.path: entry.size for entry in found.entries if not entry.link}
     here = [path for path, what in tracked.items() if what.mode.startswith("100") and path in sizes]
     attributes = _attributes(inside, here)
-    unmodified = set(here) - _modified(found.root)
+    modified = _modified(found.root)
+    used = {path: attributes[path]["filter"] for path in here if _is_value(attributes[path]["filter"])}
     crlf = _is_true_or_input(settings.get("core.autocrlf", ""))
     suspects = {
-        path for path in unmodified
-        if crlf or sizes[path] != tracked[path].size or _converted(attributes[path])
+        path for path in here
+        if (path in used if path in modified else
+            crlf or sizes[path] != tracked[path].size or _converted(attributes[path]))
     }
     odd = _differing(inside, {path: tracked[path] for path in suspects}, tracked, scratch)
-    used = {path: attributes[path]["filter"] for path in here if _is_value(attributes[path]["filter"])}
     dos = settings.get("core.eol") == "crlf" or settings.get("core.autocrlf", "").lower() not in ("", "false")
     tables = filters.Tables(inside.made, found.root)
-    for path in sorted(odd):
-        name = used.get(path)
-        alone = name is not None and not dos and _filter_alone(attributes[path])
-        tables.add(path, tracked[path].oid, name if alone else None)
+    for path in sorted(suspects):
+        # unmodified at home, or modified for the filter's sake alone: inside it must be the same
+        if (path in odd) == (path in modified):
+            continue
+        blob = _cleaned(found.root, inside, path) if path in modified else tracked[path].oid
+        alone = path in used and not dos and _filter_alone(attributes[path])
+        if blob is not None:
+            tables.add(path, blob, used[path] if alone else None)
     left = tables.write()
     if left:
         found.warnings.append(f"git inside will call {left:,} files modified that it does not at home "
@@ -243,6 +248,12 @@ def _filter_alone(attributes: dict[str, str]) -> bool:
     return (attributes["text"] in ("unset", "unspecified", "auto") and attributes["eol"] != "crlf"
             and attributes["crlf"] in ("unset", "unspecified") and attributes["ident"] != "set"
             and not _is_value(attributes["working-tree-encoding"]))
+
+
+def _cleaned(root: Path, inside: Inside, path: str) -> str | None:
+    """The blob that git at home would store for the file now; it is stored in the copy. None: git fails."""
+    store = {"GIT_OBJECT_DIRECTORY": str(inside.made / "objects")}
+    return git.maybe("hash-object", "-w", "--", path, cwd=root, env=store)
 
 
 def _modified(root: Path) -> set[str]:

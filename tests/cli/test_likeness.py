@@ -139,7 +139,7 @@ def filtered_and_touched(tmp: Path) -> Path:
     return repo
 
 
-def filtered_globally_with_process(tmp: Path) -> Path:
+def filtered_by_global_settings(tmp: Path) -> Path:
     repo = filtered(tmp)
     git(repo, "config", "--global", "filter.up.clean", "tr a-z A-Z")
     git(repo, "config", "--remove-section", "filter.up")
@@ -377,6 +377,21 @@ def linked_worktree(tmp: Path) -> Path:
     return tmp / "r"
 
 
+def worktree_of_a_bare_repository(tmp: Path) -> Path:
+    make(tmp / "main", {"f": LF, ".gitattributes": b"* text eol=crlf\n"})
+    git(tmp, "clone", "-q", "--bare", str(tmp / "main"), "bare.git")
+    git(tmp / "bare.git", "worktree", "add", "-q", str(tmp / "r"), "main")
+    assert (tmp / "r" / "f").read_bytes() == CRLF
+    return tmp / "r"
+
+
+def git_directory_elsewhere(tmp: Path) -> Path:
+    repo = make(tmp / "r", {"f": b"1\n"}, "--separate-git-dir=" + str(tmp / "elsewhere"))
+    write(tmp / "elsewhere", {"info/exclude": b"*.x\n"})
+    write(repo, {"a.x": b"1"})
+    return repo
+
+
 def merging(tmp: Path) -> Path:
     main = make(tmp / "main", {"f": b"1\n2\n3\n", "k": b"k\n", "gone": b"1\n"})
     git(main, "checkout", "-qb", "other")
@@ -547,7 +562,8 @@ def withheld(tmp: Path) -> Path:
 
 def names_of_any_bytes(tmp: Path) -> Path:
     odd = {"a\nb": b"1\n", "caf\udce9": b"1\n", " lead": b"1\n", "trail ": b"1\n", '"q"': b"1\n",
-           "-x": b"1\n", "a -> b": b"1\n", ":(top)x": b"1\n", "*": b"1\n", "x\\y": b"1\n", "d \t/e\n/f": b"1\n"}
+           "-x": b"1\n", "a -> b": b"1\n", ":(top)x": b"1\n", "*": b"1\n", "x\\y": b"1\n",
+           "d \t/e\n/f": b"1\n"}
     repo = make(tmp / "r", odd)
     git(repo, "config", "core.autocrlf", "input")
     write(repo, {"a\nb": b"2\n", "new\udcff": b"1\n"})
@@ -563,15 +579,16 @@ def untracked_do_not_show(tmp: Path) -> Path:
 
 BUILDERS: list[Callable[[Path], Path]] = [
     sparse_cone, sparse_index, sparse_patterns, sparse_with_an_extra_file, sparse_attributes_absent,
-    filtered, filtered_and_edited, filtered_and_touched, filtered_globally_with_process, filtered_by_path,
+    filtered, filtered_and_edited, filtered_and_touched, filtered_by_global_settings, filtered_by_path,
     filter_and_line_ends, filter_whose_program_is_gone, filter_that_fails, filter_never_configured, macro,
     autocrlf, autocrlf_global, autocrlf_input, autocrlf_safe, autocrlf_dropped_later, attributes_came_later,
     native_ends, attributes_in_git_dir, attributes_of_the_person, attributes_at_the_default_place,
     attributes_that_are_ignored, encodings, ident_and_export, marked, modes_do_not_count, modes_count,
     links_are_files, case_does_not_count, excluded_by_the_person, linked_worktree, merging, rebasing,
-    submodules, submodule_with_its_git_inside, inside_a_submodule, index_extensions, fsmonitor, sha256, shallow,
-    partial, partial_sparse_shallow, partial_no_trees, unborn, detached, head_of_another_kind, replaced, broken_branch,
-    type_changes, tracked_but_ignored, withheld, names_of_any_bytes, untracked_do_not_show,
+    submodules, submodule_with_its_git_inside, inside_a_submodule, index_extensions, fsmonitor, sha256,
+    shallow, partial, partial_sparse_shallow, partial_no_trees, unborn, detached, head_of_another_kind,
+    replaced, broken_branch, type_changes, tracked_but_ignored, withheld, names_of_any_bytes,
+    untracked_do_not_show,
 ]
 DIRTY = {sparse_with_an_extra_file, filtered_and_edited, modes_count, merging, rebasing, index_extensions,
          fsmonitor, unborn, type_changes, names_of_any_bytes, untracked_do_not_show, excluded_by_the_person}
@@ -611,16 +628,101 @@ def test_status_is_the_same_inside(tmp_path: Path, build: Callable[[Path], Path]
         assert seen(copy.root, inside(copy, *STATUS), tracked) == before
 
 
+def test_git_works_with_the_stand_in(tmp_path: Path) -> None:
+    """Stash, commit, switch, a subdirectory, a work tree made inside: no error, and the bytes are right."""
+    (tmp_path / "user").mkdir()
+    repo = filtered(tmp_path)
+    git(repo, "branch", "older", "HEAD~1")
+    copy = Copy(repo, tmp_path / "copy")
+    assert any("filter program of up does not run" in warning for warning in copy.survey.warnings)
+    write(copy.root, {"a.bin": b"edited\n", "new.bin": b"new\n"})
+    inside(copy, "stash", "-q", "-u")
+    assert inside(copy, "status", "--porcelain") == b""
+    assert (copy.root / "a.bin").read_bytes() == b"payload\n"
+    inside(copy, "stash", "pop", "-q")
+    assert inside(copy, "status", "--porcelain") == b" M a.bin\n?? new.bin\n"
+    inside(copy, "commit", "-q", "-a", "-m", "edited")
+    inside(copy, "checkout", "-q", "older")
+    inside(copy, "checkout", "-q", "main")
+    assert (copy.root / "d/b.bin").read_bytes() == b"other\0\n"
+    assert (copy.root / "a.bin").read_bytes() == b"edited\n"
+    inside(copy, "mv", "d/b.bin", "moved.bin")
+    assert inside(copy, "status", "--porcelain", "-uno") == b"R  d/b.bin -> moved.bin\n"
+    inside(copy, "reset", "-q", "--hard")
+    assert inside(copy, "-C", "d", "status", "--porcelain", "-uno") == b""
+    inside(copy, "worktree", "add", "-q", "../beside", "HEAD~1")
+    assert (copy.root.parent / "beside" / "a.bin").read_bytes() == b"payload\n"
+    assert inside(copy, "-C", "../beside", "status", "--porcelain") == b""
+    assert not list((copy.root / ".git" / "terminalpp").glob("input.*"))
+
+
+def test_nothing_that_runs_a_program_comes_along(tmp_path: Path) -> None:
+    (tmp_path / "user").mkdir()
+    repo = filtered(tmp_path)
+    write(tmp_path, {"more": b"[alias]\n\tst = !evil\n"})
+    hostile = {
+        "core.fsmonitor": "", "core.hooksPath": "/tmp/evil", "core.editor": "evil", "core.pager": "evil",
+        "core.sshCommand": "evil", "core.askPass": "evil", "core.alternateRefsCommand": "evil",
+        "alias.status": "!evil", "credential.helper": "!evil", "include.path": str(tmp_path / "more"),
+        "diff.external": "evil", "diff.x.textconv": "evil", "merge.x.driver": "evil", "gpg.program": "evil",
+        "sequence.editor": "evil", "uploadpack.packObjectsHook": "evil", "core.autocrlf": "evil; rm -rf /",
+        "core.eol": "--global", "filter.other.clean": "evil", "core.excludesFile": "/etc/passwd-",
+    }
+    for key, value in hostile.items():
+        git(repo, "config", key, value) if key != "core.autocrlf" else None
+    copy = Copy(repo, tmp_path / "copy")
+    config = (copy.root / ".git" / "config").read_text()
+    assert "evil" not in config
+    assert "tr a-z" not in config
+    assert str(tmp_path) not in config
+    keys = set(inside(copy, "config", "--local", "--name-only", "-l").decode().split())
+    assert keys == {"core.repositoryformatversion", "core.filemode", "core.bare", "core.safecrlf",
+                    "filter.up.clean", "filter.up.smudge", "filter.up.required"}
+    assert not (copy.root / ".git" / "hooks").exists()
+
+
+def test_a_partial_clone_keeps_its_whole_history_without_asking_its_server(tmp_path: Path) -> None:
+    (tmp_path / "user").mkdir()
+    origin = make(tmp_path / "origin", {"a": b"1\n", "b": b"1\n"})
+    for number in range(3):
+        write(origin, {"a": b"%d\n" % number})
+        git(origin, "commit", "-qam", f"number {number}", "--allow-empty")
+    git(origin, "config", "uploadpack.allowFilter", "true")
+    git(tmp_path, "clone", "-q", "--filter=blob:none", f"file://{origin}", "r")
+    origin.rename(tmp_path / "server is away")
+    copy = Copy(tmp_path / "r", tmp_path / "copy")
+    assert copy.survey.warnings == []
+    assert inside(copy, "log", "--format=%s").count(b"\n") == 4
+    write(copy.root, {"a": b"edited\n"})
+    inside(copy, "commit", "-qam", "edited")
+    inside(copy, "fsck")
+    inside(copy, "gc", "-q")
+    assert inside(copy, "status", "--porcelain") == b""
+
+
+def test_a_damaged_history_is_copied_as_far_as_it_goes_and_told(tmp_path: Path) -> None:
+    repo = make(tmp_path / "r", {"a": b"1\n", "b": b"1\n"})
+    old = git(repo, "rev-parse", "HEAD:a").decode().strip()
+    write(repo, {"a": b"2\n"})
+    git(repo, "commit", "-qam", "second")
+    (repo / ".git" / "objects" / old[:2] / old[2:]).unlink()
+    copy = Copy(repo, tmp_path / "copy")
+    assert any("only its last commit" in warning for warning in copy.survey.warnings)
+    assert inside(copy, "status", "--porcelain") == b""
+    assert inside(copy, "log", "--format=%s") == b"second\n"
+
+
 NAMES = st.sampled_from(["a.txt", "b.bin", "d/c.txt", "d/e.md", "d/f/g.bin", "sp ace.txt", "new\nline.bin"])
-CONTENTS = st.sampled_from([b"", LF, CRLF, b"a\r\nb\n", b"\0bin\r\n", b"$Id$\n", b"no end", b"\xef\xbb\xbfbom\r\n"])
+CONTENTS = st.sampled_from([b"", LF, CRLF, b"a\r\nb\n", b"\0bin\r\n", b"$Id$\n", b"no end",
+                            b"\xef\xbb\xbfbom\r\n"])
 RULES = st.lists(st.tuples(
     st.sampled_from(["*", "*.txt", "*.bin", "d/**", "/a.txt", "g.bin"]),
-    st.sampled_from(["text", "-text", "text=auto", "eol=crlf", "eol=lf", "ident", "filter=up", "binary", "!text",
-                     "-filter", "crlf", "-crlf", "text eol=crlf", "filter=up -text"]),
+    st.sampled_from(["text", "-text", "text=auto", "eol=crlf", "eol=lf", "ident", "filter=up", "binary",
+                     "!text", "-filter", "crlf", "-crlf", "text eol=crlf", "filter=up -text"]),
 ), max_size=4).map(lambda rows: "".join(f"{pattern} {value}\n" for pattern, value in rows).encode())
 
 
-@settings(max_examples=60, deadline=None,
+@settings(max_examples=25, deadline=None,
           suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(first=st.dictionaries(NAMES, CONTENTS, min_size=1), edits=st.dictionaries(NAMES, CONTENTS, max_size=3),
        before=RULES, after=RULES, own=RULES, autocrlf=st.sampled_from([None, "true", "input", "false"]),
@@ -650,7 +752,8 @@ def test_any_attributes_settings_and_contents(
     head = set(git(repo, "ls-tree", "-r", "-z", "--name-only", "HEAD").split(b"\0"))
     at_home = seen(repo, git(repo, *STATUS), head)
     there = seen(copy.root, inside(copy, *STATUS), head)
-    # git calls a file modified when only its size tells so, and then finds no difference
-    real = {path for path in at_home if path not in head or git(repo, "diff", "HEAD", "--", os.fsdecode(path))}
     assert set(there) <= set(at_home)
-    assert real <= set(there)
+    for path in set(at_home) - set(there):
+        # git at home calls a file modified when its size tells so, and then finds no difference
+        assert path in head
+        assert not git(repo, "diff", "HEAD", "--", os.fsdecode(path))
