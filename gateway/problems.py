@@ -35,7 +35,7 @@ def problem(error: errors.TerminalError, request_id: str, instance: str) -> dict
     kind = type(error)
     body: dict[str, Any] = {
         "type": TYPE_BASE + error.code,
-        "title": (kind.__doc__ or kind.__name__).strip().splitlines()[0].rstrip("."),
+        "title": (kind.__doc__ or kind.__name__).strip().partition("\n")[0].rstrip("."),
         "status": error.status,
         "detail": error.detail,
         "instance": instance,
