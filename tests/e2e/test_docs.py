@@ -201,6 +201,7 @@ def test_every_block_has_its_claims():
     }
 
 
+@pytest.mark.timeout(600)  # a minute where nothing else runs
 @pytest.mark.parametrize("document", WITH_BLOCKS, ids=lambda path: path.name)
 async def test_every_block_of(document, person):
     typed, claims = shell_blocks(document), CLAIMS[document.name]
