@@ -107,17 +107,17 @@ async def _set_up(command: str, sandbox: Sandbox, log: TurnLog, workspace: str, 
 
 
 def ending(state: State) -> Ending:
-    """How the turn ended, from the graph's final state."""
-    outcome = routing.outcome(state)
-    stopped, tests = state.get("stopped"), state.get("tests")
-    reasons = {
-        TurnOutcome.PASSED: "the tests pass",
-        TurnOutcome.FAILED: "the tests do not pass",
-        TurnOutcome.UNVERIFIED: "there were no tests to run",
-        TurnOutcome.STOPPED: f"the limit on {stopped['limit']} was reached" if stopped else "",
-    }
+    """How the turn ended, from the graph's final state.
+
+    `tests` is None where there is no test command (or the turn ended before any could be run). A model's
+    trouble that ended the work is the error, with the tests' result beside it.
+    """
+    outcome, tests, failed = routing.outcome(state), state.get("tests"), state.get("failed")
     report = {"command": state.get("command"), **tests} if tests else None
-    return Ending(outcome, reasons.get(outcome, ""), state.get("summary", ""), report)
+    error = None
+    if outcome is TurnOutcome.ERROR and failed:
+        error = {name: failed[name] for name in ("code", "detail", "hint", "retryable")}
+    return Ending(outcome, routing.reason(state), state.get("summary", ""), report, error)
 
 
 async def with_diff(found: Ending, turn: dict[str, Any], place: GitWorkspace) -> Ending:
