@@ -1,49 +1,67 @@
 """From the output of a test run to what matters of it: did it run, did it pass, how many, and why not.
 
-Pure. `passed` follows the exit code; a run that found no test at all did not pass, it did not happen.
-The digest holds at most 60 lines, failures first, so that a model reads causes and not logs.
+Pure. The verdict is made from the runner's own last summary and its exit status together, and where there are
+machine-readable reports, from those before any words:
+
+- *passed*: status 0, nothing failed, and at least one test passed. A runner that is not known and says
+  nothing of tests has its status alone.
+- *failed*: tests failed, whatever the status says (a pipe hides it), or the status is not 0.
+- *not run*: nothing could be started (126, 127, a missing module or script), or no test was executed: none
+  found, all deselected, all skipped. A status other than 0 is "not run" only where it means just that, as
+  pytest's 5 does.
+
+Which words are the runner's own, and not printed by a test, is told in `graphs/runners/own.py`. The digest
+holds at most 60 lines, failures first, so that a model reads causes and not logs.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+from graphs import reports as reported
+from graphs import runners
+from graphs.reports import documents
+from graphs.reports.tally import Tally
+from graphs.runners import cases as named
+from graphs.runners import missing as absent
+from graphs.runners import own, text
+from graphs.runners.command import Started, started
+from graphs.runners.summary import NO_TEST, Summary, total
 
 MAX_LINES = 60
 _LINE = 400
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
-_NOT_RUN = {126: "the test command could not be run", 127: "the test command was not found"}
-
-_COUNTS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("passed", re.compile(r"(?<![\w.])(\d+) pass(?:ed|ing)\b")),
-    ("failed", re.compile(r"(?<![\w.])(\d+) fail(?:ed|ing|ures?)\b")),
-    ("errors", re.compile(r"(?<![\w.])(\d+) errors?\b")),
-    ("skipped", re.compile(r"(?<![\w.])(\d+) (?:skipped|ignored|pending|todo)\b")),
-)
-_UNITTEST_RAN = re.compile(r"^Ran (\d+) tests? in ", re.MULTILINE)
-_UNITTEST_END = re.compile(r"^(?:OK|FAILED)(?: \(([^)]*)\))?\s*$", re.MULTILINE)
-_GO_RESULT = re.compile(r"^\s*--- (PASS|FAIL|SKIP): ", re.MULTILINE)
-_GO_PACKAGE = re.compile(r"^(ok|FAIL)\s+\S+\s", re.MULTILINE)
-_TAP = re.compile(r"^# (pass|fail|skipped) (\d+)\s*$", re.MULTILINE)
+_CANNOT_RUN = (126, 127)
 
 _IMPORTANT = re.compile(
-    r"^(?:E  |FAILED |ERROR |ERROR:|FAIL:|FAIL\b|--- FAIL|not ok |\s*✕|\s*✗|\s*×|\s*●|AssertionError|"
+    r"^(?:E  |FAILED |ERROR |ERROR:|FAIL:|FAIL\b|--- FAIL|not ok |\s*✕|\s*✗|\s*✖|\s*×|\s*●|AssertionError|"
     r"\s*\w*(?:Error|Exception)\b.*:|panicked at|thread '.*' panicked|error(?:\[E\d+\])?:|make: \*\*\*|"
     r"Traceback|SyntaxError|ModuleNotFoundError|.*\bFAILED\b)"
 )
 _BLOCK = re.compile(r"^(?:={10,}|-{10,}|_{5,} .* _{5,}|---- .* ----|\s*●|FAIL:|ERROR:|--- FAIL)")
+_JSON_EVENT = re.compile(r'^\{ ?"(?:Time|Action|ImportPath|type)": ?"')
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`ran`: at least one test was executed. `passed`: it ran and all is green. `hung`: it was killed."""
+    """`ran`: at least one test was executed, or tried to. `passed`: it ran and all is green. `hung`: killed.
+
+    `counts` holds passed, failed, errors and skipped, each only when it is known and not 0. `reason`: why
+    nothing ran, or why it failed when the status does not say so; None otherwise. `missing` names the program,
+    module or script whose absence kept the tests from running. `cases`: test id to passed, failed, error or
+    skipped, as far as reports or a verbose output name them.
+    """
 
     ran: bool
     passed: bool
     counts: dict[str, int]
     digest: str
     hung: bool = False
+    reason: str | None = None
+    missing: str | None = None
+    cases: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -52,84 +70,183 @@ class Report:
             "counts": self.counts,
             "digest": self.digest,
             "hung": self.hung,
+            "reason": self.reason,
+            "missing": self.missing,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    ran: bool
+    passed: bool
+    reason: str | None = None
+    missing: str | None = None
 
 
 def read(
-    output: str, exit_code: int | None, *, timeout_s: float | None = None, reason: str | None = None
+    output: str,
+    exit_code: int | None,
+    *,
+    command: str = "",
+    reports: Sequence[bytes] = (),
+    timeout_s: float | None = None,
+    reason: str | None = None,
 ) -> Report:
-    """The report of a run. `exit_code` None: it never ended; it was killed after `timeout_s` seconds."""
-    text = _ANSI.sub("", output.replace("\r\n", "\n"))
-    counts = count(text)
+    """The report of a run. `exit_code` None: it never ended; it was killed after `timeout_s` seconds.
+
+    `command` is what was run, as the person would type it. `reports` are the bytes of the report files that
+    this run wrote (JUnit XML, TRX, JSON, `go test -json`, TAP); those that cannot be read are left out.
+    """
+    lines = text.lines(text.plain(output))
+    tallies = _tallies(lines, reports)
+    begun = started(command)
+    said = _with_reports(own.choose(runners.summaries(lines), begun, exit_code), tallies, begun)
+    cases = _cases(lines, tallies)
     if exit_code is None:
-        words = (
-            f"The tests did not end within {timeout_s:.0f} s and were stopped; their last lines:"
-            if timeout_s is not None
-            else f"The tests did not end: {reason or 'unknown'}"
-        )
-        return Report(
-            timeout_s is not None,
-            False,
-            counts,
-            _bounded([words, *text.splitlines()[-40:]]),
-            timeout_s is not None,
-        )
-    if exit_code in _NOT_RUN:
-        return Report(False, False, counts, _bounded([_NOT_RUN[exit_code] + ":", *text.splitlines()[-10:]]))
-    nothing = (exit_code == 5 and re.search(r"no tests ran|NO TESTS RAN", text)) or _found_none(text, counts)
-    if nothing:
-        return Report(False, False, counts, _bounded(["No test was found.", *text.splitlines()[-10:]]))
+        return _unended(lines, said, cases, timeout_s, reason)
+    verdict = _verdict(said, exit_code, lines, command)
+    return Report(
+        verdict.ran,
+        verdict.passed,
+        said.counts,
+        _digest(lines, exit_code, verdict),
+        reason=verdict.reason,
+        missing=verdict.missing,
+        cases=cases,
+    )
+
+
+def _verdict(said: own.Said, exit_code: int, lines: list[str], command: str) -> _Verdict:
+    """What the words and the status come to together."""
+    if exit_code in _CANNOT_RUN and not said.red:
+        lacks = absent.with_status(exit_code, lines, command)
+        return _Verdict(False, False, lacks.words, lacks.name)
+    if exit_code == 0 and said.red:
+        return _Verdict(True, False, f"the exit status is 0 but the runner's summary says {_bad(said)}")
+    if not said.red and not said.green and (lacks := _lacks(said, exit_code, lines, command)):
+        return _Verdict(False, False, lacks.words, lacks.name)
     if exit_code == 0:
-        return Report(True, True, counts, _bounded(text.splitlines()[-3:]))
-    return Report(True, False, counts, _bounded([f"exit code {exit_code}", *_causes(text)]))
+        if said.green or not said.known:
+            return _Verdict(True, True)
+        return _Verdict(False, False, said.nothing())
+    if said.only_nothing(exit_code):
+        return _Verdict(False, False, said.nothing())
+    return _Verdict(True, False, _why_failed(said, exit_code))
 
 
-def count(text: str) -> dict[str, int]:
-    """Numbers of tests by result, from the summary that the known runners print; {} when there is none."""
-    if ran := _UNITTEST_RAN.findall(text):
-        total = sum(int(number) for number in ran)
-        bad: dict[str, int] = {}
-        for detail in _UNITTEST_END.findall(text):
-            for name, number in re.findall(r"(\w[\w ]*)=(\d+)", detail):
-                key = {"failures": "failed", "errors": "errors", "skipped": "skipped"}.get(name.strip())
-                if key:
-                    bad[key] = bad.get(key, 0) + int(number)
-        return {"passed": max(0, total - sum(bad.values())), **bad}
-    if tap := _TAP.findall(text):
-        names = {"pass": "passed", "fail": "failed", "skipped": "skipped"}
-        return {names[word]: int(number) for word, number in tap}
-    if results := _GO_RESULT.findall(text):
-        names = {"PASS": "passed", "FAIL": "failed", "SKIP": "skipped"}
-        return {names[word]: results.count(word) for word in dict.fromkeys(results)}
-    if re.search(r"^test result: ", text, re.MULTILINE):  # cargo: one line per crate
-        text = "\n".join(line for line in text.splitlines() if line.startswith("test result: "))
-        return {
-            name: sum(map(int, pattern.findall(text))) for name, pattern in _COUNTS if pattern.search(text)
-        }
-    for line in reversed(text.splitlines()[-40:]):
-        if re.search(r"\b\d+ (?:passed|failed|passing|failing|errors?)\b", line):
-            near = "\n".join(text.splitlines()[-40:]) if "passing" in line or "failing" in line else line
-            return {name: int(match.group(1)) for name, pattern in _COUNTS if (match := pattern.search(near))}
-    return {}
+def _lacks(said: own.Said, exit_code: int, lines: list[str], command: str) -> absent.Missing | None:
+    """What kept the tests from starting. With status 0 (a pipe) only when it is the last thing said."""
+    if any(part.sure and not part.frame for part in said.parts):
+        return None
+    return absent.find(lines if exit_code else _last(lines, 1), command)
 
 
-def _found_none(text: str, counts: dict[str, int]) -> bool:
-    if re.search(r"^Ran 0 tests in ", text, re.MULTILINE):
-        return True
-    packages = _GO_PACKAGE.findall(text)
-    if not packages and re.search(r"\[no test files\]", text) and not re.search(r"^FAIL", text, re.MULTILINE):
-        return True
-    return bool(counts) and not any(counts.values()) and "test result" in text
+def _why_failed(said: own.Said, exit_code: int) -> str | None:
+    if said.red:
+        return None
+    if said.green:
+        return f"the exit status is {exit_code}, though the runner's summary says {_words(said.counts) or 'that all passed'}"
+    return f"the exit status is {exit_code}; {said.nothing()}" if said.known else None
 
 
-def _causes(text: str) -> list[str]:
+def _bad(said: own.Said) -> str:
+    bad = {kind: number for kind, number in said.counts.items() if kind in ("failed", "errors")}
+    return _words(bad) or "that it failed"
+
+
+def _words(counts: dict[str, int]) -> str:
+    return ", ".join(
+        f"{number} {'error' if kind == 'errors' and number == 1 else kind}" for kind, number in counts.items()
+    )
+
+
+def _tallies(lines: list[str], reports: Sequence[bytes]) -> list[Tally]:
+    """The reports that can be read; an output that is itself one (`go test -json`) is among them."""
+    found = [tally for data in reports if (tally := reported.read(data))]
+    if not found and any(_JSON_EVENT.match(line) for line in lines):
+        events = documents.of_lines(lines)
+        found = [events] if events else []
+    return found
+
+
+def _with_reports(said: own.Said, tallies: list[Tally], begun: Started) -> own.Said:
+    """Reports count more than the words of the run that they are about.
+
+    Of a command that may start several runners, the words of another one than the report's stay.
+    """
+    if not tallies:
+        return said
+    counts = total(tally.counts for tally in tallies)
+    if not counts:
+        empty = Summary("report", 0, nothing=NO_TEST)
+        return said if any(part.counts for part in said.parts) else own.said([empty, *said.parts])
+    others: list[Summary] = []
+    if not begun.families:
+        covered = _covered(said, counts)
+        others = [part for part in said.parts if part.frame or (part.sure and part.family not in covered)]
+    return own.said([Summary("report", 0, counts), *others])
+
+
+def _covered(said: own.Said, counts: dict[str, int]) -> set[str]:
+    """The families whose run the report is about: the only one, or those with as many tests."""
+    sums: dict[str, int] = {}
+    for part in said.parts:
+        if not part.frame:
+            sums[part.family] = sums.get(part.family, 0) + sum(part.counts.values())
+    if len(sums) <= 1:
+        return set(sums)
+    tests = sum(counts.values())
+    alike = {family for family, number in sums.items() if number == tests or not number}
+    return alike or {max(sums, key=lambda family: sums[family])}
+
+
+def _cases(lines: list[str], tallies: list[Tally]) -> dict[str, str]:
+    if not tallies:
+        return named.cases(lines)
+    found: dict[str, str] = {}
+    for tally in tallies:
+        for name, result in tally.cases.items():
+            named.add(found, name, result)
+    return found
+
+
+def _unended(
+    lines: list[str], said: own.Said, cases: dict[str, str], timeout_s: float | None, reason: str | None
+) -> Report:
+    words = (
+        f"The tests did not end within {timeout_s:.0f} s and were stopped; their last lines:"
+        if timeout_s is not None
+        else f"The tests did not end: {reason or 'unknown'}"
+    )
+    hung = timeout_s is not None
+    why = f"the tests did not end within {timeout_s:.0f} s" if timeout_s is not None else reason
+    return Report(hung, False, said.counts, _bounded([words, *lines[-40:]]), hung, why, cases=cases)
+
+
+def _digest(lines: list[str], exit_code: int, verdict: _Verdict) -> str:
+    if verdict.passed:
+        return _bounded(_last(lines, 3))
+    why = f"{verdict.reason[:1].upper()}{verdict.reason[1:]}." if verdict.reason else ""
+    if not verdict.ran:
+        return _bounded([why, *_last(lines, 10)])
+    return _bounded([f"exit code {exit_code}", *([why] if why else []), *_causes(lines)])
+
+
+def _last(lines: list[str], number: int) -> list[str]:
+    """The last lines that are not empty, with what stands between them."""
+    end = len(lines)
+    while end and not lines[end - 1].strip():
+        end -= 1
+    return lines[max(0, end - number) : end]
+
+
+def _causes(lines: list[str]) -> list[str]:
     """The lines that say what failed: whole failure blocks while they fit, then single telling lines."""
-    lines = text.splitlines()
-    if len(lines) <= MAX_LINES - 2:
+    if len(lines) <= MAX_LINES - 3:
         return lines
     keep: set[int] = set(range(len(lines) - 8, len(lines)))
     for index, line in enumerate(lines):
-        if len(keep) >= MAX_LINES - 4:
+        if len(keep) >= MAX_LINES - 5:
             break
         if _IMPORTANT.match(line) or _BLOCK.match(line):
             keep.update(range(max(0, index - 1), min(len(lines), index + 3)))
@@ -159,8 +276,8 @@ def worse(after: dict[str, Any] | None, before: dict[str, Any] | None) -> bool:
         return bool(before["ran"] and not after["ran"])
     if after.get("hung") and not before.get("hung"):
         return True
-    return _bad(after) > _bad(before) if after["counts"] and before["counts"] else False
+    return _failures(after) > _failures(before) if after["counts"] and before["counts"] else False
 
 
-def _bad(report: dict[str, Any]) -> int:
+def _failures(report: dict[str, Any]) -> int:
     return report["counts"].get("failed", 0) + report["counts"].get("errors", 0)

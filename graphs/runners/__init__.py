@@ -1,0 +1,47 @@
+"""The runners whose closing words are known, and how their words are found in an output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from graphs.runners import javascript, managed, native, plain, python, scripts, tap
+from graphs.runners.summary import Summary
+
+Scanner = Callable[[list[str]], Iterator[Summary]]
+
+KNOWN: tuple[Scanner, ...] = (
+    python.pytest,
+    python.unittest,
+    python.tox,
+    python.nox,
+    tap.tap,
+    tap.spec,
+    tap.prove,
+    javascript.mocha,
+    javascript.jest,
+    javascript.vitest,
+    javascript.ava,
+    javascript.jasmine,
+    javascript.playwright,
+    javascript.bun,
+    javascript.deno,
+    native.go,
+    native.cargo,
+    native.nextest,
+    native.ctest,
+    native.swift,
+    managed.maven,
+    managed.gradle,
+    managed.dotnet,
+    scripts.rspec,
+    scripts.minitest,
+    scripts.phpunit,
+    scripts.mix,
+    scripts.bats,
+)
+
+
+def summaries(said: list[str]) -> list[Summary]:
+    """Every runner's closing words in the order in which they stand; those of an unknown one last."""
+    found = [summary for scan in KNOWN for summary in scan(said)]
+    return [*sorted(found, key=lambda summary: summary.line), *plain.plain(said)]

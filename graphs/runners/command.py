@@ -1,0 +1,158 @@
+"""Which runner a test command starts, and whether its exit status is that runner's.
+
+`python3 -m pytest -q` starts pytest and nothing else: what other runners' words stand in the output were
+printed by tests. `make test` may start anything, and more than one.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+
+FAMILIES = {
+    "pytest": ("pytest",),
+    "py.test": ("pytest",),
+    "unittest": ("unittest",),
+    "mocha": ("mocha", "tap"),
+    "jest": ("jest",),
+    "vitest": ("vitest",),
+    "ava": ("ava", "tap"),
+    "jasmine": ("jasmine",),
+    "playwright": ("playwright",),
+    "rspec": ("rspec",),
+    "phpunit": ("phpunit",),
+    "pest": ("phpunit",),
+    "ctest": ("ctest",),
+    "prove": ("prove",),
+    "bats": ("tap", "bats"),
+    "gotestsum": ("gotestsum", "go"),
+}
+_TWO_WORDS = {
+    ("node", "--test"): ("tap", "node"),
+    ("go", "test"): ("go",),
+    ("cargo", "test"): ("cargo",),
+    ("cargo", "t"): ("cargo",),
+    ("cargo", "nextest"): ("nextest",),
+    ("bun", "test"): ("bun",),
+    ("deno", "test"): ("deno",),
+    ("swift", "test"): ("swift",),
+    ("dotnet", "test"): ("dotnet",),
+    ("mix", "test"): ("mix",),
+}
+# These run module after module, and each closes on its own.
+SUMMED = frozenset({"go", "cargo", "swift", "dotnet", "mix"})
+_BEFORE = {"npx", "exec", "command", "time", "env", "nice", "sudo", "bunx", "xvfb-run", "stdbuf", "dotenv"}
+_PAIRS = {
+    ("uv", "run"), ("poetry", "run"), ("pipenv", "run"), ("pdm", "run"), ("hatch", "run"), ("rye", "run"),
+    ("bundle", "exec"), ("pnpm", "exec"), ("npm", "exec"), ("yarn", "exec"), ("coverage", "run"),
+}  # fmt: skip
+_SILENT = {
+    "cd",
+    "export",
+    "set",
+    "source",
+    ".",
+    "true",
+    ":",
+    "unset",
+    "umask",
+    "ulimit",
+    "mkdir",
+    "rm",
+    "echo",
+}
+_FILTERS = {"tee", "cat", "tail", "head", "grep", "sed", "less", "sort", "awk", "ts"}
+_OPERATORS = re.compile(r"^[;&|()<>\n]+$")
+_ASSIGNMENT = re.compile(r"^[A-Za-z_]\w*=")
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """`families`: how the one runner closes; () when it is not known or not alone. `status` is its own."""
+
+    families: tuple[str, ...] = ()
+    status: bool = False
+    first: str = ""
+
+
+def started(command: str) -> Started:
+    """What the command starts; nothing is known of one that cannot be split."""
+    pieces = _pieces(command)
+    runs = [words for words in pieces if words and words[0] not in _SILENT and words[0] not in _FILTERS]
+    piped = any(words and words[0] in _FILTERS for words in pieces) or "|" in command
+    if len(runs) != 1:
+        return Started(first=runs[0][0] if runs else "")
+    families = _families(runs[0])
+    status = not re.search(r"\|\||(?<!&)&(?!&|>)\s*(?:$|\w)|;\s*\S", command) and (
+        not piped or "pipefail" in command
+    )
+    return Started(families, status, runs[0][0])
+
+
+def _pieces(command: str) -> list[list[str]]:
+    """The simple commands of a line, each without what only leads to it."""
+    lexer = shlex.shlex(command.replace("\n", " ; "), posix=True, punctuation_chars=";&|()<>")
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    pieces: list[list[str]] = [[]]
+    skip = False
+    try:
+        for word in lexer:
+            if skip:
+                skip = False
+            elif _OPERATORS.match(word):
+                skip = word in (">", ">>", "<", ">&", "<&", ">|")
+                if not skip and word not in ("&>",):
+                    pieces.append([])
+            else:
+                pieces[-1].append(word)
+    except ValueError:
+        return []
+    return [_bare(words) for words in pieces if words]
+
+
+def _bare(words: list[str]) -> list[str]:
+    """Without assignments and wrappers; the program's name without its folder."""
+    while words:
+        name = words[0].rsplit("/", 1)[-1]
+        if _ASSIGNMENT.match(words[0]) or words[0] in ("!", "{", "}", "then", "do", "2", "1"):
+            words = words[1:]
+        elif name in _BEFORE:
+            words = words[1:]
+            while words and words[0].startswith("-"):
+                words = words[1:]
+        elif name == "timeout":
+            words = [word for word in words[1:] if not word.startswith("-")][1:]
+        elif len(words) > 1 and (name, words[1]) in _PAIRS:
+            words = words[2:]
+            while words and words[0] in ("--",):
+                words = words[1:]
+            if words and words[0] == "-m":
+                words = ["python", *words]
+        elif re.fullmatch(r"python[\d.]*|py", name):
+            return _of_python(words)
+        else:
+            return [name, *words[1:]]
+    return []
+
+
+def _of_python(words: list[str]) -> list[str]:
+    for at, word in enumerate(words[1:], 1):
+        if word == "-m" and at + 1 < len(words):
+            return _bare(["/".join(("", words[at + 1])), *words[at + 2 :]])
+        if not word.startswith("-") and words[at - 1] not in ("-W", "-X"):
+            break
+    return ["python", *words[1:]]
+
+
+def _families(words: list[str]) -> tuple[str, ...]:
+    name = words[0]
+    if name in FAMILIES:
+        return FAMILIES[name]
+    for word in words[1:]:
+        if (name, word) in _TWO_WORDS:
+            return _TWO_WORDS[name, word]
+        if not word.startswith(("-", "+")):
+            break
+    return ()

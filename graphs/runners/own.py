@@ -1,0 +1,93 @@
+"""Which of the closing words in an output are the runner's own, and what they come to together.
+
+One runner started by name closes once: with its status it says which of several it is, and the longest run
+holds the others. A command that may start several (make, npm, tox) has all its full closing words summed;
+where one of those says failed and the exit status says 0, the words stand. Words that are not sure count
+only where nothing surer is said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphs.runners.command import SUMMED, Started
+from graphs.runners.summary import ALL_SKIPPED, NO_TEST_RUN, Summary, total
+
+# Statuses that mean «no test ran» and nothing else, by whose closing words stand with them.
+NOTHING_RAN = {("pytest", 5), ("unittest", 5), ("nextest", 4), ("jasmine", 2), ("dotnet", 8)}
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the runners said together."""
+
+    parts: tuple[Summary, ...]
+    counts: dict[str, int]
+
+    @property
+    def red(self) -> bool:
+        return any(part.red for part in self.parts)
+
+    @property
+    def green(self) -> bool:
+        numbered = [part for part in self.parts if not part.frame]
+        return any(part.green for part in numbered or self.parts)
+
+    @property
+    def known(self) -> bool:
+        return bool(self.parts)
+
+    def nothing(self) -> str:
+        """Why no test ran, in words for a person."""
+        if skipped := self.counts.get("skipped"):
+            return f"{ALL_SKIPPED} ({skipped})"
+        said = [part.nothing for part in self.parts if part.nothing and not part.frame]
+        said = said or [part.nothing for part in self.parts if part.nothing]
+        return said[-1] if said else NO_TEST_RUN
+
+    def only_nothing(self, exit_code: int) -> bool:
+        """Whether this status, with these words, means that no test ran."""
+        families = {part.family for part in self.parts}
+        return (
+            not self.red and not self.green and any((family, exit_code) in NOTHING_RAN for family in families)
+        )
+
+
+def said(parts: list[Summary]) -> Said:
+    return Said(tuple(parts), total(part.counts for part in parts))
+
+
+def choose(found: list[Summary], started: Started, exit_code: int | None) -> Said:
+    """The runner's own among `found`."""
+    frames = [summary for summary in found if summary.frame]
+    closed = [summary for summary in found if not summary.frame]
+    sure = [summary for summary in closed if summary.sure]
+    if started.families:
+        mine = [summary for summary in closed if summary.family in started.families]
+        mine = [summary for summary in mine if summary.sure] or mine
+        if mine and started.families[0] in SUMMED:
+            return said(mine)
+        if mine:
+            return said([_one(mine, started, exit_code)])
+    if sure:
+        return said([*sure, *frames])
+    return said([*_last_unsure(closed), *frames])
+
+
+def _one(mine: list[Summary], started: Started, exit_code: int | None) -> Summary:
+    """The own one of several: it fits the status, ran longest, and stands last."""
+    fitting = mine
+    if exit_code:
+        fitting = [summary for summary in mine if summary.red] or mine
+    elif exit_code == 0 and started.status:
+        fitting = [summary for summary in mine if not summary.red] or mine
+    return max(fitting, key=lambda summary: (summary.seconds, summary.line))
+
+
+def _last_unsure(closed: list[Summary]) -> list[Summary]:
+    """The last words that are not sure; a known runner's count before those of an unknown one at one place."""
+    if not closed:
+        return []
+    last = max(summary.line for summary in closed)
+    at_the_end = [summary for summary in closed if summary.line == last]
+    return at_the_end[:1]
