@@ -18,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -163,9 +164,9 @@ class Person:
 
     def types(
         self, blocks: list[Block], stdin: list[str], *, timeout_s: float = 540, **more: str
-    ) -> list[Said]:
-        """Run `blocks` in one `sh -eu`, each with its own text on standard input. Fails at the first one
-        that ends with another status than 0, with all that it printed."""
+    ) -> Iterator[Said]:
+        """Run `blocks` in one `sh -eu`, each with its own text on standard input; then tell what each said.
+        Fails at the first one that ended with another status than 0, with all that it printed."""
         notes = self.folder / "notes" / blocks[0].document.name
         shutil.rmtree(notes, ignore_errors=True)
         notes.mkdir(parents=True)
@@ -178,16 +179,14 @@ class Person:
         status = self._sh(notes / "script", timeout_s, self.environment | more)
         if status != 0:
             self.down()  # what it started, and with which keys, is nothing for the next document
-        said = []
         for number, block in enumerate(blocks):
             out, err = ((notes / f"{number}.{end}").read_text() for end in ("out", "err"))
             done = (notes / f"{number}.done").exists()
             assert done, (
                 f"{block.place} ended with {status}:\n{block.text}\n--- printed\n{out}\n--- errors\n{err}"
             )
-            said.append(Said(block, out, err))
+            yield Said(block, out, err)
         assert status == 0
-        return said
 
     def _sh(self, script: Path, timeout_s: float, environment: dict[str, str]) -> int | str:
         process = subprocess.Popen(
