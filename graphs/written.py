@@ -76,8 +76,9 @@ _INTENT = re.compile(
     re.IGNORECASE,
 )
 _EXPLAINS = re.compile(
-    r"\b(example|e\.g|for instance|looks? like|shaped?|format|means|would|could|should|documents?|explain\w*"
-    r"|schema|such as|syntax|sample|as follows|answer|result|output|contains?|reads?|says?|return(s|ed)?|sends?)\b",
+    r"\b(e\.g|for instance|such as|as follows|looks? like|would|could|should|reads?|says?|said|sends?|sent"
+    r"|(example|shape|format|mean|document|explain|schema|syntax|sample|answer|result|output|response|request"
+    r"|contain|return|config|printed|prints|shown|shows)\w*)\b",
     re.IGNORECASE,
 )
 

@@ -86,6 +86,8 @@ class Settings(BaseModel):
         None, "Key for TPP_MODEL_BASE_URL. Providers' own variables are read as well.", secret=True)
     model_tools: Literal["auto", "native", "text"] = _setting(
         "auto", "Tool calls: the model's own, the text protocol, or whichever the model has.")
+    model_stream: bool = _setting(
+        True, "Ask for streamed replies; `false` for a server that cannot stream.")
     model_max_tokens: int = _setting(8192, "Longest single reply, in tokens.", ge=1)
     model_timeout_seconds: float = _setting(300.0, "Longest silence of a model before a retry.", gt=0)
     model_retries: int = _setting(4, "Retries of one model call after 429, 5xx or a cut stream.", ge=0)

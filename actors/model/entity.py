@@ -30,13 +30,8 @@ FIRST_WAIT_S = 0.5  # doubles with each try, plus up to half of itself at random
 LONGEST_WAIT_S = 30.0  # a longer Retry-After is not waited for: the error is shown instead
 FLUSH_S = 0.08  # text is written to the event log at most this often
 
-_FINAL = (
-    errors.ModelKeyRejected,
-    errors.ModelUnknown,
-    errors.ModelRequestTooLong,
-    errors.ModelReplyCut,
-    errors.InvalidInput,
-)
+# Only what may be different next time is tried again; a mistake of ours never is.
+_WORTH_A_RETRY = (errors.ModelOverloaded, errors.ModelUnreachable, errors.ModelReplyInvalid)
 
 
 class Model(Entity):
@@ -63,7 +58,8 @@ class Model(Entity):
         """One model call; returns the payload of its `model.finished` event.
 
         `payload`: call_id, task_id, conversation_id, fence, agent (role), model, messages (OpenAI
-        shape), and optionally tools, max_tokens, temperature, timeout_s. Raises the model errors of
+        shape), and optionally tools, max_tokens, temperature, timeout_s, compactions (how often this
+        conversation was too long). Raises the model errors of
         the tree, and Conflict when the conversation has moved to a newer owner.
         """
         call_id = payload["call_id"]
@@ -109,24 +105,22 @@ class Model(Entity):
         settings = self.context.settings
         return await log.append(
             "model.finished",
-            content=reply.content,
-            tool_calls=reply.tool_calls(request["call_id"]),
-            usage=reply.usage.to_json(),
+            **reply.to_json(),
             cost_usd=provider.price_usd(request["model"], reply.usage, settings),
-            finish_reason=reply.finish_reason,
             duration_ms=round((time.monotonic() - started) * 1000),
         )
 
     async def _attempt(self, request: dict[str, Any], log: _Log, attempt: int) -> Reply:
         await asyncio.to_thread(provider.library)  # the first call may come before the import is done
-        reply, pending, flushed = Reply(), "", time.monotonic()
+        reply, flushed = Reply(), time.monotonic()
         async for chunk in provider.stream(request, self.context.settings):
-            pending += reply.add(chunk)
-            if pending and time.monotonic() - flushed >= FLUSH_S:
-                await log.append("model.delta", text=pending, attempt=attempt)
-                pending, flushed = "", time.monotonic()
-        if pending:
-            await log.append("model.delta", text=pending, attempt=attempt)
+            reply.add(chunk)
+            if time.monotonic() - flushed >= FLUSH_S:
+                if text := reply.unseen():
+                    await log.append("model.delta", text=text, attempt=attempt)
+                flushed = time.monotonic()
+        if text := reply.unseen(last=True):
+            await log.append("model.delta", text=text, attempt=attempt)
         reply.check()
         return reply
 
@@ -140,7 +134,7 @@ class Model(Entity):
         # A malformed or empty reply is worth one more try: sampling differs from call to call.
         hopeless = isinstance(error, errors.ModelReplyInvalid) and attempt >= 2
         last = attempt > self.context.settings.model_retries
-        if isinstance(error, (errors.Fenced, *_FINAL)) or hopeless or last or wait > LONGEST_WAIT_S:
+        if not isinstance(error, _WORTH_A_RETRY) or hopeless or last or wait > LONGEST_WAIT_S:
             raise error from problem
         await log.append(
             "model.retried", attempt=attempt, code=error.code, detail=error.detail, wait_ms=round(wait * 1000)

@@ -1,12 +1,16 @@
 """What went wrong with a model call, in our own words: litellm's exceptions to the error tree.
 
 Matched by class name along the inheritance chain, because litellm's classes wrap the provider
-SDK's and the most telling name may stand anywhere in it.
+SDK's and the most telling name may stand anywhere in it. litellm wraps everything, a mistake in our own code
+too; so what lies at the root decides first whether the provider failed at all. A defect is the base error,
+`internal`: it is not retried, and nobody is told that the provider was overloaded.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import Any
 
 from terminalpp.types import errors
 
@@ -28,31 +32,128 @@ _BY_NAME: tuple[tuple[str, type[errors.TerminalError]], ...] = (
     ("BadGatewayError", errors.ModelOverloaded),
     ("InternalServerError", errors.ModelOverloaded),
     ("BadRequestError", errors.InvalidInput),
+    ("UnprocessableEntityError", errors.InvalidInput),
     ("APIError", errors.ModelOverloaded),
+    ("TransportError", errors.ModelUnreachable),
     ("ConnectError", errors.ModelUnreachable),
     ("ConnectionError", errors.ModelUnreachable),
+    ("TimeoutError", errors.ModelUnreachable),
 )
+_DEFECTS = (
+    TypeError, AttributeError, NameError, LookupError, UnicodeError, AssertionError, ArithmeticError,
+    NotImplementedError, RecursionError, ImportError, SyntaxError, MemoryError,
+)  # fmt: skip
+_NETWORK = ("httpx", "httpcore", "ssl", "socket", "aiohttp", "anyio")
+
+# "Too long" as providers, gateways and local servers say it, under 400, 413, 422, 429 and 500.
+_TOO_LONG = re.compile(
+    r"context[ _-]?(length|window|size|limit)|n_ctx|maximum (context|input|prompt|sequence)"
+    r"|(prompt|input|request|conversation|messages?|content|payload|string|sequence)( \w+){0,4} "
+    r"(is|are|was|were) (too (long|large|big)|longer than)"
+    r"|(prompt|input|request|body|entity|payload) (too|is) (long|large)|too many (input |prompt )?tokens"
+    r"|(reduce|shorten) (the length|your (prompt|input|messages)|the (size|number of tokens))"
+    r"|tokens? (count |limit |length )?(of \d+ )?(exceed|is (above|over|greater|larger)|must be (<=|less))"
+    r"|exceed\w* (the |this |your |model'?s? )*(\w+ ){0,4}(tokens?|context|input length|max length)"
+    r"|inputs? tokens|range of input length|max(imum)?[ _](allowed |number of )?(input[ _])?tokens"
+    r"|max_(prompt|model|seq|sequence)_\w+|too large for model|larger than the (maximum|context)"
+    r"|longer than the (model|maximum)|输入(过长|长度)|超过.{0,12}(长度|限制|token)|上下文",
+    re.IGNORECASE,
+)
+_BAD_CALL = re.compile(
+    r"tool_use_failed|failed to (call a function|parse (tool|function))|malformed_function_call"
+    r"|failed_generation",
+    re.IGNORECASE,
+)
+_KINDS_THAT_MAY_BE_LENGTH = (errors.InvalidInput, errors.ModelOverloaded, errors.ModelUnreachable)
 
 # litellm prefixes the provider's words with the names of its own classes, often several times.
 _NOISE = re.compile(r"^(?:(?:litellm\.)?\w+(?:Error|Exception)(?::| -) )+")
 _DETAIL_LIMIT = 600  # characters of the provider's own words that are kept
 
 
-def translate(problem: Exception, model: str) -> errors.TerminalError:
-    """The error of our tree that says what `problem` means for the person who chose `model`."""
+def translate(problem: BaseException, model: str) -> errors.TerminalError:
+    """The error of our tree that says what `problem` means for the person who chose `model`.
+
+    `problem.status`, where `provider` has set it, is the HTTP status that the provider answered with.
+    """
     if isinstance(problem, errors.TerminalError):
         return problem
+    answered = int(getattr(problem, "status", 0) or 0)
+    if answered < 400 and (defect := _defect(problem)) is not None:
+        return internal(defect, model)
+    problem = _unwrapped(problem)
     names = [cls.__name__ for cls in type(problem).__mro__]
     words = _NOISE.sub("", " ".join(str(problem).split()))[:_DETAIL_LIMIT]
     for name, kind in _BY_NAME:
         if name in names:
-            # litellm reports a refused connection as InternalServerError; its words tell.
-            if kind is errors.ModelOverloaded and _is_connection_problem(words):
-                kind = errors.ModelUnreachable
-            if kind is errors.InvalidInput and "LLM Provider NOT provided" in words:
-                kind = errors.ModelUnknown
-            return kind(f"{model}: {words}")
-    return errors.ModelReplyInvalid(f"{model}: {type(problem).__name__}: {words}")
+            return _sharpened(kind, words)(f"{model}: {words}")
+    return internal(problem, model)
+
+
+def told(words: str, code: Any, model: str) -> errors.TerminalError:
+    """The error for what a provider said inside a reply, under a status of 200."""
+    words = " ".join(words.split())[:_DETAIL_LIMIT]
+    number = int(code) if str(code).isdigit() else 0
+    name = str(code or "").lower()
+    kind: type[errors.TerminalError] = errors.ModelOverloaded
+    if number in (401, 402, 403) or "authentication" in name or "api_key" in name or "permission" in name:
+        kind = errors.ModelKeyRejected
+    elif number == 404 or name in ("model_not_found", "not_found_error"):
+        kind = errors.ModelUnknown
+    elif number in (400, 413, 422) or name in ("invalid_request_error", "invalid_argument", "bad_request"):
+        kind = errors.InvalidInput
+    return _sharpened(kind, words)(f"{model}: {words}")
+
+
+def internal(problem: BaseException, model: str) -> errors.TerminalError:
+    """A defect of Terminal++ itself, told as one."""
+    words = " ".join(str(problem).split())[:_DETAIL_LIMIT]
+    return errors.TerminalError(
+        f"a defect in Terminal++, not a fault of the provider, while {model} was asked: "
+        f"{type(problem).__name__}: {words}"
+    )
+
+
+def _sharpened(kind: type[errors.TerminalError], words: str) -> type[errors.TerminalError]:
+    """`kind`, unless the words say more than the class or status they came under."""
+    if kind is errors.InvalidInput and "LLM Provider NOT provided" in words:
+        return errors.ModelUnknown
+    if kind in _KINDS_THAT_MAY_BE_LENGTH:
+        if _BAD_CALL.search(words):
+            return errors.ModelReplyInvalid
+        if _TOO_LONG.search(words):
+            return errors.ModelRequestTooLong
+    # litellm reports a refused connection as InternalServerError; its words tell.
+    if kind is errors.ModelOverloaded and _is_connection_problem(words):
+        return errors.ModelUnreachable
+    return kind
+
+
+def _chain(problem: BaseException) -> Iterator[BaseException]:
+    """`problem` and what it was made from, to the root."""
+    seen: set[int] = set()
+    step: BaseException | None = problem
+    while step is not None and id(step) not in seen:
+        seen.add(id(step))
+        yield step
+        context = None if step.__suppress_context__ else step.__context__
+        step = getattr(step, "original_exception", None) or step.__cause__ or context
+
+
+def _unwrapped(problem: BaseException) -> BaseException:
+    """What a litellm wrapper of an error in the middle of a stream was made from."""
+    inner = getattr(problem, "original_exception", None)
+    return _unwrapped(inner) if isinstance(inner, Exception) and inner is not problem else problem
+
+
+def _defect(problem: BaseException) -> BaseException | None:
+    """The mistake in a program that lies at the root of `problem`, if the network had no part in it."""
+    chain = list(_chain(problem))
+    # A provider SDK's own classes may wrap a mistake of ours; those of the network itself do not.
+    if any(type(step).__module__.split(".")[0] in _NETWORK or isinstance(step, OSError) for step in chain):
+        return None
+    root = chain[-1]
+    return root if isinstance(root, _DEFECTS) and not isinstance(root, UnicodeDecodeError) else None
 
 
 def _is_connection_problem(words: str) -> bool:
@@ -69,7 +170,7 @@ def _is_connection_problem(words: str) -> bool:
     )
 
 
-def retry_after_seconds(problem: Exception) -> float | None:
+def retry_after_seconds(problem: BaseException) -> float | None:
     """Seconds the provider asked to wait (its Retry-After header), or None."""
     response = getattr(problem, "response", None)
     headers = getattr(response, "headers", None) or {}

@@ -1,4 +1,7 @@
-"""The one door to litellm: configured once, asked for a stream, a price or a capability.
+"""The one door to litellm: configured once, asked for a reply, a price or a capability.
+
+What passes is read by `wire` before litellm reads it: a reply whose end never came, or that holds an error,
+is raised here as what it is, whatever litellm made of it.
 
 litellm takes about 5 s and 170 MB to import, which is why only model cells do it, and would fetch
 a price table from the network at import if it were not told to use the one it ships.
@@ -6,15 +9,22 @@ a price table from the network at import if it were not told to use the one it s
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 from collections.abc import AsyncIterator
 from typing import Any
 
-from actors.model import scripted
+from actors.model import failures, scripted, wire
 from actors.model.replies import Usage
+from actors.model.watch import Watch
+from graphs.characters import clean
 from runtime.settings import Settings
+from terminalpp.types import errors
+
+_NOT_OPENAIS = ("anthropic", "bedrock", "bedrock_converse", "vertex_ai", "vertex_ai_beta", "gemini")
+SHORTEST_REPLY = 1024  # tokens that are asked for at least, however often the request was too long
 
 
 @functools.cache
@@ -29,6 +39,9 @@ def library() -> Any:
     litellm.disable_aiohttp_transport = True  # httpx honours our timeouts and proxies alike everywhere
     litellm.custom_provider_map = [{"provider": "scripted", "custom_handler": scripted.provider()}]
     litellm.utils.custom_llm_setup()
+    litellm.disable_hf_tokenizer_download = True  # to estimate usage that a provider does not tell
+    litellm.REPEATED_STREAMING_CHUNK_LIMIT = 1_000_000  # a row of dashes is no endless loop
+    wire.install()
     logging.getLogger("LiteLLM").setLevel(logging.ERROR)
     return litellm
 
@@ -43,19 +56,61 @@ def litellm_name(model: str, settings: Settings, role: str = "") -> str:
 
 
 async def stream(request: dict[str, Any], settings: Settings) -> AsyncIterator[Any]:
-    """The reply's chunks as they arrive. Raises what litellm raises; see `failures.translate`."""
+    """The reply's chunks as they arrive (one, when replies are not streamed), then its `Deltas`.
+
+    Raises the model errors of the tree for what the wire showed, and else what litellm raises, with the
+    provider's HTTP status as its `status`; see `failures.translate`.
+    """
+    seen = Watch()
+    token = wire.attend(library(), seen)
+    made = None
+    try:
+        made = await library().acompletion(**_options(request, settings))
+        if hasattr(made, "choices"):
+            yield made
+        else:
+            async for chunk in made:
+                yield chunk
+    except Exception as problem:
+        # What the wire showed tells more than what litellm made of it.
+        _judge(seen, request["model"], seen.ended or (seen.seen and seen.deltas is None))
+        problem.status = seen.status  # type: ignore[attr-defined]
+        raise
+    finally:
+        with contextlib.suppress(ValueError):  # closed from another context: that one has no watch
+            wire.WATCH.reset(token)
+    _judge(seen, request["model"], seen.ended or bool(getattr(made, "received_finish_reason", None)))
+    if seen.deltas is not None:
+        yield seen.deltas
+
+
+def _judge(seen: Watch, model: str, ended: bool) -> None:
+    """Raise what the wire showed to be wrong with a reply, if anything. `ended`: its end is known."""
+    if seen.error is not None:
+        raise failures.told(*seen.error, model)
+    if seen.foreign.strip() and not seen.seen:
+        raise errors.ModelReplyInvalid(f"{model}: this is no reply of a model: {seen.foreign.strip()[:200]}")
+    if (seen.read or seen.broken) and not ended:
+        why = seen.broken or "neither a finish reason nor an end mark came"
+        raise errors.ModelUnreachable(f"{model}: the reply broke off: {why}")
+
+
+def _options(request: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """The arguments of litellm's `acompletion`."""
     model = request["model"]
+    wanted = request.get("max_tokens") or settings.model_max_tokens
     options: dict[str, Any] = {
         "model": litellm_name(model, settings, request.get("agent", "")),
-        "messages": request["messages"],
-        "stream": True,
-        "stream_options": {"include_usage": True},
+        "messages": _messages(request["messages"], litellm_name(model, settings)),
         "num_retries": 0,  # retries are ours, so that each one shows as an event
         "max_retries": 0,
         "timeout": request.get("timeout_s") or settings.model_timeout_seconds,
-        "max_tokens": request.get("max_tokens") or settings.model_max_tokens,
+        # The room for the reply is part of the context too: less is asked for once it was too short.
+        "max_tokens": max(min(wanted, SHORTEST_REPLY), wanted >> request.get("compactions", 0)),
         "_skip_mcp_handler": True,  # else litellm imports `mcp`, which we do not have, for any tool
     }
+    if settings.model_stream or scripted.is_scripted(model):
+        options |= {"stream": True, "stream_options": {"include_usage": True}}
     if request.get("tools"):
         options["tools"] = request["tools"]
     if request.get("temperature") is not None:
@@ -67,9 +122,23 @@ async def stream(request: dict[str, Any], settings: Settings) -> AsyncIterator[A
             options["api_key"] = settings.model_api_key
         elif settings.model_base_url:
             options["api_key"] = "none"  # the OpenAI client insists on some key; local servers ignore it
-    reply = await library().acompletion(**options)
-    async for chunk in reply:
-        yield chunk
+    return options
+
+
+def _messages(messages: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """The messages without characters that no wire carries, in the form that the model's provider takes.
+
+    Beside calls an empty text is fine for OpenAI and its like; for others litellm makes words up for it.
+    """
+    try:
+        others = library().get_llm_provider(name)[1] in _NOT_OPENAIS
+    except Exception:  # litellm raises bare BadRequestError for a provider it does not know: the call says so
+        others = False
+    said = clean(messages)
+    for message in said:
+        if others and message.get("tool_calls") and message["content"] == "":
+            message["content"] = None
+    return said
 
 
 def price_usd(model: str, usage: Usage, settings: Settings) -> float | None:

@@ -1,7 +1,8 @@
-"""A model's reply, put together from the pieces of its stream.
+"""A model's reply, put together from what litellm hands on and what the wire showed.
 
 Pure: chunks in, one `Reply` out. Whatever provider stands behind litellm, this is the shape that
-reaches the event log (`model.finished`) and the agents.
+reaches the event log (`model.finished`) and the agents: the answer without thoughts, the thoughts beside it,
+the calls with the provider's own ids, and `given`, the fields that the provider wants back.
 """
 
 from __future__ import annotations
@@ -10,7 +11,13 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from actors.model.deltas import FILTER, LENGTH, PARTS, Deltas
+from graphs import arguments, thinking
+from graphs.characters import clean
 from terminalpp.types import errors
+
+LONGEST_THOUGHTS = 100_000  # characters of reasoning that are kept
+LONGEST_GIVEN = 300_000  # characters of JSON that are kept to be given back
 
 
 @dataclass
@@ -30,44 +37,40 @@ class Usage:
 
 
 @dataclass
-class _ToolCall:
-    id: str = ""
-    name: str = ""
-    arguments: str = ""
-
-
-@dataclass
 class Reply:
     """The reply as far as it has arrived."""
 
-    content: str = ""
-    finish_reason: str = ""
     usage: Usage = field(default_factory=Usage)
-    _calls: dict[int, _ToolCall] = field(default_factory=dict)
+    deltas: Deltas = field(default_factory=Deltas)
+    _screen: thinking.Screen = field(default_factory=thinking.Screen)
 
-    def add(self, chunk: Any) -> str:
-        """Take one litellm stream chunk; returns the text it added ("" for none)."""
+    def add(self, chunk: Any) -> None:
+        """Take one litellm chunk or whole response, or, as the last, the `Deltas` of the wire."""
+        if isinstance(chunk, Deltas):
+            self.deltas = chunk
+            return
         self._take_usage(getattr(chunk, "usage", None))
-        added = ""
-        for choice in getattr(chunk, "choices", None) or []:
-            delta = getattr(choice, "delta", None)
-            if delta is not None:
-                added += getattr(delta, "content", None) or ""
-                for position, part in enumerate(getattr(delta, "tool_calls", None) or []):
-                    self._take_call(position, part)
-            if getattr(choice, "finish_reason", None):
-                self.finish_reason = choice.finish_reason
-        self.content += added
-        return added
+        event = {"choices": [clean(choice.model_dump()) for choice in getattr(chunk, "choices", None) or []]}
+        self._screen.add(self.deltas.add(event))
 
-    def _take_call(self, position: int, part: Any) -> None:
-        index = getattr(part, "index", None)
-        call = self._calls.setdefault(position if index is None else index, _ToolCall())
-        call.id = getattr(part, "id", None) or call.id
-        function = getattr(part, "function", None)
-        if function is not None:
-            call.name = getattr(function, "name", None) or call.name
-            call.arguments += getattr(function, "arguments", None) or ""
+    def unseen(self, *, last: bool = False) -> str:
+        """The text of the answer that came since this was last asked, without thoughts."""
+        return self._screen.new(last=last)
+
+    @property
+    def content(self) -> str:
+        return thinking.split(self.deltas.content)[0]
+
+    @property
+    def thoughts(self) -> str:
+        """The model's reasoning, for people and logs."""
+        said = max(self.deltas.thoughts.values(), key=len, default="")
+        inner = thinking.split(self.deltas.content)[1]
+        return "\n".join(text for text in (said, inner) if text)[:LONGEST_THOUGHTS]
+
+    @property
+    def finish_reason(self) -> str:
+        return self.deltas.finish
 
     def _take_usage(self, usage: Any) -> None:
         if usage is None:
@@ -79,31 +82,56 @@ class Reply:
             cached_tokens=(getattr(details, "cached_tokens", 0) or 0) if details is not None else 0,
         )
 
-    def tool_calls(self, call_id: str) -> list[dict[str, Any]]:
-        """The tool calls, each with an id (the provider's, else one made from `call_id`).
+    def tool_calls(self) -> list[dict[str, Any]]:
+        """The calls as `{id, name, arguments, given?}`; `id` is the provider's, "" where it gave none.
 
-        `arguments` is a dict, or the raw string when the model wrote something that is not a JSON
-        object: the agent answers that with an error the model can read.
+        `arguments` is a dict, or the raw string when it cannot be read as an object: the agent answers
+        that with an error the model can read. `given`: what the provider wants back beside the call.
         """
         calls = []
-        for index in sorted(self._calls):
-            call = self._calls[index]
-            try:
-                arguments = json.loads(call.arguments or "{}")
-            except json.JSONDecodeError:
-                arguments = call.arguments
-            if not isinstance(arguments, dict):
-                arguments = call.arguments
-            calls.append({"id": call.id or f"{call_id}-{index}", "name": call.name, "arguments": arguments})
+        for call in self.deltas.calls:
+            out = {"id": call.id, "name": call.name, "arguments": arguments.read(call.arguments)}
+            calls.append(out | ({"given": call.beside} if _fits(call.beside) else {}))
         return calls
+
+    def given(self) -> dict[str, Any]:
+        """The fields of the assistant's message that go back to the provider as they came.
+
+        Of what is too long to keep, plain reasoning is cut and structured fields are left out.
+        """
+        thoughts = {name: text for name, text in self.deltas.thoughts.items() if name != PARTS}
+        out: dict[str, Any] = {name: text[:LONGEST_THOUGHTS] for name, text in thoughts.items()}
+        out |= {name: value for name, value in self.deltas.kept.items() if _fits(value)}
+        if isinstance(more := out.get("provider_specific_fields"), dict):  # litellm says some things twice
+            out["provider_specific_fields"] = {key: more[key] for key in more if key not in out}
+        if self.deltas.content != self.content and len(self.deltas.content) <= LONGEST_THOUGHTS:
+            out["content"] = self.deltas.content
+        return out
+
+    def to_json(self) -> dict[str, Any]:
+        """What `model.finished` tells of the reply."""
+        return {
+            "content": self.content,
+            "reasoning": self.thoughts,
+            "tool_calls": self.tool_calls(),
+            "given": self.given(),
+            "usage": self.usage.to_json(),
+            "finish_reason": self.finish_reason,
+        }
 
     def check(self) -> None:
         """Refuse a reply nobody can work with. Raises ModelReplyCut, ModelReplyInvalid."""
-        if self.finish_reason == "length":
+        if self.finish_reason == LENGTH:
             raise errors.ModelReplyCut(
-                f"the reply was cut after {self.usage.output_tokens or len(self.content) // 4} tokens"
+                f"the reply was cut after {self.usage.output_tokens or len(self.deltas.content) // 4} tokens"
             )
-        if not self.content.strip() and not self._calls:
+        if self.finish_reason == FILTER:
+            raise errors.ModelReplyInvalid("the provider's content filter stopped the reply")
+        if not self.content.strip() and not self.deltas.calls and not self.thoughts.strip():
             raise errors.ModelReplyInvalid("the model's reply was empty")
-        if any(not call.name for call in self._calls.values()):
+        if any(not call.name for call in self.deltas.calls):
             raise errors.ModelReplyInvalid("the model called a tool without naming it")
+
+
+def _fits(value: Any) -> bool:
+    return bool(value) and len(json.dumps(value, default=str)) <= LONGEST_GIVEN

@@ -58,13 +58,13 @@ async def test_streams_text_and_usage(serve, tmp_path):
 
 async def test_tool_calls_are_put_together(serve, tmp_path):
     reply = await ask(await serve(CALL), tmp_path)
-    assert reply.tool_calls("c") == [{"id": "call_0", "name": "bash", "arguments": {"command": "ls"}}]
+    assert reply.tool_calls() == [{"id": "call_0", "name": "bash", "arguments": {"command": "ls"}}]
 
 
 async def test_arguments_that_are_not_json_stay_a_string(serve, tmp_path):
     bad = {"content": "", "tool_calls": [{"name": "bash", "arguments": "{broken"}]}
     reply = await ask(await serve(bad), tmp_path)
-    assert reply.tool_calls("c")[0]["arguments"] == "{broken"
+    assert reply.tool_calls()[0]["arguments"] == "{broken"
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ async def test_scripted_model_through_litellm(tmp_path):
     async for chunk in provider.stream(request, settings_for(tmp_path)):
         reply.add(chunk)
     reply.check()
-    assert reply.tool_calls("c")[0]["name"] == "bash"
+    assert reply.tool_calls()[0]["name"] == "bash"
     assert reply.finish_reason == "tool_calls"
 
 
