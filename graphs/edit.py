@@ -19,6 +19,7 @@ from itertools import islice
 from graphs.textfile import CR, CRLF, LF, NotText, TextFile, Unwritable, lines
 
 _MAX_LINES_COMPARED = 4000  # difflib is quadratic; above this only the first line is looked for
+_MAX_PLACES = 1000  # that are counted
 _ANY_END = re.compile("\r\n|\n")
 
 
@@ -88,20 +89,20 @@ def _find(file: TextFile, old: str, new: str, path: str) -> _Match:
     flat, flat_old = _flat(file, file.shown), _flat(file, old)
     one_line = LF not in file.body and CR not in file.body  # it has no line end that `new` could take
     flat_new = new if one_line else _flat(file, new)
-    count = flat.count(flat_old)
-    if count == 1:
-        return _match(file, flat, flat.index(flat_old), flat_old, flat_new)
+    places = _places(flat, flat_old)
+    if len(places) == 1:
+        return _match(file, flat, places[0], flat_old, flat_new)
     if CR in old and file.style.end != CR:
         # The line ends that `old` spells out may tell its places apart; a line may end in CR CR LF.
-        if file.shown.count(old) == 1 and not old.startswith(LF) and not old.endswith(CR):
-            start = file.shown.index(old)
-            return _Match(start, start + len(old), flat_new)
-        if flat.count(old) == 1:
-            return _match(file, flat, flat.index(old), old, new)
-    if count > 1:
-        starts = ", ".join(str(flat.count(LF, 0, at) + 1) for at in _starts(flat, flat_old)[:8])
+        exact = _places(file.shown, old)
+        if len(exact) == 1 and not old.startswith(LF) and not old.endswith(CR):
+            return _Match(exact[0], exact[0] + len(old), flat_new)
+        if len(unfolded := _places(flat, old)) == 1:
+            return _match(file, flat, unfolded[0], old, new)
+    if places:
+        starts = ", ".join(str(flat.count(LF, 0, at) + 1) for at in places[:8])
         raise EditRefused(
-            f"`old` occurs {count} times in {path} (lines {starts}): "
+            f"`old` occurs {len(places)}{'+' if len(places) == _MAX_PLACES else ''} times in {path} (lines {starts}): "
             "add neighbouring lines to `old` until it is unique"
         )
     short = flat_old.removesuffix(LF)
@@ -128,11 +129,12 @@ def _match(file: TextFile, flat: str, at: int, old: str, new: str) -> _Match:
     return _Match(at + sum(longer[:before]), stop + sum(longer), new)
 
 
-def _starts(text: str, old: str) -> list[int]:
+def _places(text: str, old: str) -> list[int]:
+    """Where `old` begins; places that overlap are several."""
     out, at = [], text.find(old)
-    while at >= 0:
+    while at >= 0 and len(out) < _MAX_PLACES:
         out.append(at)
-        at = text.find(old, at + len(old))
+        at = text.find(old, at + 1)
     return out
 
 
