@@ -42,6 +42,8 @@ TestCommand = Annotated[str | None, typer.Option(
     "--test-cmd", metavar="C", help="How the tests are run. Default: detected.")]
 SetupCommand = Annotated[str | None, typer.Option(
     "--setup-cmd", metavar="C", help="Run first in the sandbox, e.g. `npm ci`.")]
+Include = Annotated[list[str] | None, typer.Option(
+    "--include", metavar="PATTERN", help="Bring ignored files in and out, e.g. `.env`. Repeatable.")]
 ApplyOption = Annotated[bool, typer.Option("--apply", help="Apply the changes to the working tree.")]
 Branch = Annotated[str | None, typer.Option(
     "--branch", metavar="NAME", help="Put the changes on a new branch.")]
@@ -127,6 +129,7 @@ def run(
     model: Model = None,
     test_cmd: TestCommand = None,
     setup_cmd: SetupCommand = None,
+    include: Include = None,
     image: Image = None,
     network: NetworkOption = None,
     agents: Agents = "team",
@@ -162,7 +165,7 @@ def run(
             return verb.resume(resume, text, wish, screen, as_json=json)
         text = verb.task_text(task)
         options = _options(model, image=image, network=network, mode=agents, test_command=test_cmd,
-                           setup_command=setup_cmd)
+                           setup_command=setup_cmd, include=tuple(include or ()))
         return verb.run(repo, text, options, wish, screen, as_json=json)
 
     _finish(work, json)
@@ -176,6 +179,7 @@ def chat(
     model: Model = None,
     test_cmd: TestCommand = None,
     setup_cmd: SetupCommand = None,
+    include: Include = None,
     image: Image = None,
     network: NetworkOption = None,
     agents: Agents = "team",
@@ -199,7 +203,7 @@ def chat(
         if conversation is not None:
             return verb.chat_again(conversation, screen, as_json=json)
         options = _options(model, image=image, network=network, mode=agents, test_command=test_cmd,
-                           setup_command=setup_cmd)
+                           setup_command=setup_cmd, include=tuple(include or ()))
         return verb.chat(repo, options, screen, as_json=json)
 
     _finish(work, json)

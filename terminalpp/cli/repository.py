@@ -115,8 +115,8 @@ def _choose(result: Survey, areas: list[Ground], asked: list[str], matcher: patt
     root = result.root
     names = {name for area in areas for name in area.names}
     shared = patterns.of_file(root / ".tppinclude")
-    result.include = shared + asked
-    hidden = {name for area in areas for name in grounds.ignored(area)} if result.include else set()
+    result.include = [pattern for pattern in shared + asked if _is_text(pattern)]
+    hidden = {name for area in areas for name in grounds.ignored(area)} if shared + asked else set()
     found = folders.look(root, areas, names)
     every = names | hidden
     names |= found.rules | matcher.matched(shared, hidden)
@@ -130,7 +130,14 @@ def _choose(result: Survey, areas: list[Ground], asked: list[str], matcher: patt
     for source, listed in ((".tppinclude: ", shared), ("--include ", asked)):
         for pattern in matcher.idle(listed, every):
             result.warnings.append(f"{source}{show(pattern)} names no file here")
+    for pattern in shared + asked:
+        if not _is_text(pattern):  # it cannot travel in JSON
+            result.warnings.append(f"the pattern {show(pattern)} is not UTF-8: it brings files in, but none out")
     result.warnings += folders.dependencies(root, found.ignored, full)
+
+
+def _is_text(pattern: str) -> bool:
+    return not any("\udc80" <= char <= "\udcff" for char in pattern)
 
 
 def _keep_folders(

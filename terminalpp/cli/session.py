@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from terminalpp.cli import archive, home, repository, server
+from terminalpp.cli import archive, history, home, repository, server
 from terminalpp.cli.models import Choice
 from terminalpp.cli.neutral import clean
 from terminalpp.cli.records import Record, find
 from terminalpp.cli.screen import Screen
 from terminalpp.cli.watch import Watch, guarded
-from terminalpp.client import Client
+from terminalpp.client import Client, Diff
 from terminalpp.types.errors import InvalidInput, NotFound, TooLarge
 from terminalpp.types.limits import MESSAGE_BYTES
 
@@ -39,6 +39,7 @@ class Options:
     test_command: str | None = None
     setup_command: str | None = None
     limits: dict[str, Any] | None = None
+    include: tuple[str, ...] = ()
 
 
 def check_task(text: str) -> str:
@@ -74,8 +75,8 @@ class Session:
         await self.client.post_message(self.id, check_task(text))
         return await guarded(self.watch)
 
-    async def patch(self) -> bytes:
-        return (await self.client.diff(self.id)).patch
+    async def changes(self) -> Diff:
+        return await self.client.diff(self.id)
 
 
 @contextlib.asynccontextmanager
@@ -92,7 +93,7 @@ async def open_session(
 ) -> AsyncIterator[Session]:
     """A new sandbox with a copy of `directory`, and a conversation about it. Raises TerminalError."""
     with home.scratch("copy") as scratch:
-        found = await asyncio.to_thread(repository.survey, directory, scratch)
+        found = await asyncio.to_thread(repository.survey, directory, scratch, options.include)
         await asyncio.to_thread(server.ensure_up, screen, as_json)
         async with connected() as client:
             manifest: archive.Manifest = {}
@@ -103,6 +104,7 @@ async def open_session(
                 sandbox["id"], workspace, title=title, mode=options.mode,
                 model=options.choice.model if options.choice else None,
                 test_command=options.test_command, setup_command=options.setup_command, limits=options.limits,
+                include=found.include or None,
             )
             record = Record(str(conversation["id"]), str(sandbox["id"]), str(found.root), found.name,
                             found.is_git, found.head, workspace, task)
@@ -145,7 +147,7 @@ async def _sandbox(
 
     waiting = asyncio.create_task(client.wait_for_sandbox(row["id"], progress=progress))
     try:
-        history = await asyncio.to_thread(repository.copy_history, found, scratch)
+        made = await asyncio.to_thread(history.copy_history, found, scratch)
         sandbox = await waiting
     except BaseException:
         waiting.cancel()
@@ -161,7 +163,7 @@ async def _sandbox(
             screen.line(f"  note: {clean(str(sandbox['status_detail']), one_line=True)}", "yellow")
         for warning in found.warnings:
             screen.line(f"  note: {warning}", "yellow")
-    pieces = archive.stream(found, history, manifest)
+    pieces = archive.stream(found, made, manifest)
     if not as_json:
         screen.status(f"  … copying {found.describe()}")
     await client.upload_archive(sandbox["id"], f"/home/user/{found.name}", archive.send(pieces))
