@@ -101,8 +101,9 @@ def _find(file: TextFile, old: str, new: str, path: str) -> _Match:
             return _match(file, flat, unfolded[0], old, new)
     if places:
         starts = ", ".join(str(flat.count(LF, 0, at) + 1) for at in places[:8])
+        count = f"{len(places)}{'+' if len(places) == _MAX_PLACES else ''}"
         raise EditRefused(
-            f"`old` occurs {len(places)}{'+' if len(places) == _MAX_PLACES else ''} times in {path} (lines {starts}): "
+            f"`old` occurs {count} times in {path} (lines {starts}): "
             "add neighbouring lines to `old` until it is unique"
         )
     short = flat_old.removesuffix(LF)
