@@ -19,7 +19,7 @@ from graphs import digest, routing, weakening
 from graphs.limits import Spent
 from graphs.ports import Services
 from graphs.state import State
-from terminalpp.types.errors import TerminalError
+from terminalpp.types.errors import ModelReplyInvalid, TerminalError
 from terminalpp.types.ids import derived_id
 
 ANSWER_CHARACTERS = 4000
@@ -78,9 +78,7 @@ class Visit:
             # A provider's "bad request" reaches us as invalid input: nothing of ours is checked behind here.
             if not error.code.startswith("model-") and error.code != "invalid-input":
                 raise
-            words = {"detail": error.detail, "hint": error.next_step, "retryable": error.retryable}
-            trouble = {"role": role, "code": error.code, **words}
-            return {"status": "failed", "content": "", "trouble": trouble}
+            return {"status": "failed", "content": "", "trouble": _trouble(role, error)}
 
     @property
     def spent(self) -> Spent:
@@ -94,6 +92,11 @@ class Visit:
         if result["status"] == "stopped" and routing.turn_limit(result.get("limit")):
             return {"limit": result["limit"], "value": result["value"]}
         return None
+
+
+def _trouble(role: str, error: TerminalError) -> dict[str, Any]:
+    words = {"detail": error.detail, "hint": error.next_step, "retryable": error.retryable}
+    return {"role": role, "code": error.code, **words}
 
 
 Body = Callable[[Visit], Awaitable[dict[str, Any]]]
@@ -183,6 +186,9 @@ async def coder(at: Visit) -> dict[str, Any]:
         diff=so_far["text"] if so_far else None,
     )
     after = await at.services.workspace.snapshot(at.key)
+    trouble = result.get("trouble")
+    if result["status"] == "malformed":  # it worked, and then said nothing that could be used
+        trouble = _trouble("coder", ModelReplyInvalid("its last replies could not be used."))
     return {
         "snapshot": after,
         "kept": state["snapshot"] if feedback else None,
@@ -190,7 +196,7 @@ async def coder(at: Visit) -> dict[str, Any]:
         "answer": result["content"][:ANSWER_CHARACTERS] or state.get("answer", ""),
         "feedback": None,
         "stopped": at.stopped(result),
-        "failed": result.get("trouble"),
+        "failed": trouble,
     }
 
 

@@ -54,17 +54,22 @@ if command -v node >/dev/null; then
     echo "tool node-reporters"
 fi
 walk() {{ find . \( {_names(_SKIPPED)} \) -prune -o -type f "$@"; }}
-walk \( {_names(f"{_READ} {_NOTED} {_TESTS}")} \) -print | sort | head -n {MOST_FILES} | sed 's|^\./|file |'
+upper_first() {{
+  awk -F/ '{{ printf "%04d %s\n", NF, $0 }}' | sort | cut -c6- | awk -v most="$1" -v what="$2" '
+    NR <= most {{ print what substr($0, 3) }}
+    NR == most + 1 {{ print "trouble there are more than " most " " what }}'
+}}
+walk \( {_names(f"{_READ} {_NOTED} {_TESTS}")} \) -print | upper_first {MOST_FILES} 'file '
 walk \( {_names(f"{_PYTHON_TESTS} conftest.py")} \) -exec grep -lE '^[[:space:]]*(import|from) pytest' \
   {{}} + | head -n 1 | sed 's|^|uses pytest |'
 walk \( {_names(_PYTHON_TESTS)} \) -exec grep -l TestCase {{}} + | head -n 1 | sed 's|^|uses unittest |'
-walk \( {_names(_READ)} \) -print | sort | head -n {MOST_READ} | while IFS= read -r f; do
+walk \( {_names(_READ)} \) -print | upper_first {MOST_READ} | while IFS= read -r f; do
+  case $f in "trouble "*) echo "${{f}}manifests"; continue;; esac
   if [ -r "$f" ]; then
     s=$(($(wc -c < "$f")))
-    if [ "$s" -le {FILE_BYTES} ]; then printf 'content %s %s
-' "$s" "${{f#./}}"; cat "$f"; echo
-    else echo "trouble ${{f#./}} is too large to be read ($s bytes)"; fi
-  else echo "trouble ${{f#./}} cannot be read"; fi
+    if [ "$s" -le {FILE_BYTES} ]; then printf 'content %s %s\n' "$s" "$f"; cat "$f"; echo
+    else echo "trouble $f is too large to be read ($s bytes)"; fi
+  else echo "trouble $f cannot be read"; fi
 done
 true
 """

@@ -156,8 +156,10 @@ def reason(state: State) -> str:
         words.append("tests were weakened as well")
     if verdict.get("verdict") == "none" and verdict.get("reason"):
         words.append(f"not reviewed: {verdict['reason']}")
+    if failed and failed["role"] == "coder" and state.get("route") == "normal":
+        words.append("not reviewed")
     if failed and failed["role"] in (*WORKERS, "executor"):
-        words.append(f"the {failed['role']}'s model gave no usable reply: {failed['detail']}")
+        words.append(f"the {failed['role']}'s model gave no usable reply: {failed['detail'].rstrip('.')}")
     return "; ".join(words)
 
 
