@@ -71,7 +71,7 @@ def _within(ground: Ground, ignoring: Path, warnings: list[str], depth: int) -> 
     nested: list[str] = []
     for name in {found.rstrip("/") for found in git.names(raw)}:
         inner = ground.top / name
-        if not inner.is_dir() or inner.is_symlink():
+        if not os.path.isdir(inner) or os.path.islink(inner):
             ground.names.add(ground.prefix + name)
         elif os.path.lexists(inner / ".git"):
             nested.append(name)

@@ -126,7 +126,7 @@ def _write(target: Path, sources: list[Path | None]) -> bool:
     """The sources one after the other; False when there are none to read."""
     parts = []
     for source in sources:
-        if source is not None and source.is_file() and os.access(source, os.R_OK):
+        if source is not None and os.path.isfile(source) and os.access(source, os.R_OK):
             parts.append(source.read_bytes().removeprefix(b"\xef\xbb\xbf").rstrip(b"\n") + b"\n")
     whole = b"".join(parts)
     if whole.strip():
@@ -157,7 +157,7 @@ def _marks(found: Survey, inside: Inside, tracked: dict[str, Tracked]) -> None:
     arrived = {entry.path for entry in found.entries}
     folders = {*found.folders, *_above(arrived)}
     for path, what in tracked.items():  # a submodule that is withheld, with its folder
-        if what.mode == "160000" and path not in folders and (found.root / path).is_dir():
+        if what.mode == "160000" and path not in folders and os.path.isdir(found.root / path):
             skipped.add(path)
     for option, names in (("--skip-worktree", skipped), ("--assume-unchanged", assumed)):
         asked = b"".join(os.fsencode(name) + b"\0" for name in sorted(names) if name in tracked)

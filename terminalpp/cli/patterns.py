@@ -27,10 +27,13 @@ def given(words: Iterable[str]) -> list[str]:
 
 
 def of_file(path: Path) -> list[str]:
-    """The patterns in a file; none when there is no such file."""
-    if not path.is_file():
+    """The patterns in a file; none when there is no such file. Raises InvalidInput (not readable)."""
+    if not os.path.isfile(path):
         return []
-    lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    try:
+        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}", f"chmod u+r {path.name}") from error
     texts = [os.fsdecode(line.removesuffix(b"\r")) for line in lines]
     return [text for text in texts if text.strip() and not text.startswith("#") and "\0" not in text]
 

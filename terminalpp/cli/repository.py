@@ -105,6 +105,8 @@ def survey(directory: str | os.PathLike[str], scratch: Path, include: Iterable[s
     if result.is_git:
         result.head = git.maybe("rev-parse", "-q", "--verify", "HEAD^{commit}", cwd=result.root)
         result.branch = git.maybe("symbolic-ref", "-q", "HEAD", cwd=result.root)
+        if result.head is None and git.maybe("rev-parse", "-q", "--verify", "HEAD", cwd=result.root):
+            result.warnings.append("git cannot read the commit that HEAD names: files come without history")
     areas = grounds.survey(result.root, result.is_git, ignoring, result.warnings)
     _choose(result, areas, asked, patterns.Matcher(ignoring, scratch))
     return result
@@ -132,7 +134,7 @@ def _choose(result: Survey, areas: list[Ground], asked: list[str], matcher: patt
             result.warnings.append(f"{source}{show(pattern)} names no file here")
     for pattern in shared + asked:
         if not _is_text(pattern):  # it cannot travel in JSON
-            result.warnings.append(f"the pattern {show(pattern)} is not UTF-8: it brings files in, but none out")
+            result.warnings.append(f"the pattern {show(pattern)} is not UTF-8: it brings files in, none out")
     result.warnings += folders.dependencies(root, found.ignored, full)
 
 
@@ -143,8 +145,7 @@ def _is_text(pattern: str) -> bool:
 def _keep_folders(
     result: Survey, found: folders.Folders, full: set[str], matcher: patterns.Matcher
 ) -> None:
-    for folder in found.unreadable:
-        result.warnings.append(f"the folder {show(folder) or '.'} may not be read and is not copied")
+    _tell(result, sorted(found.unreadable), "folder(s) may not be read and are not copied")
     # a folder is asked about by a name inside it: only so does a pattern such as `data/` speak of it
     rules = patterns.of_file(result.root / ".tppignore")
     gone = {name[:-2] for name in matcher.matched(rules, [f"{folder}/-" for folder in found.empty])}
@@ -192,6 +193,8 @@ def _examine(result: Survey, names: set[str]) -> None:
         )
     real: dict[str, bool] = {"": True}
     outside: list[str] = []
+    odd: list[str] = []
+    unreadable: list[str] = []
     for name in sorted(names):
         if not _inside_real_folders(result.root, os.path.dirname(name), real):
             continue  # a folder became a link since it was tracked: git sees the file as deleted
@@ -200,15 +203,17 @@ def _examine(result: Survey, names: set[str]) -> None:
             found = os.lstat(full)
         except (FileNotFoundError, NotADirectoryError):
             continue
+        except PermissionError:
+            unreadable.append(name)
+            continue
         if stat.S_ISLNK(found.st_mode):
             if not _stays_inside(name, os.readlink(full)):
                 outside.append(name)
             result.entries.append(Entry(name, 0, False, True))
         elif not stat.S_ISREG(found.st_mode):
-            result.warnings.append(f"{show(name)} is not a regular file and is not copied")
+            odd.append(name)
         elif not os.access(full, os.R_OK):
-            result.withheld.add(name)
-            result.warnings.append(f"{show(name)} may not be read and is not copied")
+            unreadable.append(name)
         elif found.st_size >= FILE_LIMIT_BYTES:
             raise TooLarge(
                 f"{show(name)} is {size_words(found.st_size)}: the limit for one file is "
@@ -217,19 +222,28 @@ def _examine(result: Survey, names: set[str]) -> None:
             )
         else:
             result.entries.append(Entry(name, found.st_size, bool(found.st_mode & 0o100), False))
-    if outside:
-        some = ", ".join(show(name) for name in outside[:3]) + (", …" if len(outside) > 3 else "")
-        result.warnings.append(
-            f"{len(outside)} symbolic link(s) point outside the project and are copied as links, "
-            f"not followed: {some}"
-        )
+    result.withheld.update(unreadable)
+    _tell(result, outside, "symbolic link(s) point outside the project and are copied as links, not followed")
+    _tell(result, odd, "special file(s) (sockets, pipes, devices) are not copied")
+    _tell(result, unreadable, "file(s) may not be read and are not copied")
+
+
+def _tell(result: Survey, names: list[str], words: str) -> None:
+    if names:
+        some = ", ".join(show(name) for name in names[:3]) + (", …" if len(names) > 3 else "")
+        result.warnings.append(f"{len(names):,} {words}: {some}")
 
 
 def _inside_real_folders(root: Path, folder: str, known: dict[str, bool]) -> bool:
+    """Whether no part of the path is a link. A folder that may not be looked into counts: its files tell."""
     if folder not in known:
-        above = _inside_real_folders(root, os.path.dirname(folder), known)
-        full = os.path.join(root, folder)
-        known[folder] = above and os.path.isdir(full) and not os.path.islink(full)
+        known[folder] = _inside_real_folders(root, os.path.dirname(folder), known)
+        try:
+            known[folder] = known[folder] and stat.S_ISDIR(os.lstat(os.path.join(root, folder)).st_mode)
+        except PermissionError:
+            pass
+        except OSError:
+            known[folder] = False
     return known[folder]
 
 

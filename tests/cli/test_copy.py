@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -174,6 +177,48 @@ def test_refusals_and_warnings(tmp_path: Path) -> None:
         door.bind(str(repo / "s"))
         copy = Copy(repo, tmp_path / "copy")
     assert set(listing(copy.root)) == {b"f", b".gitignore"}
+
+
+def test_what_may_not_be_read_is_told_and_not_taken_for_deleted(account: Path) -> None:
+    repo = make(account / "r", {"f": b"1\n", "secret": b"1\n", "open/g": b"1\n", "closed/a": b"1\n",
+                                "closed/b": b"1\n"})
+    (repo / "data").mkdir()
+    for name in ("secret", "closed", "data"):
+        (repo / name).chmod(0)
+    copy = Copy(repo, account / "copy")
+    for name in ("secret", "closed", "data"):
+        (repo / name).chmod(0o700)
+    assert set(listing(copy.root)) == {b"f", b"open/g"}
+    said = " | ".join(copy.survey.warnings)
+    assert "3 file(s) may not be read and are not copied: closed/a, closed/b, secret" in said
+    assert "2 folder(s) may not be read and are not copied: closed, data" in said
+    assert git(copy.root, "status", "--porcelain") == b""
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of an account that is not root: to root nothing is unreadable."""
+    base = Path(tempfile.mkdtemp(prefix="tpp-account-"))
+    monkeypatch.setenv("HOME", str(base))
+    monkeypatch.setenv("TPP_HOME", str(base / "tpp"))
+    if os.geteuid() == 0:
+        os.chown(base, 65534, 65534)
+        os.setresuid(65534, 65534, 0)
+    try:
+        yield base
+    finally:
+        if os.getresuid()[2] == 0:
+            os.setresuid(0, 0, 0)
+        shutil.rmtree(base)
+
+
+def test_a_head_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    repo = make(tmp_path / "r", {"f": b"1\n"})
+    head = git(repo, "rev-parse", "HEAD").decode().strip()
+    (repo / ".git" / "objects" / head[:2] / head[2:]).unlink()
+    copy = Copy(repo, tmp_path / "copy")
+    assert set(listing(copy.root)) == {b"f"}
+    assert any("cannot read the commit that HEAD names" in warning for warning in copy.survey.warnings)
 
 
 def test_the_home_inside_a_project_is_never_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from terminalpp.cli import repository
+from gateway.tar import Reader, Source
+from terminalpp.cli import archive, repository
 from terminalpp.types.errors import InvalidInput
 from tests.cli.repositories import Copy, git, listing, make, write
 from tests.cli.test_likeness import inside
@@ -175,6 +177,25 @@ def test_folders_without_files_come_too(tmp_path: Path, kind: str) -> None:
     assert {"deep", "deep/er"} <= set(copy.survey.folders)  # each one is named, so each can be compared later
     assert len(copy.survey.entries) == len(copy.manifest) == 4
     assert not set(copy.survey.folders) & set(copy.manifest)
+
+
+async def test_the_gateway_reads_the_folders_that_are_sent(tmp_path: Path) -> None:
+    root = make(tmp_path / "r", {"f": b"1\n"})
+    names = {"data", "odd\n\udce9", " ", "x" * 200, "x" * 200 + "/" + "y" * 200}
+    for name in sorted(names):
+        (root / name).mkdir()
+    copy = Copy(root, tmp_path / "copy")
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for piece in archive.stream(copy.survey, None, {}):
+            yield piece
+
+    reader = Reader(Source(pieces()))
+    found = set()
+    while (entry := await reader.next()) is not None:
+        if entry.kind == "directory":
+            found.add(entry.name)
+    assert found == names
 
 
 def test_empty_folders_in_submodules_and_of_submodules(tmp_path: Path) -> None:
