@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from graphs import digest, routing, weakening
+from graphs import digest, routing, weakening, words
 from graphs.limits import Spent
 from graphs.ports import Services
 from graphs.state import State
@@ -95,8 +95,8 @@ class Visit:
 
 
 def _trouble(role: str, error: TerminalError) -> dict[str, Any]:
-    words = {"detail": error.detail, "hint": error.next_step, "retryable": error.retryable}
-    return {"role": role, "code": error.code, **words}
+    about = {"detail": error.detail, "hint": error.next_step, "retryable": error.retryable}
+    return {"role": role, "code": error.code, **about}
 
 
 Body = Callable[[Visit], Awaitable[dict[str, Any]]]
@@ -142,14 +142,14 @@ async def planner(at: Visit) -> dict[str, Any]:
     if plan is not None:
         at.event("plan.made", "planner", plan)
     else:
-        words = f" ({trouble['detail']})" if trouble else ""
+        why = f" ({trouble['detail']})" if trouble else ""
         at.event(
             "nudge.given",
             "system",
             {
                 "agent": "planner",
                 "reason": "no-plan",
-                "text": f"The planner gave no usable plan{words}; the coder goes on without.",
+                "text": f"The planner gave no usable plan{why}; the coder goes on without.",
             },
         )
     return {"plan": plan, "stopped": at.stopped(result)}
@@ -319,7 +319,7 @@ async def executor(at: Visit) -> dict[str, Any]:
         or state["route"] == "single"
         or (state["route"] == "trivial" and state["snapshot"] == state.get("began"))
     ):
-        return {"summary": _summary(state)}
+        return {"summary": words.summary(state)}
     diff = await workspace.diff(at.key, turn.baseline, state["snapshot"])
     result = await at.ask(
         "executor",
@@ -344,7 +344,7 @@ async def executor(at: Visit) -> dict[str, Any]:
         )
     ended = State(**{**state, "failed": result.get("trouble"), "stopped": at.stopped(result)})
     done = result["status"] == "done" and result["content"].strip()
-    summary = _with_notes(result["content"][:ANSWER_CHARACTERS], ended) if done else _summary(ended)
+    summary = words.with_notes(result["content"][:ANSWER_CHARACTERS], ended) if done else words.summary(ended)
     return {"summary": summary, "stopped": ended["stopped"], "failed": ended["failed"]}
 
 
@@ -379,29 +379,3 @@ def _issues(issues: list[dict[str, Any]]) -> str:
         proof = f"\n  check: {issue['evidence_command']}" if issue["evidence_command"] else ""
         lines.append(f"- [{issue['severity']}] {where} {issue['claim']}{proof}")
     return "\n".join(lines)
-
-
-def _summary(state: State) -> str:
-    """Words for the person when no model may be asked, or none is needed."""
-    parts = []
-    if stopped := state.get("stopped"):
-        limit = f"the limit on {stopped['limit']} ({stopped['value']})"
-        parts.append(f"Stopped by {limit}. What was done is kept.")
-    elif failed := state.get("failed"):
-        parts.append(f"The {failed['role']}'s model failed: {failed['detail']} What was done is kept.")
-    if state.get("answer"):
-        parts.append(state["answer"])
-    return _with_notes("\n\n".join(parts), state)
-
-
-def _with_notes(words: str, state: State) -> str:
-    """The words, and under them what nobody may leave unsaid."""
-    tests, verdict = state.get("tests"), state.get("verdict") or {}
-    notes = []
-    if weak := routing.weak(tests):
-        notes.append("Tests were weakened:\n" + weakening.words(weak))
-    if tests and not tests["ran"]:
-        notes.append(f"{routing.not_run(tests)[0].upper()}{routing.not_run(tests)[1:]}.")
-    if verdict.get("verdict") == "none" and verdict.get("reason"):
-        notes.append(f"Not reviewed: {verdict['reason']}.")
-    return "\n\n".join(part for part in (words, *notes) if part)

@@ -136,49 +136,6 @@ def outcome(state: State) -> TurnOutcome:
     return TurnOutcome.UNVERIFIED if weak(tests) else TurnOutcome.PASSED
 
 
-def reason(state: State) -> str:
-    """The outcome's reason in words, for `turn.finished`."""
-    tests, failed, verdict = state.get("tests"), state.get("failed"), state.get("verdict") or {}
-    ended = outcome(state)
-    if ended is TurnOutcome.STOPPED:
-        return f"the limit on {(state.get('stopped') or {}).get('limit')} was reached"
-    if ended is TurnOutcome.ERROR:
-        return str((failed or {}).get("detail", ""))
-    if ended is TurnOutcome.PASSED:
-        words = ["the tests pass"]
-    elif ended is TurnOutcome.FAILED:
-        words = ["the tests do not pass"]
-    elif weak(tests):
-        words = [f"tests were weakened: {'; '.join(one['claim'] for one in weak(tests)[:3])}"]
-    else:
-        words = [not_run(tests, state.get("note") or "")]
-    if weak(tests) and ended is TurnOutcome.FAILED:
-        words.append("tests were weakened as well")
-    if verdict.get("verdict") == "none" and verdict.get("reason"):
-        words.append(f"not reviewed: {verdict['reason']}")
-    if failed and failed["role"] == "coder" and state.get("route") == "normal":
-        words.append("not reviewed")
-    if failed and failed["role"] in (*WORKERS, "executor"):
-        words.append(f"the {failed['role']}'s model gave no usable reply: {failed['detail'].rstrip('.')}")
-    return "; ".join(words)
-
-
-def not_run(tests: dict[str, Any] | None, note: str = "") -> str:
-    """Why there is no result, and what would bring what is missing."""
-    if tests is None:
-        return f"there were no tests to run{f' ({note})' if note else ''}"
-    why = tests.get("reason")
-    if not why:
-        why = f"cannot run: {tests['missing']} is missing" if tests.get("missing") else "no test ran"
-    words = f"the tests were not run: {why}"
-    return f"{words}; {offer(tests['setup'])}" if tests.get("setup") else words
-
-
-def offer(setup: str) -> str:
-    """How a person brings what the sandbox lacks."""
-    return f'to bring it: --setup-cmd "{setup}" --network open'
-
-
 def turn_limit(limit: str | None) -> bool:
     """Whether a limit ends the whole turn, not only the agent that ran into it."""
     return limit in ("steps", "seconds", "tokens", "usd")

@@ -13,7 +13,7 @@ from actors.conversation import worktree
 from actors.conversation.closing import Ending
 from actors.conversation.team import GraphLog, Team
 from actors.conversation.workspace import GitWorkspace
-from graphs import graph, routing, tools
+from graphs import graph, routing, tools, words
 from graphs.limits import Limits
 from graphs.ports import Services, TurnSpec
 from graphs.saver import Saver
@@ -117,7 +117,7 @@ def ending(state: State) -> Ending:
     error = None
     if outcome is TurnOutcome.ERROR and failed:
         error = {name: failed[name] for name in ("code", "detail", "hint", "retryable")}
-    return Ending(outcome, routing.reason(state), state.get("summary", ""), report, error)
+    return Ending(outcome, words.reason(state), state.get("summary", ""), report, error)
 
 
 async def with_diff(found: Ending, turn: dict[str, Any], place: GitWorkspace) -> Ending:

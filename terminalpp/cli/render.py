@@ -22,11 +22,12 @@ HEAD_LINES = 20
 TAIL_LINES = 10
 LINE_CHARACTERS = 300
 TITLE_CHARACTERS = 200
+DIGEST_LINES = 12
 _ROLE_COLOURS = {"planner": "magenta", "coder": "cyan", "tester": "yellow", "critic": "blue",
                  "executor": "green"}
 _OUTCOMES = {
     "passed": ("✓ passed", "green"), "failed": ("✗ failed: the tests are not green", "red"),
-    "unverified": ("● ended: there were no tests to run", "yellow"),
+    "unverified": ("● ended, not verified", "yellow"),
     "cancelled": ("● cancelled", "yellow"), "stopped": ("● stopped by a limit", "yellow"),
     "error": ("✗ could not go on", "red"),
 }
@@ -132,20 +133,37 @@ class Renderer:
         passed, ran = payload.get("passed"), payload.get("ran", True)
         words = counts_words(payload.get("counts") or {})
         command = _one(payload.get("command"))
-        if not ran:
-            self.screen.line(f"○ no tests ran  {command}", "yellow")
-            self._say(str(payload.get("digest") or ""), "dim", indent="    ")
-            return
-        mark, colour = ("✓ tests green", "green") if passed else ("✗ tests red", "red")
         phase = "  (before the work)" if payload.get("phase") == "before" else ""
-        head = self.screen.paint(mark, "bold", colour)
-        self.screen.line(f"{head}  {words}  {self.screen.paint(command + phase, 'dim')}")
+        tail = self.screen.paint(command + phase, "dim")
+        if not ran:
+            why = _one(payload.get("reason")) or words
+            self.screen.line(f"{self.screen.paint('– tests not run', 'bold', 'yellow')}  {why}  {tail}")
+            if payload.get("setup"):
+                self.screen.line(f'    → --setup-cmd "{_one(payload["setup"])}" --network open')
+        else:
+            mark, colour = ("✓ tests green", "green") if passed else ("✗ tests red", "red")
+            why = f"  {_one(payload['reason'])}" if payload.get("reason") else ""
+            self.screen.line(f"{self.screen.paint(mark, 'bold', colour)}  {words}{why}  {tail}")
         if not passed and str(payload.get("exec_id")) not in self._whole:
-            digest = clean(str(payload.get("digest") or "")).strip().split("\n")
-            for line in digest[:12]:
-                self.screen.line(f"    {_cut(line)}", "red")
-            if len(digest) > 12:
-                self.screen.line(f"    … {len(digest) - 12} more lines", "dim")
+            self._digest(str(payload.get("digest") or ""), "red" if ran else "dim")
+        self._weakened(payload.get("weakened") or [])
+        if payload.get("note"):
+            self.screen.line(f"    {_one(payload['note'])}", "dim")
+
+    def _digest(self, text: str, colour: str) -> None:
+        lines = [line for line in clean(text).strip().split("\n") if line]
+        for line in lines[:DIGEST_LINES]:
+            self.screen.line(f"    {_cut(line)}", colour)
+        if len(lines) > DIGEST_LINES:
+            self.screen.line(f"    … {len(lines) - DIGEST_LINES} more lines", "dim")
+
+    def _weakened(self, found: list[dict[str, Any]]) -> None:
+        """What the change did to the tests; what the task asked for is not worth a line."""
+        for one in found:
+            if one.get("severity") != "low":
+                colour = "red" if one.get("blocks") else "yellow"
+                mark = "! tests weakened" if one.get("blocks") else "! tests changed"
+                self.screen.line(f"{mark}  {_one(one.get('file'))}  {_one(one.get('claim'))}", colour)
 
     def _diff(self, payload: dict[str, Any], actor: str) -> None:
         for file in payload.get("files") or []:
@@ -155,6 +173,8 @@ class Renderer:
 
     def _review(self, payload: dict[str, Any], actor: str) -> None:
         verdict = _one(payload.get("verdict"))
+        if verdict == "none" and payload.get("reason"):
+            verdict = f"not reviewed ({_one(payload['reason'])})"
         colour = "green" if verdict == "approve" else "yellow"
         issues = payload.get("issues") or []
         remarks = f"  {len(issues)} remark{'s' if len(issues) != 1 else ''}" if issues else ""

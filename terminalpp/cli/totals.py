@@ -8,7 +8,10 @@ from typing import Any
 
 @dataclass(slots=True)
 class Totals:
-    """Adds up `model.finished` and remembers each `tests.finished`. `unpriced`: calls without a price."""
+    """Adds up `model.finished` and remembers each `tests.finished`: green, red or not run, with its counts.
+
+    `unpriced`: calls without a price.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -17,7 +20,7 @@ class Totals:
     calls: int = 0
     unpriced: int = 0
     scripted: bool = False
-    tests: list[tuple[bool, dict[str, int]]] = field(default_factory=list)
+    tests: list[tuple[str, dict[str, int]]] = field(default_factory=list)
 
     def add(self, event: dict[str, Any]) -> None:
         payload = event["payload"]
@@ -35,13 +38,15 @@ class Totals:
                     self.unpriced += 1
                 else:
                     self.cost_usd += payload["cost_usd"]
-            case "tests.finished" if payload.get("ran", True):
-                self.tests.append((bool(payload.get("passed")), payload.get("counts") or {}))
+            case "tests.finished":
+                state = "green" if payload.get("passed") else "red" if payload.get("ran", True) else "not run"
+                weak = any(one.get("blocks") for one in payload.get("weakened") or [])
+                self.tests.append((f"{state}, weakened" if weak else state, payload.get("counts") or {}))
 
     def tests_words(self) -> str:
         """`red (1 failed, 4 passed) → green (5 passed)`: the first run and the last."""
         ends = self.tests[:1] + self.tests[-1:] if len(self.tests) > 1 else self.tests
-        return " → ".join(_colour_words(passed, counts) for passed, counts in ends)
+        return " → ".join(_state_words(state, counts) for state, counts in ends)
 
     def cost_words(self, turn: dict[str, Any] | None = None) -> str:
         """Tokens, cost and time of a finished turn, or of the whole conversation."""
@@ -63,9 +68,9 @@ class Totals:
         return None if self.unpriced else self.cost_usd
 
 
-def _colour_words(passed: bool, counts: dict[str, int]) -> str:
+def _state_words(state: str, counts: dict[str, int]) -> str:
     words = counts_words(counts)
-    return ("green" if passed else "red") + (f" ({words})" if words else "")
+    return state + (f" ({words})" if words else "")
 
 
 def counts_words(counts: dict[str, Any]) -> str:

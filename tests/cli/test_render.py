@@ -54,6 +54,45 @@ def test_without_colour_there_is_not_one_escape() -> None:
     assert "\x1b[" in shown(event("tests.finished", passed=True, counts={}, command="make"), colour=True)
 
 
+def test_tests_that_did_not_run_are_neither_red_nor_green() -> None:
+    before = event("tests.finished", passed=False, ran=True, counts={"failed": 1}, command="pytest",
+                   phase="before", exec_id="a", digest="boom")
+    after = event("tests.finished", passed=False, ran=False, counts={"skipped": 1}, command="pytest",
+                  phase="after", exec_id="b", digest="", reason="every test was skipped (1)")
+    why = "the tests were not run: every test was skipped (1)"
+    end = event("turn.finished", outcome="unverified", reason=why)
+    text = shown(before, after, end)
+    assert "– tests not run  every test was skipped (1)  pytest\n" in text
+    assert "● ended, not verified  the tests were not run: every test was skipped (1)\n" in text
+    assert "tests: red (1 failed) → not run (1 skipped)\n" in text
+    assert "green" not in text
+
+
+def test_what_is_missing_comes_with_the_way_to_bring_it() -> None:
+    text = shown(event("tests.finished", passed=False, ran=False, counts={}, command="npm test", exec_id="b",
+                       digest="sh: 1: jest: not found", reason="cannot run: jest is missing", setup="npm ci"))
+    assert text == ("– tests not run  cannot run: jest is missing  npm test\n"
+                    '    → --setup-cmd "npm ci" --network open\n'
+                    "    sh: 1: jest: not found\n")
+
+
+def test_weakened_tests_are_told_under_the_green_ones() -> None:
+    found = [{"file": "t.py", "claim": "the test `a` was deleted", "severity": "high", "blocks": True},
+             {"file": "t.py", "claim": "`b` expects something else", "severity": "medium", "blocks": False},
+             {"file": "t.py", "claim": "asked for", "severity": "low", "blocks": False}]
+    tests = event("tests.finished", passed=True, counts={"passed": 1}, command="p", weakened=found)
+    text = shown(tests, event("turn.finished", outcome="unverified", reason="tests were weakened: …"))
+    assert "! tests weakened  t.py  the test `a` was deleted\n" in text
+    assert "! tests changed  t.py  `b` expects something else\n" in text
+    assert "asked for" not in text
+    assert "tests: green, weakened (1 passed)\n" in text
+
+
+def test_a_change_that_nobody_reviewed_says_so() -> None:
+    text = shown(event("review.finished", verdict="none", issues=[], reason="the verdict could not be read"))
+    assert text == "critic  verdict: not reviewed (the verdict could not be read)\n"
+
+
 def test_words_stream_on_a_terminal_and_come_as_lines_in_a_log() -> None:
     started = event("model.started", call_id="1", agent="coder")
     deltas = [event("model.delta", call_id="1", text=text) for text in ("Hel", "lo\nwor", "ld")]
@@ -108,8 +147,11 @@ def test_no_event_can_steer_the_terminal() -> None:
         event("tool.finished", actor=evil, tool_call_id="t", ok=False, output=evil),
         event("command.started", exec_id="e", command=evil, agent=evil),
         event("command.finished", exec_id="e", status=evil, exit_code=None, duration_ms=1),
-        event("tests.finished", passed=False, counts={}, command=evil, digest=evil),
+        event("tests.finished", passed=False, counts={}, command=evil, digest=evil, reason=evil, note=evil),
+        event("tests.finished", passed=False, ran=False, command=evil, digest=evil, reason=evil, setup=evil,
+              weakened=[{"file": evil, "claim": evil, "severity": evil}]),
         event("diff.made", files=[{"path": evil, "added": 1, "removed": 1}]),
+        event("review.finished", verdict="none", issues=[], reason=evil),
         event("review.finished", verdict=evil, issues=[{"severity": evil, "file": evil, "claim": evil}]),
         event("revision.rolled_back", reason=evil), event("nudge.given", agent=evil, reason=evil),
         event("limit.reached", limit=evil, value=evil),

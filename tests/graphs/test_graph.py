@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
-from graphs import digest, graph, limits, loop, prompting, routing, structured, tools, weakening
+from graphs import digest, graph, limits, loop, prompting, routing, structured, tools, weakening, words
 from graphs.ports import Services, TurnSpec
 from graphs.runner_settings import Change
 from graphs.state import OUTGOING
@@ -409,7 +409,7 @@ async def test_a_skip_that_stays_is_not_passed_and_is_told(mode):
     state = await case.run()
     assert state["tests"]["passed"], "the runner itself says green"
     assert routing.outcome(state) == "unverified"
-    assert routing.reason(state).startswith("tests were weakened: `test_add` is skipped now")
+    assert words.reason(state).startswith("tests were weakened: `test_add` is skipped now")
     assert "Tests were weakened" in state["summary"]
     assert [step for step in case.steps if step.startswith("coder")] == ["coder1", "coder2"]
     if mode == "team":
@@ -421,7 +421,7 @@ async def test_only_skipped_tests_are_not_run_and_not_passed():
     case = weak_case([put_test(SKIPPED), "Skipped.", "It stays."])
     state = await case.run()
     assert (state["tests"]["ran"], routing.outcome(state)) == (False, "unverified")
-    assert routing.reason(state).startswith("tests were weakened")
+    assert words.reason(state).startswith("tests were weakened")
 
 
 async def test_a_skip_taken_away_again_is_not_rolled_back_for_being_red():
@@ -454,8 +454,8 @@ async def test_work_before_an_unusable_reply_is_judged_by_its_tests(work, outcom
     case = Case({"planner": [PLAN], "coder": [work, *BROKEN]})
     state = await case.run()
     assert routing.outcome(state) == outcome
-    assert "the coder's model gave no usable reply" in routing.reason(state)
-    assert "not reviewed" in routing.reason(state)
+    assert "the coder's model gave no usable reply" in words.reason(state)
+    assert "not reviewed" in words.reason(state)
     assert "model failed" in state["summary"]
     assert case.steps[-2:] == ["gate1", "executor1"]
     assert len(case.world.of("model.finished")) == 2, "no model is asked any more"
@@ -465,7 +465,7 @@ async def test_work_before_an_unusable_reply_is_judged_by_its_tests(work, outcom
 async def test_work_before_a_providers_trouble_is_tested_and_kept(error):
     case = Case({"planner": [PLAN], "coder": [write("good"), *[error("it is so")] * 9]})
     state = await case.run()
-    assert (routing.outcome(state), routing.reason(state)) == ("error", "it is so")
+    assert (routing.outcome(state), words.reason(state)) == ("error", "it is so")
     assert state["tests"]["passed"]
     assert case.world.files[FILE] == b"good"
     assert state["failed"]["code"] == error.code
@@ -483,12 +483,12 @@ async def test_a_planner_without_a_usable_reply_costs_the_plan_alone():
 async def test_a_planner_whose_key_is_rejected_ends_the_turn():
     case = Case({"planner": [ModelKeyRejected("no such key")]})
     state = await case.run()
-    assert (routing.outcome(state), routing.reason(state)) == ("error", "no such key")
+    assert (routing.outcome(state), words.reason(state)) == ("error", "no such key")
     assert case.steps == ["route1", "planner1", "executor1"]
 
 
 @pytest.mark.parametrize(
-    ("critic", "words"),
+    ("critic", "said"),
     [
         (["Looks good to me!", "I approve."], "the critic's verdict could not be read"),
         (['<think>{"verdict": "approve"}', '<think>{"verdict": "approve"}'], "could not be read"),
@@ -496,14 +496,14 @@ async def test_a_planner_whose_key_is_rejected_ends_the_turn():
         ([ModelOverloaded("too many requests")], "too many requests"),
     ],
 )
-async def test_what_is_no_verdict_is_not_reviewed(critic, words):
+async def test_what_is_no_verdict_is_not_reviewed(critic, said):
     case = Case({"planner": [PLAN], "coder": [write("good"), "a"], "critic": critic, "executor": ["Done."]})
     state = await case.run()
     told = case.world.of("review.finished")[0]
     assert (told["verdict"], routing.outcome(state)) == ("none", "passed")
-    for text in (told["reason"], state["summary"], routing.reason(state)):
-        assert words in text
-    assert "not reviewed" in routing.reason(state)
+    for text in (told["reason"], state["summary"], words.reason(state)):
+        assert said in text
+    assert "not reviewed" in words.reason(state)
 
 
 async def test_an_approval_with_a_severe_issue_goes_back():

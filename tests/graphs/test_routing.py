@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from graphs import prompting, routing
+from graphs import prompting, routing, words
 from graphs.limits import Limits
 
 
@@ -52,7 +52,7 @@ NOTED = report(True, weakened=[finding(blocks=False)])
 
 
 @pytest.mark.parametrize(
-    ("state", "outcome", "words"),
+    ("state", "outcome", "why"),
     [
         ({"tests": GREEN}, "passed", "the tests pass"),
         ({"tests": RED}, "failed", "the tests do not pass"),
@@ -88,8 +88,8 @@ NOTED = report(True, weakened=[finding(blocks=False)])
          "the tests pass; the executor's model gave no usable reply: it is so"),
     ],
 )  # fmt: skip
-def test_outcome_and_reason(state, outcome, words):
-    assert (str(routing.outcome(state)), routing.reason(state)) == (outcome, words)
+def test_outcome_and_reason(state, outcome, why):
+    assert (str(routing.outcome(state)), words.reason(state)) == (outcome, why)
 
 
 @pytest.mark.parametrize(
@@ -148,16 +148,16 @@ def test_after_the_gate(state, next_):
 
 
 def test_what_was_not_run_is_told_with_its_reason_and_the_way_out():
-    words = prompting.report(LACKING, "npm test")
-    assert "was not run" in words
-    assert "jest is missing" in words
-    assert "`npm ci`" in words
+    said = prompting.report(LACKING, "npm test")
+    assert "was not run" in said
+    assert "jest is missing" in said
+    assert "`npm ci`" in said
     assert "passed" not in prompting.report(SKIPPED, "make test")
 
 
 def test_the_critic_gets_what_was_found_about_the_tests():
-    words = prompting.task_text("review", {"tests": WEAK, "command": "pytest"}, "Fix it", ())
-    assert "[high] t.py the test `a` was deleted" in words
+    said = prompting.task_text("review", {"tests": WEAK, "command": "pytest"}, "Fix it", ())
+    assert "[high] t.py the test `a` was deleted" in said
     assert "Found by comparing" not in prompting.task_text(
         "review", {"tests": GREEN, "command": "p"}, "Fix it", ()
     )
@@ -165,11 +165,11 @@ def test_the_critic_gets_what_was_found_about_the_tests():
 
 def test_the_coder_is_told_to_put_the_tests_back():
     feedback = {"source": "weakened", "text": "- [high] t.py the test `a` was deleted"}
-    words = prompting.task_text("code", {"feedback": feedback}, "Fix it", ())
-    assert "Put the tests back" in words
+    said = prompting.task_text("code", {"feedback": feedback}, "Fix it", ())
+    assert "Put the tests back" in said
 
 
 def test_the_executor_is_told_that_nobody_reviewed():
     verdict = {"verdict": "none", "issues": [], "reason": "the critic's verdict could not be read"}
-    words = prompting.task_text("close", {"verdict": verdict}, "Fix it", ())
-    assert "the change was not reviewed: the critic's verdict could not be read" in words
+    said = prompting.task_text("close", {"verdict": verdict}, "Fix it", ())
+    assert "the change was not reviewed: the critic's verdict could not be read" in said
