@@ -60,14 +60,15 @@ def the_demo_starts_everything_and_the_suite_runs(said: Said, person: Person) ->
     applied = re.search(r"^Applied to (\S+): 1 file\.", said.out, re.M)
     assert applied
     assert "key=lambda item: (-item[1], item[0])" in person.run("git", "-C", applied[1], "diff").stdout
-    assert unlike_the_readme(said.out) == ""
+    difference = unlike_the_readme(said.out)
+    assert not difference, difference
     the_suite_runs(said, person)
 
 
 def unlike_the_readme(printed: str) -> str:
     """How the session that README.md shows "as it was printed" differs from this one: a diff, or "".
 
-    What two sessions never share (ids, times, ports, paths, what a first start has to make) is levelled."""
+    What two sessions never share (ids, times, ports, paths, tokens, what a first start makes) is levelled."""
     shown = next(block.text for block in blocks(ROOT / "README.md") if block.text.startswith("Model: "))
     last = shown.strip().splitlines()[-1]
     here = printed.partition(last)[0] + last  # what follows is the suite's
@@ -82,6 +83,7 @@ def _levelled(session: str) -> list[str]:
         (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "ID"),
         (r"\b(?=[a-f]*\d)[0-9a-f]{7,16}\b", "ID"),
         (r"\b\d+(\.\d+)? ?(s|ms)\b", "TIME"),
+        (r"\b[\d,]+ tokens in, [\d,]+ out", "TOKENS"),  # of prompts that change
         (r"(?m)^    \w+: .*\n", ""),  # progress of a first start
         (r"(?m)^(  ✓ \w+)  .*$", r"\1"),
     ):
