@@ -51,7 +51,8 @@ exec 4>&1
 said=$({{ look | tr '\000' '\037' | awk 'NR > {most} {{ next }} {{ sub(/\r$/, "") }}
 length($0) > {width} {{ $0 = substr($0, 1, {width}) "\035" }} {{ print }}
 END {{ printf "\036%d", (NR > {most} ? NR - {most} : 0) }}' >&4; }} 2>&1)
-printf '\036'; printf '%s\n' "$said" | awk 'NF && !told[$0]++ && ++n <= {words}'
+printf '\036'
+printf '%s\n' "$said" | awk 'NF && !told[$0]++ && ++n <= {words} {{ print substr($0, 1, {width}) }}'
 """
 
 

@@ -27,23 +27,24 @@ TAIL_BYTES = 48 * 1024
 # What cannot be restored is told on standard error. Two things only are asked in silence, because "no" is
 # an ordinary answer: whether an earlier call left anything (-r), and whether this call is still the last one
 # (its note may be gone with the home it lay in). The trap must not show up in a command's `set -x`.
-# `eval ' '` keeps a command that begins with "-" from being taken for an option.
+# `eval ' '` keeps a command that begins with "-" from being taken for an option. All of it is one line, so
+# that the line numbers in the shell's complaints are those of the command.
 SHELL = """\
-__t={folder}; mkdir -p "$__t"
-if [ -r "$__t/env" ]; then . "$__t/env"; fi
-cd {workspace} || {{ cd -P .; echo "[the workspace is gone; this runs in $PWD]" >&2; }}
+__t={folder}; mkdir -p "$__t";
+if [ -r "$__t/env" ]; then . "$__t/env"; fi;
+cd {workspace} || {{ cd -P .; echo "[the workspace is gone; this runs in $PWD]" >&2; }};
 if [ -r "$__t/cwd" ]; then
-__d=$(cat "$__t/cwd"; echo .); __d=${{__d%??}}
-cd "$__d" || echo "[the working directory of earlier calls is gone; this runs in $PWD]" >&2
-fi
-printf %s {exec_id} > "$__t/last"
+__d=$(cat "$__t/cwd"; echo .); __d=${{__d%??}};
+cd "$__d" || echo "[the working directory of earlier calls is gone; this runs in $PWD]" >&2;
+fi;
+printf %s {exec_id} > "$__t/last";
 __tpp_save() {{ if [ "$(cat "$__t/last" 2>/dev/null)" = {exec_id} ]; then
-pwd > "$__t/cwd.new" && mv -f "$__t/cwd.new" "$__t/cwd"
-export -p > "$__t/env.new" && mv -f "$__t/env.new" "$__t/env"
-fi; exit $__s; }}
-trap '{{ __s=$?; set +exu; }} 2>/dev/null; __tpp_save' EXIT
+pwd > "$__t/cwd.new" && mv -f "$__t/cwd.new" "$__t/cwd";
+export -p > "$__t/env.new" && mv -f "$__t/env.new" "$__t/env";
+fi; exit $__s; }};
+trap '{{ __s=$?; set +exu; }} 2>/dev/null; __tpp_save' EXIT;
 eval ' ' {command}
-"""
+""".replace("\n", " ")
 
 
 class Sandbox:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 from collections.abc import Callable
@@ -73,6 +74,11 @@ def test_a_command_that_cannot_run_says_why(run: Run, command: str, words: tuple
     code, output = run(command)
     assert code != 0
     assert any(word in output for word in words), output
+
+
+def test_complaints_name_the_line_of_the_command(run: Run):
+    _, output = run("true\n\nno-such-program")
+    assert re.search(r"(line 3: |sh: 3: )", output), output
 
 
 @pytest.mark.parametrize("before", ["", "set -eu; ", "set -x; "])

@@ -209,10 +209,10 @@ def programs(folder: Path, *without: str) -> str:
     return str(folder)
 
 
-@pytest.fixture(params=["", "rg", "rg,grep -P"], ids=["all", "grep", "plain grep"])
-def path(request, tmp_path) -> str:
+@pytest.fixture(scope="module", params=["", "rg", "rg,grep -P"], ids=["all", "grep", "plain grep"])
+def path(request, tmp_path_factory) -> str:
     """What this machine has; without ripgrep; without Perl's expressions too."""
-    return programs(tmp_path / "bin", *filter(None, request.param.split(",")))
+    return programs(tmp_path_factory.mktemp("path") / "bin", *filter(None, request.param.split(",")))
 
 
 @pytest.fixture
