@@ -53,7 +53,7 @@ START = "git add -A . && git commit -qm start"
 
 def clean_inside(repo: Path, screen: str) -> None:
     """`git status --short` printed nothing between its two marks."""
-    inside = screen.split("before:", 1)[1].split(":after", 1)[0].replace("│", "")
+    inside = screen.split("│ before:\n", 1)[1].split("│ :after", 1)[0].replace("│", "")
     assert not inside.strip(), inside
 
 
@@ -130,7 +130,7 @@ REPORTS: dict[str, Report] = {
         [edit("CLAUDE.md", "Rules", "New rules"), write("run.sh", "#!/bin/sh\necho two\n"), edit("ro.txt", "r", "rw")],
         [*TRUE, *APPLY], 0,
         home={"AGENTS.md": b"New rules\n", "run.sh": b"#!/bin/sh\necho two\n", "ro.txt": b"rw\n"},
-        check=lambda repo, _: (repo / "CLAUDE.md").is_symlink() and os.access(repo / "run.sh", os.X_OK)
+        check=lambda repo, _: ((repo / "CLAUDE.md").is_symlink() and os.access(repo / "run.sh", os.X_OK))
         or pytest.fail("link or mode was lost"),
     ),
     "lines end at line feeds alone": Report(
