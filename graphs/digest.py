@@ -49,9 +49,9 @@ class Report:
     """`ran`: at least one test was executed, or tried to. `passed`: it ran and all is green. `hung`: killed.
 
     `counts` holds passed, failed, errors and skipped, each only when it is known and not 0. `reason`: why
-    nothing ran, or why it failed when the status does not say so; None otherwise. `missing` names the program,
-    module or script whose absence kept the tests from running. `cases`: test id to passed, failed, error or
-    skipped, as far as reports or a verbose output name them.
+    nothing ran, or why it failed when the status does not say so; None otherwise. `missing` names the
+    program, module or script whose absence kept the tests from running. `cases`: test id to passed, failed,
+    error or skipped, as far as reports or a verbose output name them.
     """
 
     ran: bool
@@ -123,7 +123,7 @@ def _verdict(said: own.Said, exit_code: int, lines: list[str], command: str) -> 
         return _Verdict(False, False, lacks.words, lacks.name)
     if exit_code == 0 and said.red:
         return _Verdict(True, False, f"the exit status is 0 but the runner's summary says {_bad(said)}")
-    if not said.red and not said.green and (lacks := _lacks(said, exit_code, lines, command)):
+    if not said.red and (lacks := _lacks(said, exit_code, lines, command)):
         return _Verdict(False, False, lacks.words, lacks.name)
     if exit_code == 0:
         if said.green or not said.known:
@@ -135,17 +135,22 @@ def _verdict(said: own.Said, exit_code: int, lines: list[str], command: str) -> 
 
 
 def _lacks(said: own.Said, exit_code: int, lines: list[str], command: str) -> absent.Missing | None:
-    """What kept the tests from starting. With status 0 (a pipe) only when it is the last thing said."""
-    if any(part.sure and not part.frame for part in said.parts):
+    """What kept the tests from starting. With status 0 (a pipe hid it) only when it is the last word."""
+    families = started(command).families
+    spoke = [part for part in said.parts if part.sure and not part.frame]
+    if any(not families or part.family in (*families, "report") for part in spoke):
         return None
-    return absent.find(lines if exit_code else _last(lines, 1), command)
+    if exit_code:
+        return None if said.green else absent.find(lines, command)
+    return absent.find(_last(lines, 3 if families else 1), command)
 
 
 def _why_failed(said: own.Said, exit_code: int) -> str | None:
     if said.red:
         return None
     if said.green:
-        return f"the exit status is {exit_code}, though the runner's summary says {_words(said.counts) or 'that all passed'}"
+        words = _words(said.counts) or "that all passed"
+        return f"the exit status is {exit_code}, though the runner's summary says {words}"
     return f"the exit status is {exit_code}; {said.nothing()}" if said.known else None
 
 
@@ -179,7 +184,10 @@ def _with_reports(said: own.Said, tallies: list[Tally], begun: Started) -> own.S
     counts = total(tally.counts for tally in tallies)
     if not counts:
         empty = Summary("report", 0, nothing=NO_TEST)
-        return said if any(part.counts for part in said.parts) else own.said([empty, *said.parts])
+        mine = [part for part in said.parts if not begun.families or part.family in begun.families]
+        if any(part.counts for part in mine):
+            return said
+        return own.said([empty, *(part for part in said.parts if part.red or part.frame)])
     others: list[Summary] = []
     if not begun.families:
         covered = _covered(said, counts)

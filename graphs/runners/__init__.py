@@ -42,6 +42,8 @@ KNOWN: tuple[Scanner, ...] = (
 
 
 def summaries(said: list[str]) -> list[Summary]:
-    """Every runner's closing words in the order in which they stand; those of an unknown one last."""
-    found = [summary for scan in KNOWN for summary in scan(said)]
-    return [*sorted(found, key=lambda summary: summary.line), *plain.plain(said)]
+    """Every runner's closing words in their order; those of an unknown one when nothing is sure."""
+    found = sorted((summary for scan in KNOWN for summary in scan(said)), key=lambda summary: summary.line)
+    if any(summary.sure and not summary.frame for summary in found):
+        return found
+    return [*found, *plain.plain(said)]

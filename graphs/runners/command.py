@@ -27,6 +27,10 @@ FAMILIES = {
     "prove": ("prove",),
     "bats": ("tap", "bats"),
     "gotestsum": ("gotestsum", "go"),
+    "mvn": ("maven",),
+    "mvnw": ("maven",),
+    "gradle": ("gradle",),
+    "gradlew": ("gradle",),
 }
 _TWO_WORDS = {
     ("node", "--test"): ("tap", "node"),
@@ -41,7 +45,7 @@ _TWO_WORDS = {
     ("mix", "test"): ("mix",),
 }
 # These run module after module, and each closes on its own.
-SUMMED = frozenset({"go", "cargo", "swift", "dotnet", "mix"})
+SUMMED = frozenset({"go", "cargo", "swift", "dotnet", "mix", "maven", "gradle"})
 _BEFORE = {"npx", "exec", "command", "time", "env", "nice", "sudo", "bunx", "xvfb-run", "stdbuf", "dotenv"}
 _PAIRS = {
     ("uv", "run"), ("poetry", "run"), ("pipenv", "run"), ("pdm", "run"), ("hatch", "run"), ("rye", "run"),
@@ -79,51 +83,53 @@ class Started:
 def started(command: str) -> Started:
     """What the command starts; nothing is known of one that cannot be split."""
     pieces = _pieces(command)
-    runs = [words for words in pieces if words and words[0] not in _SILENT and words[0] not in _FILTERS]
-    piped = any(words and words[0] in _FILTERS for words in pieces) or "|" in command
+    runs = [at for at, (_, words) in enumerate(pieces) if words[0] not in _SILENT | _FILTERS]
     if len(runs) != 1:
-        return Started(first=runs[0][0] if runs else "")
-    families = _families(runs[0])
-    status = not re.search(r"\|\||(?<!&)&(?!&|>)\s*(?:$|\w)|;\s*\S", command) and (
-        not piped or "pipefail" in command
-    )
-    return Started(families, status, runs[0][0])
+        return Started(first=pieces[runs[0]][1][0] if runs else "")
+    _, words = pieces[runs[0]]
+    later = [operator for operator, _ in pieces[runs[0] + 1 :]]
+    piped = all(operator == "|" for operator in later) and "pipefail" in command
+    status = (not later or piped) and not command.rstrip().endswith("&")
+    return Started(_families(words), status, words[0])
 
 
-def _pieces(command: str) -> list[list[str]]:
-    """The simple commands of a line, each without what only leads to it."""
+def _pieces(command: str) -> list[tuple[str, list[str]]]:
+    """The simple commands of a line, each with the operator before it and without what only leads to it."""
     lexer = shlex.shlex(command.replace("\n", " ; "), posix=True, punctuation_chars=";&|()<>")
     lexer.whitespace_split = True
     lexer.commenters = ""
-    pieces: list[list[str]] = [[]]
-    skip = False
+    pieces: list[tuple[str, list[str]]] = [("", [])]
+    target = False
     try:
         for word in lexer:
-            if skip:
-                skip = False
-            elif _OPERATORS.match(word):
-                skip = word in (">", ">>", "<", ">&", "<&", ">|")
-                if not skip and word not in ("&>",):
-                    pieces.append([])
+            if target:
+                target = False
+            elif not _OPERATORS.match(word):
+                pieces[-1][1].append(word)
+            elif ">" in word or "<" in word:
+                target = True
             else:
-                pieces[-1].append(word)
+                pieces.append((word, []))
     except ValueError:
         return []
-    return [_bare(words) for words in pieces if words]
+    bare = ((operator, _bare(words)) for operator, words in pieces)
+    return [(operator, words) for operator, words in bare if words]
 
 
 def _bare(words: list[str]) -> list[str]:
     """Without assignments and wrappers; the program's name without its folder."""
     while words:
         name = words[0].rsplit("/", 1)[-1]
-        if _ASSIGNMENT.match(words[0]) or words[0] in ("!", "{", "}", "then", "do", "2", "1"):
+        if _ASSIGNMENT.match(words[0]) or words[0] in ("!", "{", "}", "then", "do"):
             words = words[1:]
         elif name in _BEFORE:
             words = words[1:]
             while words and words[0].startswith("-"):
                 words = words[1:]
         elif name == "timeout":
-            words = [word for word in words[1:] if not word.startswith("-")][1:]
+            words = words[1:]
+            while words and (words[0].startswith("-") or words[0][:1].isdigit()):
+                words = words[1:]
         elif len(words) > 1 and (name, words[1]) in _PAIRS:
             words = words[2:]
             while words and words[0] in ("--",):

@@ -24,7 +24,8 @@ _SUREFIRE_GOAL = re.compile(
 _MAVEN_GOOD = re.compile(_LEVEL + r"BUILD SUCCESS$")
 _MAVEN_BROKEN = re.compile(
     _LEVEL
-    + r"(?:BUILD FAILURE|COMPILATION ERROR ?:.*|There (?:are|were) test failures\.|Failed to execute goal .*)$"
+    + r"(?:BUILD FAILURE|COMPILATION ERROR ?:.*|There (?:are|were) test failures\.|"
+    r"Failed to execute goal .*)$"
 )
 
 _GRADLE_TASK = re.compile(
@@ -36,7 +37,8 @@ _GRADLE_END = re.compile(r"^BUILD (SUCCESSFUL|FAILED)(?: in .+)?$")
 _GRADLE = {"PASSED": "passed", "FAILED": "failed", "SKIPPED": "skipped"}
 
 _VSTEST = re.compile(
-    r"^ *[^\s!]+(?: ?!)? *[-:] *[^:,]{1,40}: *(\d+), *[^:,]{1,40}: *(\d+), *[^:,]{1,40}: *(\d+), *[^:,]{1,40}: *(\d+)"
+    r"^ *[^\s!]+(?: ?!)? *[-:] *[^:,]{1,40}: *(\d+), *[^:,]{1,40}: *(\d+)"
+    r", *[^:,]{1,40}: *(\d+), *[^:,]{1,40}: *(\d+)"
     r"(?:,.*|)$"
 )
 _VSTEST_LONG = re.compile(r"^Total tests: (\d+)(?:\. Passed: (\d+)\. Failed: (\d+)\. Skipped: (\d+)\.)?$")
@@ -103,7 +105,8 @@ def gradle(said: list[str]) -> Iterator[Summary]:
             good = match.group(1) == "SUCCESSFUL"
             none = bool(tasks) and all(state in ("NO-SOURCE", "SKIPPED") for state in tasks)
             nothing = NO_TEST if none and not counts and good else None
-            yield Summary("gradle", index, counts, None if nothing else good, nothing)
+            silent = good and not tasks and not counts  # it built something, or kept quiet about its tests
+            yield Summary("gradle", index, counts, None if nothing else good, nothing, frame=silent)
             results, tasks, completed = [], [], {}
 
 

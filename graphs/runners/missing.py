@@ -17,7 +17,7 @@ NEAR_THE_END = 12  # lines; what is said earlier did not end the run
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """`name` is what has to be brought, None when it is there and cannot be executed. `words` are the reason."""
+    """`name`: what has to be brought, None when it is there and cannot be executed. `words`: the reason."""
 
     name: str | None
     words: str
@@ -34,7 +34,9 @@ _ZSH = re.compile(r"^(?:zsh|bundler|fish)(?::\d+)?: (?:command not found|Unknown
 _LIBRARY = re.compile(r"error while loading shared libraries: (?P<name>[^:\s]+): ")
 _BAD_INTERPRETER = re.compile(r": (?P<name>/[^:\s]+): bad interpreter: ")
 _STATUS_127 = re.compile(
-    r"^(?:\S*make(?:\[\d+\])?: \*\*\* \[.*\] \S+ 127|.*\b(?:exit (?:status|code)|exited with(?: code)?|code):? ?127\b.*)$"
+    r"^(?:\S*make(?:\[\d+\])?: \*\*\* \[.*\] \S+ 127|error Command failed with exit code 127\.|"
+    r"npm (?:ERR!|error) code 127|.*\bELIFECYCLE\b.*\b127\b.*|task: .* exit status 127|"
+    r"error: [Rr]ecipe .* exit code 127)$"
 )
 _NO_RULE = re.compile(r"^\S*make(?:\[\d+\])?: \*\*\* (?P<said>[^\[:]+)\. +\S+$")
 _ELISION = re.compile(r"\b\w+'(?=\w)")  # dell'obiettivo
@@ -64,12 +66,16 @@ _NODE_MODULE = re.compile(
     r"^(?:.* )?Error: Cannot find module '(?P<bare>[^'./][^']*)'$"
 )
 _PACKAGE_JSON = re.compile(r"^npm (?:ERR!|error) (?:enoent )?.*\b(?:open|Could not read) '?.*?package\.json")
+_GEM = re.compile(
+    r"^(?:Bundler::GemNotFound: )?Could not find (?:gem ')?(?P<name>[\w-]+?)(?:-\d[\w.]*)?\b.*"
+    r" in (?:locally installed gems|any of the sources|rubygems)"
+)
 _OTHERS = (
     (re.compile(r"^error: no such (?:sub)?command: `(?P<name>[\w-]+)`$"), "cargo-{}"),
     (re.compile(r"^Could not open input file: (?P<name>\S+)$"), "{}"),
     (re.compile(r"^\S*ruby[\d.]*: No such file or directory -- (?P<name>\S+) \(LoadError\)$"), "{}"),
     (re.compile(r"^Can't open perl script \"(?P<name>[^\"]+)\": "), "{}"),
-    (re.compile(r"^(?:Bundler::GemNotFound: |.*)Could not find (?:gem ')?(?P<name>[\w-]+?)(?:-\d[\w.]*)?\b.* in (?:locally installed gems|any of the sources|rubygems)"), "{}"),
+    (_GEM, "{}"),
     (re.compile(r"^Error: Unable to access jarfile (?P<name>\S+)$"), "{}"),
     (re.compile(r"^Error: Could not find or load main class (?P<name>\S+)$"), "{}"),
     (re.compile(r"^nox > Program (?P<name>\S+) not found\.$"), "{}"),

@@ -26,7 +26,8 @@ GO = {"PASS": "passed", "FAIL": "failed", "SKIP": "skipped"}
 
 _CARGO_RUNNING = re.compile(r"^running (\d+) tests?$")
 _CARGO = re.compile(
-    r"^test result: (ok|FAILED)\. (\d+) passed; (\d+) failed; (\d+) ignored; (\d+) measured; (\d+) filtered out"
+    r"^test result: (ok|FAILED)\. (\d+) passed; (\d+) failed; (\d+) ignored; (\d+) measured; "
+    r"(\d+) filtered out"
 )
 _CARGO_BROKEN = re.compile(
     r"^error: (?:could not compile `|test failed, to rerun pass|\d+ targets? failed:|doctest failed|"
@@ -35,7 +36,8 @@ _CARGO_BROKEN = re.compile(
 _NEXTEST = re.compile(r"^ *Summary \[ *(\d[\d.]*)s\] (?:\d+/)?(\d+) tests? run: (.*)$")
 _NEXTEST_NONE = re.compile(r"^error: no tests to run$")
 _NEXTEST_WORDS = {
-    "passed": "passed", "failed": "failed", "timed out": "failed", "exec failed": "failed", "skipped": "skipped",
+    "passed": "passed", "failed": "failed", "timed out": "failed", "exec failed": "failed",
+    "skipped": "skipped",
 }  # fmt: skip
 
 _CTEST = re.compile(r"^(?:\d+% tests passed, )(\d+) tests? failed out of (\d+)$")

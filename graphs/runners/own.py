@@ -1,9 +1,9 @@
 """Which of the closing words in an output are the runner's own, and what they come to together.
 
-One runner started by name closes once: with its status it says which of several it is, and the longest run
-holds the others. A command that may start several (make, npm, tox) has all its full closing words summed;
-where one of those says failed and the exit status says 0, the words stand. Words that are not sure count
-only where nothing surer is said.
+One runner started by name closes once: with its status it says which of several closing words are its own.
+A command that may start several (make, npm, tox) has all its full closing words summed; where one of those
+says failed and the exit status says 0, the words stand. Words that are not sure count only where nothing
+surer is said.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class Said:
     @property
     def green(self) -> bool:
         numbered = [part for part in self.parts if not part.frame]
-        return any(part.green for part in numbered or self.parts)
+        if numbered:
+            return any(part.green for part in numbered)
+        return any(part.green for part in self.parts) and not any(part.nothing for part in self.parts)
 
     @property
     def known(self) -> bool:
@@ -71,23 +73,27 @@ def choose(found: list[Summary], started: Started, exit_code: int | None) -> Sai
             return said([_one(mine, started, exit_code)])
     if sure:
         return said([*sure, *frames])
+    if any(frame.nothing for frame in frames):
+        return said(frames)
     return said([*_last_unsure(closed), *frames])
 
 
 def _one(mine: list[Summary], started: Started, exit_code: int | None) -> Summary:
-    """The own one of several: it fits the status, ran longest, and stands last."""
+    """The own one of several: it fits the status and stands last.
+
+    unittest writes to the unbuffered stream, so that a test's print may come after it: there the longest.
+    """
     fitting = mine
     if exit_code:
         fitting = [summary for summary in mine if summary.red] or mine
     elif exit_code == 0 and started.status:
         fitting = [summary for summary in mine if not summary.red] or mine
-    return max(fitting, key=lambda summary: (summary.seconds, summary.line))
+    by_time = started.families[0] == "unittest"
+    return max(fitting, key=lambda summary: (by_time * summary.seconds, summary.line))
 
 
 def _last_unsure(closed: list[Summary]) -> list[Summary]:
-    """The last words that are not sure; a known runner's count before those of an unknown one at one place."""
-    if not closed:
-        return []
-    last = max(summary.line for summary in closed)
-    at_the_end = [summary for summary in closed if summary.line == last]
-    return at_the_end[:1]
+    """The last words that are not sure; those of a known runner before a mere «no tests»."""
+    said_more = [summary for summary in closed if summary.family != "plain" or summary.counts]
+    closed = said_more or closed
+    return [max(closed, key=lambda summary: summary.line)] if closed else []

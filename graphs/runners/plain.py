@@ -19,25 +19,30 @@ _KINDS = {
     "errors": "error errors fehler erreur erreurs errores errori",
     "skipped": "skip skipped skips pending ignored todo disabled xfail xfailed excluded omitted übersprungen "
     "ignoré ignorés omitidos saltati",
-    "total": "test tests total spec specs example examples check checks case cases scenario scenarios ran run "
-    "assertions gesamt",
+    "total": "test tests total spec specs example examples check checks case cases scenario scenarios "
+    "ran run assertions gesamt",
 }
 _WORDS = {word: kind for kind, words in _KINDS.items() for word in words.split()}
-_UNITS = r"(?:(?:unit |integration )?(?:tests?|specs?|examples?|checks?|test cases?|cases?|scenarios?|assertions?) )?"
+_TELLING = {"passed", "failed", "total"}  # skipped ones and errors alone are not a closing line
+_UNITS = (
+    r"(?:(?:unit |integration )?"
+    r"(?:tests?|specs?|examples?|checks?|test cases?|cases?|scenarios?|assertions?) )?"
+)
 _TIME = re.compile(
     r"[ ,;:(\[-]*(?:in|took|after|time:?|within)? ?\d+(?:[.,]\d+)? ?(?:ms|s|sec|secs|seconds?|m|min)[)\].]*$"
 )
 _HEAD = re.compile(r"^(?:[^\w\d]|_)+|^(?:[A-Za-z][A-Za-z ]{0,24}(?:: |:$| - ))+")
 _NUMBER_WORD = re.compile(rf"^(?:all )?(\d+) {_UNITS}(?:were |was |have |are )?([^\W\d_]+)$", re.IGNORECASE)
-_WORD_NUMBER = re.compile(r"^(?:tests? )?([^\W\d_]+)(?: tests?)? ?[:=] ?(\d+)$", re.IGNORECASE)
+_WORD_NUMBER = re.compile(r"^(?:tests? )?([^\W\d_]+)(?: tests?)? ?(?:[:=] *| )(\d+)$", re.IGNORECASE)
 _SHARE = re.compile(
     r"^(\d+) ?(?:/|of|von|out of|sur) ?(\d+) (?:tests?|specs?|checks?|cases?)?(?: ([^\W\d_]+))?$", re.I
 )
 _NOTHING = re.compile(
     r"^(?:error: |warning: |info: )?(?:no|0|zero) (?:unit |matching )?(?:tests?|specs?|examples?|test files?|"
     r"test cases?|test suites?|spec files?)(?: (?:were|was|to be|to|have been|are|is))?"
-    r"(?: (?:found|run|ran|executed|collected|discovered|matched|selected|available|specified|defined|present))?"
-    r"(?:(?: in| for| matching|,|;|:) .{0,80})?[.!]*$|^(?:keine tests? (?:gefunden|ausgeführt)|aucun test.{0,30}|"
+    r"(?: (?:found|run|ran|executed|collected|discovered|matched|selected|available|specified|defined|"
+    r"present))?(?:(?: in| for| matching|,|;|:) .{0,80})?[.!]*$|"
+    r"^(?:keine tests? (?:gefunden|ausgeführt)|aucun test.{0,30}|"
     r"there (?:are|were) no tests?.{0,30}|nothing to test)[.!]*$",
     re.IGNORECASE,
 )
@@ -52,7 +57,10 @@ def plain(said: list[str]) -> Iterator[Summary]:
         if len(bare) > 200:
             continue
         if numbers := _numbers(bare):
-            if index - last > 2:
+            near = bool(block) and index - last <= 2
+            if not near and not numbers.keys() & _TELLING:
+                continue
+            if not near:
                 block = []
             block.append(numbers)
             last = index
@@ -84,7 +92,7 @@ def _numbers(line: str) -> dict[str, int]:
                 break
             for kind, number in read.items():
                 numbers[kind] = numbers.get(kind, 0) + number
-        if numbers.keys() & {"passed", "failed", "total"}:
+        if numbers:
             return numbers
     return {}
 
@@ -102,6 +110,8 @@ def _piece(piece: str) -> dict[str, int]:
     else:
         return {}
     kind = _WORDS.get(word.lower())
+    if kind == "total" and re.match(r"^[^\W\d_]+ \d+$", piece):  # `test 3` is the name of a step
+        return {}
     return {kind: int(number)} if kind and len(number) < 10 else {}
 
 

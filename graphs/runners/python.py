@@ -23,7 +23,8 @@ _ITEM = re.compile(
 _NONE = re.compile(r"no tests (?:ran|collected)(?: \((\d+) deselected\))?(?:, .*)?")
 _COLLECTED = re.compile(r"\d+(?:/\d+)? tests? collected(?: \(\d+ deselected\))?(?:, (\d+) errors?)?")
 _BEGUN = re.compile(
-    r"^=+ test session starts =+$|^collected \d+ items?|^collecting \.\.\. |.*\[ *\d+%\]$|^[.FEsxXRp]+$|^gw\d+ \["
+    r"^=+ test session starts =+$|^collected \d+ items?|^collecting \.\.\. |.*\[ *\d+%\]$|"
+    r"^[.FEsxXRp]+$|^gw\d+ \["
 )
 _SECTION = re.compile(
     r"^=+ (?:FAILURES|ERRORS|PASSES|XFAILURES|warnings summary.*|short test summary info) =+$"

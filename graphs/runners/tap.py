@@ -16,6 +16,7 @@ from graphs.runners.summary import NO_TEST, Summary, tally
 _VERSION = re.compile(r"^TAP version \d+$")
 _PLAN = re.compile(r"^1\.\.(\d+)(?: *# *(.*))?$")
 _POINT = re.compile(r"^(not )?ok\b(?: (\d+))?(.*)$")
+_NUMBERED = re.compile(r"^(?:not )?ok \d")
 _DIRECTIVE = re.compile(r"(?<!\\)#\s*(skip|todo)", re.IGNORECASE)
 _CLOSING = re.compile(r"^# (tests|suites|pass|fail|cancelled|skipped|skip|todo|ok)(?: +(\d+))?$")
 _CLOSING_ALL = re.compile(r"^# \{ (total: \d+(?:, \w+: \d+)*) \}$")
@@ -37,6 +38,7 @@ class Stream:
     bailed: bool = False
     points: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
+    numbered: bool = False
     closing: dict[str, int] = field(default_factory=dict)
     last: int = 0
 
@@ -48,6 +50,15 @@ class Stream:
     def complete(self) -> bool:
         return {"tests", "pass", "fail"} <= self.closing.keys() or "total" in self.closing
 
+    def add(self, name: str, result: str, *, numbered: bool) -> None:
+        """One more point. Where points are numbered, one without a number is a test's own print."""
+        if self.numbered and not numbered:
+            return
+        if numbered and not self.numbered:
+            self.names, self.points, self.numbered = [], [], True
+        self.names.append(name)
+        self.points.append(result)
+
     def summary(self) -> Summary | None:
         sure = self.complete or (self.planned is not None and (len(self.points) > 0 or self.planned == 0))
         if not self.begun or not (sure or self.versioned or self.closing):
@@ -56,6 +67,8 @@ class Stream:
             counts = self._closing()
         else:
             missing = max(0, (self.planned or 0) - len(self.points))
+            if self.planned == 0:
+                self.points = [result for result in self.points if result == "failed"]
             counts = tally(
                 passed=self.points.count("passed"),
                 failed=self.points.count("failed"),
@@ -83,8 +96,8 @@ def point(line: str) -> tuple[str, str] | None:
     if match is None:
         return None
     rest = match.group(3)
-    if rest and not rest[0].isspace():
-        return None
+    if rest and (not rest[0].isspace() or rest.lstrip(" ").startswith("\t")):
+        return None  # the second is go's closing word for a package
     directive = _DIRECTIVE.search(rest)
     name = (rest[: directive.start()] if directive else rest).strip().removeprefix("- ").strip()
     if directive:
@@ -112,8 +125,7 @@ def streams(said: list[str]) -> Iterator[Stream]:
             if (stream.complete or over) and not stream.versioned:
                 yield stream
                 stream = Stream()
-            stream.names.append(found[0])
-            stream.points.append(found[1])
+            stream.add(*found, numbered=bool(_NUMBERED.match(line)))
             stream.last = index
         elif closing := _CLOSING.match(line):
             if closing.group(1) == "tests" and stream.complete:
