@@ -95,12 +95,13 @@ def repair_wanted(
 ) -> bool:
     """Whether the gate sends the coder back: tests not green, rounds left, the last round changed something.
 
-    Tests that could not be run are sent back only if they ran before the change: then it broke them.
+    Tests that were not run are sent back only if they ran before the change: then it broke them. Where it
+    skipped or emptied them, the coder has been told that already.
     """
     if tests is None or tests["passed"] or over(state) or unchanged:
         return False
     before = state.get("baseline")
-    if not tests["ran"] and not (before and before["ran"]):
+    if not tests["ran"] and (weak(tests) or not (before and before["ran"])):
         return False
     if state.get("verdict"):  # what the critic asked for is tried once; the guard keeps the better tree
         return False

@@ -101,6 +101,7 @@ def test_outcome_and_reason(state, outcome, why):
         ({}, SKIPPED, False, False),
         ({"baseline": RED}, SKIPPED, False, True),
         ({"baseline": GREEN}, LACKING, False, True),
+        ({"baseline": RED}, {**SKIPPED, "weakened": [finding()]}, False, False),
         ({"baseline": SKIPPED}, SKIPPED, False, False),
         ({}, RED, True, False),
         ({"rounds": 3}, RED, False, False),
