@@ -200,7 +200,7 @@ def _stand_ins(
         if (path in odd) == (path in modified):
             continue
         blob = _cleaned(found.root, inside, path) if path in modified else tracked[path].oid
-        alone = path in used and not dos and _filter_alone(attributes[path])
+        alone = path in used and _filter_alone(attributes[path], dos)
         if blob is not None:
             tables.add(path, blob, used[path] if alone else None)
     left = tables.write()
@@ -243,11 +243,14 @@ def _converted(attributes: dict[str, str]) -> bool:
     return any(value not in ("unspecified", "unset") for value in attributes.values())
 
 
-def _filter_alone(attributes: dict[str, str]) -> bool:
-    """Whether nothing but the filter stands between the file and its blob (where line ends are Unix's)."""
-    return (attributes["text"] in ("unset", "unspecified", "auto") and attributes["eol"] != "crlf"
-            and attributes["crlf"] in ("unset", "unspecified") and attributes["ident"] != "set"
-            and not _is_value(attributes["working-tree-encoding"]))
+def _filter_alone(attributes: dict[str, str], dos: bool) -> bool:
+    """Whether nothing but the filter stands between the file and its blob. `dos`: settings ask for CRLF."""
+    if attributes["ident"] == "set" or _is_value(attributes["working-tree-encoding"]):
+        return False
+    return attributes["text"] == "unset" or (
+        not dos and attributes["text"] in ("unspecified", "auto") and attributes["eol"] != "crlf"
+        and attributes["crlf"] in ("unset", "unspecified")
+    )
 
 
 def _cleaned(root: Path, inside: Inside, path: str) -> str | None:

@@ -121,7 +121,8 @@ def _choose(result: Survey, areas: list[Ground], asked: list[str], matcher: patt
     hidden = {name for area in areas for name in grounds.ignored(area)} if shared + asked else set()
     found = folders.look(root, areas, names)
     every = names | hidden
-    names |= found.rules | matcher.matched(shared, hidden)
+    asked_by_file = matcher.matched(shared, hidden)
+    names |= found.rules | asked_by_file
     gone = matcher.matched(patterns.of_file(root / ".tppignore"), names)
     names = (names - gone) | matcher.matched(asked, hidden | gone)
     own = _own_state(root, names)
@@ -129,6 +130,9 @@ def _choose(result: Survey, areas: list[Ground], asked: list[str], matcher: patt
     _examine(result, names - own)
     full = folders.parents(entry.path for entry in result.entries)
     _keep_folders(result, found, full, matcher)
+    # told, because the file may come with a project that somebody else wrote
+    _tell(result, sorted(asked_by_file & {entry.path for entry in result.entries}),
+          "ignored file(s) are copied because .tppinclude names them")
     for source, listed in ((".tppinclude: ", shared), ("--include ", asked)):
         for pattern in matcher.idle(listed, every):
             result.warnings.append(f"{source}{show(pattern)} names no file here")

@@ -86,6 +86,7 @@ def test_patterns_bring_ignored_files(
     assert copy.survey.include == told
     assert any("not UTF-8" in warning for warning in copy.survey.warnings) == (told != wanted)
     assert not [warning for warning in copy.survey.warnings if "names no file" in warning]
+    assert any("because .tppinclude names them" in w for w in copy.survey.warnings) == (source == "file")
     if kind == "git":  # what is ignored at home is ignored inside
         assert inside(copy, "status", "--porcelain") == b""
 

@@ -593,6 +593,8 @@ BUILDERS: list[Callable[[Path], Path]] = [
 DIRTY = {sparse_with_an_extra_file, filtered_and_edited, modes_count, merging, rebasing, index_extensions,
          fsmonitor, unborn, type_changes, names_of_any_bytes, untracked_do_not_show, excluded_by_the_person}
 
+BEYOND_SETTINGS = {autocrlf_dropped_later, attributes_came_later, filter_and_line_ends}
+
 
 @pytest.mark.parametrize("build", BUILDERS, ids=lambda build: build.__name__)
 def test_status_is_the_same_inside(tmp_path: Path, build: Callable[[Path], Path]) -> None:
@@ -607,11 +609,13 @@ def test_status_is_the_same_inside(tmp_path: Path, build: Callable[[Path], Path]
     before = compare(repo, copy) if looks else {}
     assert bool(before) == (build in DIRTY), before
     assert (copy.root / ".git").is_dir()
+    rules = copy.root / ".git" / "info" / "attributes"
+    assert (rules.exists() and b"terminalpp-as-copied" in rules.read_bytes()) == (build in BEYOND_SETTINGS)
     # an edit shows as that edit, whatever the file goes through
     on_disk = [name for name in listing(copy.root) if name not in before and b".git" not in name]
     tracked = set(inside(copy, "ls-files", "-z").split(b"\0"))
     hidden = {line[2:] for line in inside(copy, "ls-files", "-v", "-z").split(b"\0") if line[:1] in b"Ssh"}
-    for name in sorted(set(on_disk) & tracked - hidden):
+    for name in sorted(set(on_disk) & tracked - hidden)[-3:]:
         full = os.path.join(os.fsencode(copy.root), name)
         if os.path.islink(full):
             continue
@@ -697,6 +701,28 @@ def test_a_partial_clone_keeps_its_whole_history_without_asking_its_server(tmp_p
     inside(copy, "commit", "-qam", "edited")
     inside(copy, "fsck")
     inside(copy, "gc", "-q")
+    assert inside(copy, "status", "--porcelain") == b""
+
+
+def test_what_there_is_no_room_for_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repo = attributes_came_later(tmp_path)
+    monkeypatch.setattr("terminalpp.cli.filters.LINES_LIMIT", 2)
+    copy = Copy(repo, tmp_path / "copy")
+    assert any("call 4 files modified that it does not at home" in w for w in copy.survey.warnings)
+    assert inside(copy, "status", "--porcelain", "-z").count(b"\0") == 4
+
+
+def test_a_large_file_is_unmodified_but_not_kept_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "user").mkdir()
+    repo = filtered(tmp_path)
+    monkeypatch.setattr("terminalpp.cli.filters.KEPT_BYTES", 6)
+    copy = Copy(repo, tmp_path / "copy")
+    assert inside(copy, "status", "--porcelain") == b""
+    write(copy.root, {"a.bin": b"edited\n"})
+    inside(copy, "checkout", "--", "a.bin")
+    assert (copy.root / "a.bin").read_bytes() == b"PAYLOAD\n"  # what git has, as git-lfs leaves its pointers
     assert inside(copy, "status", "--porcelain") == b""
 
 
