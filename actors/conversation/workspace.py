@@ -31,7 +31,7 @@ TEXT_BYTES = 120_000  # of a diff for a reader
 PATCH_BYTES = 64 << 20  # what the journal keeps of one output
 SECONDS = 600.0
 ATTEMPTS = 5
-_HEADER = re.compile(rb"^diff --git a/(.+) b/\1$", re.MULTILINE)
+_HEADER = re.compile(rb"^diff --git a/(.* .*) b/\1$", re.MULTILINE)
 _EMPTY_BLOB = b"e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"  # git's SHA-1 of no content
 _OFF = (
     "-c core.hooksPath=/dev/null -c core.autocrlf=false -c core.quotePath=true -c core.fsmonitor=false "
@@ -397,7 +397,7 @@ def _quoted(word: bytes) -> str:
 
 
 def unambiguous(patch: bytes) -> bytes:
-    """The patch with the names in `diff --git` lines quoted, as `git apply` must read them.
+    """The patch with names that hold a space quoted in `diff --git` lines, as `git apply` must read them.
 
     For a file without content that line alone names it, and git cannot read its own line when a folder's
     name ends with a space. Git quotes what else is odd.

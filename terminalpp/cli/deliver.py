@@ -130,9 +130,13 @@ def _tell_left(screen: Screen, left: list[dict[str, Any]], as_json: bool) -> Non
     ruled = [item for item in left if not item["lost"]]
     if lost:
         screen.line(f"Not brought home: {'; '.join(map(_left_words, lost))}", "yellow")
-    if ruled:
-        screen.line(f"  left in the sandbox: {'; '.join(map(_left_words, ruled))}", "dim")
-        screen.line("  (a pattern given with --include or in .tppinclude brings such files home)", "dim")
+    caches = [item for item in ruled if item["why"] == "cache"]
+    words = [_left_words(item) for item in ruled if item not in caches]
+    hint = "\n  (a pattern given with --include or in .tppinclude brings such files home)" if words else ""
+    if caches:
+        words.append(f"{sum(item['files'] for item in caches):,} files of caches")
+    if words:
+        screen.line(f"  left in the sandbox: {'; '.join(words)}{hint}", "dim")
 
 
 def _left_words(item: dict[str, Any]) -> str:
