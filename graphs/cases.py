@@ -72,7 +72,13 @@ def by_name(path: str) -> bool:
 
 def may_hold_tests(path: str) -> bool:
     """Whether the file is worth reading: a test file, or code that may carry tests beside it."""
-    return is_test_file(path) or posixpath.splitext(path)[1] in (".py", ".rs", ".js", ".mjs", ".ts", ".rb")
+    return is_test_file(path) or posixpath.splitext(path)[1] in (".py", ".rs")
+
+
+def holds_tests(path: str, text: str) -> bool:
+    """Whether what looks like a test in this file is one: elsewhere functions may bear such names."""
+    named = is_test_file(path) or path.endswith((".rs", "conftest.py"))
+    return named or "TestCase" in text or "import pytest" in text
 
 
 _PLAIN = re.compile(

@@ -181,7 +181,7 @@ def _skips_itself(node: _Function) -> str | None:
         call = item.value if isinstance(item, ast.Expr) else item.exc if isinstance(item, ast.Raise) else None
         if _name(call).rsplit(".", 1)[-1] in ("skip", "SkipTest", "skipTest", "xfail"):
             return _text(item)
-        if isinstance(item, ast.Return):
+        if isinstance(item, ast.Return) and (item.value is None or isinstance(item.value, ast.Constant)):
             return "return"
         if isinstance(item, ast.If) and _constant(item.test) not in (None, False) and not item.orelse:
             inner = ast.FunctionDef("test", node.args, item.body, [])

@@ -362,9 +362,10 @@ async def _tests(at: Visit, phase: str, name: str, *, again: str | None = None) 
         candidates=plan.get("test_commands", []),
         timeout_s=turn.limits.test_timeout_seconds,
         compare=compare,
-        asked=turn.task,
+        asked=routing.asked(turn.task, turn.earlier),
     )
-    return {"command": result["command"], "note": result.get("note") or "", name: result["report"]}
+    note = result.get("note") or at.state.get("note") or ""
+    return {"command": result["command"], "note": note, name: result["report"]}
 
 
 def _run_of(report: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ Nothing here waits, calls or remembers: the same state always leads to the same 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graphs import digest
@@ -30,6 +31,9 @@ _QUESTION = re.compile(
 _ORDER = re.compile(
     r"\b(fix|change|add|make|write|create|update|remove|delete|implement|run)\b", re.IGNORECASE
 )
+_GO_ON = re.compile(
+    r"^\s*(?:please\s+)?(?:go\s+on|continue|proceed|carry\s+on|keep\s+going|resume)\b", re.IGNORECASE
+)
 TRIVIAL_CHARACTERS = 200
 WORKERS = ("planner", "coder")  # without them there is no work; critic and executor come after it
 # The model answered, and what it said could not be used: the work so far is judged by its tests.
@@ -50,6 +54,13 @@ def question(task: str) -> bool:
     """Whether the task only asks: nothing is to be changed, so no tests are run beforehand."""
     short = len(task) <= TRIVIAL_CHARACTERS and task.count("\n") < 3
     return short and bool(_QUESTION.search(task)) and not _ORDER.search(task)
+
+
+def asked(task: str, earlier: Sequence[Mapping[str, Any]]) -> str:
+    """What the person asks for: of a turn that only goes on, the words of the turns before it as well."""
+    if not _GO_ON.match(task):
+        return task
+    return "\n".join([*(str(turn["task"]) for turn in earlier), task])
 
 
 def after_route(state: State) -> str:

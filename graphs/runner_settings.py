@@ -45,29 +45,35 @@ _UNHEARD = re.compile(r"^[@+]*-", re.MULTILINE)  # a recipe line whose failure m
 _NOTHING = re.compile(r"^\s*(?:true|:|exit(?:\s+0)?|echo\b[^|&;]*|node\s+-e\s+[\"']{2}|)\s*$")
 _FEWER = re.compile(
     r"--ignore(?:-glob)?\b|--deselect\b|(?:^|\s)-k[\s=]|(?:^|\s)-m\s+[\"']?not\b|--collect-only\b|--co\b|"
-    r"\bcollect_ignore|--last-failed\b|--lf\b|-p\s+no:(?!cacheprovider|warnings)|--noconftest|--testPathIgnorePatterns|"
-    r"\btestPathIgnorePatterns|\bmodulePathIgnorePatterns|--testNamePattern|--test-name-pattern|(?:^|\s)-t\s+[\"']|"
-    r"--grep\b|--fgrep\b|--invert\b|(?:^|\s)--?skip[\s=]|(?:^|\s)-run[\s=]|--exclude\b|\bnorecursedirs\b|--listTests|"
-    r"--list(?:-tests)?\b|--dry-run\b|--no-run\b|--bail\b|--test-only\b|--tag\s+~|<exclude(?:s|Tests)?>|"
-    r"\bWILL_FAIL\b|\bDISABLED\s+(?:TRUE|ON|1)|\bautotests\s*=\s*false|^\s*test\s*=\s*false|\bexcludeTestsMatching|"
-    r"\bexclude\s*[:=(]|\benabled\s*=\s*false|\bonlyIf\b|--filter-expr|(?:^|\s)-E\s+[\"']not",
+    r"\bcollect_ignore|--last-failed\b|--lf\b|-p\s+no:(?!cacheprovider|warnings)|--noconftest|--listTests|"
+    r"--testPathIgnorePatterns|\btestPathIgnorePatterns|\bmodulePathIgnorePatterns|--testNamePattern|"
+    r"--test-name-pattern|(?:^|\s)-t\s+[\"']|--grep\b|--fgrep\b|--invert\b|(?:^|\s)--?skip[\s=]|(?:^|\s)-run[\s=]|"
+    r"--exclude\b|\bnorecursedirs\b|--list(?:-tests)?\b|--dry-run\b|--no-run\b|--bail\b|--test-only\b|--tag\s+~|"
+    r"\bWILL_FAIL\b|\bDISABLED\s+(?:TRUE|ON|1)|\bautotests\s*=\s*false|^\s*test\s*=\s*false|<excludeTests>|"
+    r"\bexcludeTestsMatching|--filter-expr|(?:^|\s)-E\s+[\"']not",
     re.IGNORECASE,
 )
+# Words that mean tests only in a file, or a section, that is about nothing else.
+_EXCLUDE = re.compile(r"\bexclude\w*[\"']?\s*[:=(]|<exclude|\benabled\s*=\s*false|\bonlyIf\b", re.IGNORECASE)
 _WHERE = re.compile(
     r"^\s*[\"']?(testpaths|python_files|python_classes|python_functions|addopts|xfail_strict|testMatch|testRegex|"
     r"roots|include|spec|files|pattern|test-dir|source_dirs|retry|retries|reruns|timeout)[\"']?\s*[:=]"
 )
 _HOOK = re.compile(
-    r"pytest\.(?:skip|xfail|exit)\(|mark\.(?:skip|xfail)|\.outcome\s*=|\bexitstatus\s*=|\.add_marker\(|"
+    r"pytest\.(?:skip|xfail|exit)\(|mark\.(?:skip|xfail)|\.outcome\s*=|\bexitstatus\s*=|"
     r"pytest_deselected|items\s*\[:\]|items\.clear|items\.remove|\.deselect\b|force_result|wasxfail"
 )
-_CONFIG = re.compile(
-    r"(^|/)(pytest\.ini|\.pytest\.ini|tox\.ini|setup\.cfg|pyproject\.toml|noxfile\.py|\.coveragerc|\.mocharc\.\w+|"
-    r"(?:jest|vitest|vite|karma|ava|playwright|cypress|wdio|jasmine)[\w.-]*\.(?:config|conf|workspace)\.\w+|"
-    r"jest\.\w+|\.rspec|phpunit\.xml(?:\.dist)?|Cargo\.toml|nextest\.toml|CMakeLists\.txt|pom\.xml|"
-    r"build\.gradle(?:\.kts)?|mix\.exs|test_helper\.exs|Rakefile|deno\.jsonc?|bunfig\.toml|\.bazelrc|"
-    r"BUILD(?:\.bazel)?)$"
+_TEST_CONFIG = re.compile(
+    r"(^|/)(\.?pytest\.ini|\.mocharc\.\w+|jest\.\w+|\.rspec|phpunit\.xml(?:\.dist)?|nextest\.toml|test_helper\.exs|"
+    r"(?:jest|vitest|karma|ava|playwright|cypress|wdio|jasmine)[\w.-]*\.(?:config|conf|workspace)\.\w+)$"
 )
+_SECTIONED = re.compile(r"(^|/)(pyproject\.toml|setup\.cfg|tox\.ini)$")
+_TEST_SECTION = re.compile(r"^\[+\s*(?:tool[.:])?(?:pytest|tox|testenv|nox|nose|hatch\.envs|unittest)\b")
+_BUILD_CONFIG = re.compile(
+    r"(^|/)(noxfile\.py|Cargo\.toml|CMakeLists\.txt|pom\.xml|build\.gradle(?:\.kts)?|mix\.exs|Rakefile|"
+    r"vite\.config\.\w+|deno\.jsonc?|bunfig\.toml|\.bazelrc|BUILD(?:\.bazel)?)$"
+)
+_TEST_RULES = ((_DEAF, True), (_FEWER, True), (_EXCLUDE, True), (_WHERE, False))
 _CI = re.compile(
     r"(^|/)(\.github/workflows/[^/]+|\.gitlab-ci\.yml|\.travis\.yml|\.circleci/config\.yml|Jenkinsfile|"
     r"azure-pipelines\.yml|bitbucket-pipelines\.yml)$"
@@ -77,7 +83,7 @@ _SCRIPTS = ("pretest", "test", "posttest")
 
 
 def find(changes: Sequence[Change], command: str | None) -> Iterator[Finding]:
-    """What the changes did to the run. Files that `command`, the test command, names count as its scripts."""
+    """What the changes did to the run. Files that the test command names count as its scripts."""
     for change in changes:
         name = posixpath.basename(change.path)
         if name == "package.json":
@@ -86,12 +92,30 @@ def find(changes: Sequence[Change], command: str | None) -> Iterator[Finding]:
             yield from _targets(change)
         elif name == "conftest.py":
             yield from _lines(change, "conftest", ((_HOOK, True),))
-        elif _CONFIG.search(change.path):
-            yield from _lines(change, "config", ((_DEAF, True), (_FEWER, True), (_WHERE, False)))
+        elif _TEST_CONFIG.search(change.path):
+            yield from _lines(change, "config", _TEST_RULES)
+        elif _SECTIONED.search(change.path):
+            sections = Change(change.path, _about_tests(change.old), _about_tests(change.new))
+            yield from _lines(sections, "config", _TEST_RULES)
+        elif _BUILD_CONFIG.search(change.path):
+            yield from _lines(change, "config", ((_DEAF, True), (_FEWER, True)))
         elif _CI.search(change.path):
             yield from _lines(change, "ci", ((_DEAF, False),))
         elif command and _named(change.path, command):
             yield from _script(change)
+
+
+def _about_tests(text: str | None) -> str | None:
+    """The sections of a file that are about tests."""
+    if text is None:
+        return None
+    inside, kept = False, []
+    for line in text.split("\n"):
+        if line.startswith("["):
+            inside = bool(_TEST_SECTION.match(line))
+        if inside:
+            kept.append(line)
+    return "\n".join(kept)
 
 
 def _named(path: str, command: str) -> bool:
@@ -114,9 +138,7 @@ def _package(change: Change) -> Iterator[Finding]:
     for key in ("jest", "mocha", "ava", "vitest", "c8", "nyc", "tap"):
         if old.get(key) != new.get(key):
             texts = [json.dumps(value.get(key), indent=1) if key in value else None for value in (old, new)]
-            yield from _lines(
-                Change(change.path, *texts), "config", ((_DEAF, True), (_FEWER, True), (_WHERE, False))
-            )
+            yield from _lines(Change(change.path, *texts), "config", _TEST_RULES)
 
 
 def _uses(scripts: dict[str, Any], name: str) -> bool:
@@ -178,15 +200,15 @@ def _recipes(text: str) -> dict[str, tuple[str, str]]:
 
 
 def _script(change: Change) -> Iterator[Finding]:
-    """A script that the test command runs."""
+    """A script that the test command runs. A program under test is named there as well, and may change."""
     added, removed = _difference(change)
-    deaf = [line for line in added if _DEAF.search(line) or re.match(r"\s*exit\s*(?:0\s*)?$", line)]
-    blocks = bool(deaf) or change.new is None or any(_FEWER.search(line) for line in added)
-    if deaf or change.new is None or removed:
-        claim = (
-            f"the script that runs the tests was changed: `{_short((deaf or removed or ['it is gone'])[0])}`"
-        )
-        yield Finding("command", change.path, "", claim, blocks)
+    shell = posixpath.splitext(change.path)[1] in ("", ".sh", ".bash")
+    deaf = [line for line in added if _DEAF.search(line) or (shell and re.match(r"exit\s*0?$", line))]
+    fewer = [line for line in added if shell and _FEWER.search(line)]
+    told = (deaf or fewer or (removed if shell else []) or ["it is gone"])[0]
+    if deaf or fewer or change.new is None or (shell and removed):
+        claim = f"the script that runs the tests was changed: `{_short(told)}`"
+        yield Finding("command", change.path, "", claim, bool(deaf or fewer) or change.new is None)
 
 
 def _lines(change: Change, kind: str, rules: Sequence[tuple[re.Pattern[str], bool]]) -> Iterator[Finding]:

@@ -44,6 +44,11 @@ def wanted(path: str) -> bool:
     return cases.may_hold_tests(path) or bool(_SETTINGS.search(path))
 
 
+def first(path: str) -> bool:
+    """Whether a file matters more than others where not all can be read."""
+    return cases.is_test_file(path) or path.endswith("package.json")
+
+
 def find(
     changes: Sequence[Change],
     task: str,
@@ -212,12 +217,13 @@ def _weaker(
 
 def _suites(change: Change) -> tuple[Suite, Suite]:
     """Both sides read in the same way: by patterns where one of them is no Python of ours."""
-    texts = [change.old, change.new]
-    if change.path.endswith(".py"):
+    path = change.path
+    texts = [text if text and cases.holds_tests(path, text) else None for text in (change.old, change.new)]
+    if path.endswith(".py"):
         parsed = [Suite() if text is None else cases_python.read(text) for text in texts]
         if parsed[0] is not None and parsed[1] is not None:
             return parsed[0], parsed[1]
-    old, new = (Suite() if text is None else cases_pattern.read(change.path, text) for text in texts)
+    old, new = (Suite() if text is None else cases_pattern.read(path, text) for text in texts)
     return old, new
 
 

@@ -28,7 +28,8 @@ async def between(hands: SandboxHands, task_id: str, base: str, to: str) -> list
         f"{git} diff-tree -r -z --no-renames --raw {base} {to}",
         LIST_BYTES,
     )
-    listed = [entry for entry in _listed(raw) if weakening.wanted(entry[0])][:MOST_FILES]
+    listed = [entry for entry in _listed(raw) if weakening.wanted(entry[0])]
+    listed = sorted(listed, key=lambda entry: not weakening.first(entry[0]))[:MOST_FILES]
     blobs = list(dict.fromkeys(blob for _, *both in listed for blob in both if blob))
     if not blobs:
         return [Change(path, None, None) for path, *_ in listed]

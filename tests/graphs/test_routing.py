@@ -145,6 +145,18 @@ def test_after_the_gate(state, next_):
     assert routing.after_gate(state) == next_
 
 
+@pytest.mark.parametrize(
+    ("task", "whole"),
+    [
+        ("Fix add", "Fix add"),
+        ("Go on with the task where you left it.", "Skip the slow tests\nGo on with the task where you left it."),
+        ("please continue", "Skip the slow tests\nplease continue"),
+    ],
+)
+def test_who_goes_on_has_asked_before(task, whole):
+    assert routing.asked(task, [{"task": "Skip the slow tests", "summary": ""}]) == whole
+
+
 # ---- what the agents are told --------------------------------------------------------------------
 
 

@@ -236,6 +236,20 @@ SETTINGS = [
 ]  # fmt: skip
 
 
+SETTINGS += [
+    ("pyproject.toml", "[tool.ruff]\nline-length = 100\n", "[tool.ruff]\nline-length = 100\nexclude = ['a']\n", None, None),
+    ("pyproject.toml", "", "[tool.setuptools.packages.find]\nexclude = ['tests*']\n", None, None),
+    ("tox.ini", "[testenv]\ncommands = pytest\n", "[testenv]\nignore_outcome = true\ncommands = pytest\n", "config", True),
+    ("setup.cfg", "[flake8]\nmax = 1\n", "[flake8]\nmax = 1\nexclude = a\n", None, None),
+    ("setup.cfg", "[tool:pytest]\n", "[tool:pytest]\nnorecursedirs = tests/slow\n", "config", True),
+    ("build.gradle", "dependencies {\n}\n", "dependencies {\n  implementation('a') { exclude(group: 'b') }\n}\n", None, None),
+    ("vitest.config.ts", "export default {}\n", "export default {\n  test: { exclude: ['a'] },\n}\n", "config", True),
+    ("vite.config.ts", "export default {}\n", "export default {\n  optimizeDeps: { exclude: ['a'] },\n}\n", None, None),
+    ("test/test_helper.exs", "ExUnit.start()\n", "ExUnit.start()\nExUnit.configure(exclude: [:a])\n", "config", True),
+    ("conftest.py", "", "def pytest_addoption(parser):\n    parser.addoption('--slow')\n", None, None),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(("path", "before", "after", "kind", "blocks"), SETTINGS)
 def test_how_the_tests_are_run(path, before, after, kind, blocks):
     told = found({path: before}, {path: after})
@@ -247,6 +261,21 @@ def test_a_script_that_the_test_command_names():
     assert found({"ci/run.sh": old}, {"ci/run.sh": new}, command="sh ci/run.sh") == [("command", True)]
     assert found({"ci/run.sh": old}, {"ci/run.sh": new}, command="make test") == []
     assert found({"ci/run.sh": old}, {"ci/run.sh": old + "echo done\n"}, command="sh ci/run.sh") == []
+
+
+def test_functions_that_only_bear_a_tests_name():
+    old = "def test_connection(host):\n    return ping(host)\n"
+    assert found({"app/net.py": old}, {"app/net.py": "x = 1\n"}) == []
+    assert found({"app/cli.py": old}, {"app/cli.py": old + "import sys\nsys.exit(0)\n"}) == []
+    assert found({"checks/net.py": "import pytest\n" + old}, {"checks/net.py": "x = 1\n"}) == [
+        ("deleted", True)
+    ]
+
+
+def test_a_program_under_test_that_the_command_names_may_change():
+    old, new = "print(1)\nx = 2\n", "print(2)\n"
+    assert found({"app.py": old}, {"app.py": new}, command="python3 app.py --selftest") == []
+    assert found({"run.sh": "a\nb\n"}, {"run.sh": "a\nc\n"}, command="sh run.sh") == [("command", False)]
 
 
 def test_files_that_go_and_come():
