@@ -16,120 +16,25 @@ nothing is left out in silence.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from actors.conversation import store as git_store
 from actors.conversation import worktree
+from actors.conversation.store import Place, Store
 from actors.conversation.worktree import PLACEHOLDER, Left, Listing, Rule
-from terminalpp.types.errors import NotFound, SandboxFailed, TooLarge
+from terminalpp.types.errors import SandboxFailed, TooLarge
 from terminalpp.types.ids import derived_id, new_id
 
 TEXT_BYTES = 120_000  # of a diff for a reader
 PATCH_BYTES = 64 << 20  # what the journal keeps of one output
-SECONDS = 600.0
-ATTEMPTS = 5
 _HEADER = re.compile(rb"^diff --git a/(.* .*) b/\1$", re.MULTILINE)
+ATTEMPTS = 3  # at a record whose tree changes while it is made
 _EMPTY_BLOB = b"e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"  # git's SHA-1 of no content
-_OFF = (
-    "-c core.hooksPath=/dev/null -c core.autocrlf=false -c core.quotePath=true -c core.fsmonitor=false "
-    "-c core.fileMode=true -c core.symlinks=true -c core.ignoreCase=false -c core.protectNTFS=false "
-    "-c core.protectHFS=false -c core.looseCompression=0 -c gc.auto=0 -c safe.directory='*'"
-)
-_PLAIN = "* -text -eol -filter -ident -working-tree-encoding !diff !whitespace"
-_FORMAT = "'%y %m %s %C@ %P\\0'"
-
-_PREPARE = """\
-export GIT_DIR={store} GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 LC_ALL=C
-if [ ! -f "$GIT_DIR/ready" ]; then
-  mkdir -p "${{GIT_DIR%/*}}" && git init -q --bare --object-format=sha1 --template= "$GIT_DIR" &&
-  mkdir -p "$GIT_DIR/info" "$GIT_DIR/empty" && printf '%s\\n' '{plain}' > "$GIT_DIR/info/attributes" &&
-  git {off} hash-object -w --stdin < /dev/null > /dev/null && : > "$GIT_DIR/ready" || exit 1
-fi
-export GIT_WORK_TREE={workspace}
-cd "$GIT_WORK_TREE" || exit 1
-g() {{ git {off} "$@"; }}
-"""
-
-# The listing goes into files, not into the journal: it is read once and may be long. busybox's find has no
-# -printf (asking it is the only way to know); its stat has whole seconds, and names end at line breaks there.
-_LIST = """\
-d="$GIT_DIR/seen/{key}" && rm -rf "$d" && mkdir -p "$d" || exit 1
-[ -e "$GIT_DIR/began" ] || : > "$GIT_DIR/began" || exit 1
-if find /dev/null -printf '' 2> /dev/null; then
-  age() {{ find "$1" -printf '%C@'; }}
-  find . -mindepth 1 -printf {format} \\( -name .git {pruned} \\) -prune > "$d/list" 2> "$d/errors"
-  printf nul > "$d/form"
-else
-  age() {{ stat -c %Z "$1"; }}
-  find . -mindepth 1 \\( -name .git {pruned} \\) -prune -exec stat -c '%F|%a %s %Z %n' {{}} + -o \\
-    -exec stat -c '%F|%a %s %Z %n' {{}} + > "$d/list" 2> "$d/errors"
-  printf line > "$d/form"
-fi
-age "$GIT_DIR/began" > "$d/began" || exit 1
-: > "$d/known"; : > "$d/recorded"; : > "$d/tracked"
-if [ -f "$GIT_DIR/index" ]; then
-  g ls-files -z > "$d/known" || exit 1
-  age "$GIT_DIR/index.began" > "$d/recorded" || exit 1
-fi
-if [ -e .git ]; then
-  (unset GIT_DIR GIT_WORK_TREE; g ls-files -z) > "$d/tracked" 2> "$d/refused" || [ -f "$GIT_DIR/index" ] || {{
-    cat "$d/refused" >&2; exit 1; }}
-fi
-"""
-
-# check-ignore ends with 1 when nothing matches.
-_RULED = """\
-d="$GIT_DIR/seen/{key}"
-ask() {{ g "$@" check-ignore -z --no-index --stdin; [ $? -le 1 ]; }}
-ask -c core.excludesFile="$GIT_WORK_TREE/.git/info/exclude" < "$d/asked" > "$d/ignored" || exit 1
-cd "$GIT_DIR/empty" && export GIT_WORK_TREE="$GIT_DIR/empty" &&
-ask -c core.excludesFile="$d/include" < "$d/asked" > "$d/included" || exit 1
-"""
-
-_RECORD = """\
-d="$GIT_DIR/seen/{key}"
-export GIT_INDEX_FILE="$GIT_DIR/index.{key}"
-rm -f "$GIT_INDEX_FILE" "$GIT_INDEX_FILE.lock" && : > "$GIT_INDEX_FILE.began" || exit 1
-trap 'rm -f "$GIT_INDEX_FILE" "$GIT_INDEX_FILE.lock" "$GIT_INDEX_FILE.began"' EXIT
-[ ! -f "$GIT_DIR/index" ] || cp "$GIT_DIR/index" "$GIT_INDEX_FILE" || exit 1
-said=$({{ g update-index -z --force-remove --stdin < "$d/out" &&
-  g update-index -z --index-info < "$d/folders" &&
-  g update-index -z --add --remove --replace --stdin < "$d/in"; }} 2>&1) && [ -z "$said" ] || {{
-  printf '%s\\n' "${{said:-git update-index failed}}" >&2; exit 1; }}
-tree=$(g write-tree) || exit 1
-{keep}rm -rf "$d"
-echo "$tree"
-"""
-_KEEP = """\
-mv -f "$GIT_INDEX_FILE.began" "$GIT_DIR/index.began" && mv -f "$GIT_INDEX_FILE" "$GIT_DIR/index" || exit 1
-"""
-
-# A placeholder is written by read-tree like any file, and taken away at once.
-_RESTORE = """\
-export GIT_INDEX_FILE="$GIT_DIR/index.{key}"
-trap 'rm -f "$GIT_INDEX_FILE" "$GIT_INDEX_FILE.lock" "$GIT_INDEX_FILE.began"' EXIT
-: > "$GIT_INDEX_FILE.began" && cp "$GIT_DIR/index" "$GIT_INDEX_FILE" || exit 1
-g read-tree -u --reset {tree} || exit 1
-g ls-files -z -- ':(top,glob)**/{placeholder}' > "$GIT_INDEX_FILE.folders" || exit 1
-xargs -0 rm -f -- {placeholder} < "$GIT_INDEX_FILE.folders" && rm -f "$GIT_INDEX_FILE.folders" || exit 1
-"""
-
-
-class Place(Protocol):
-    """Where the work tree is: commands with a record each, and files by absolute path."""
-
-    async def run(
-        self, exec_id: str, script: str, timeout_s: float, *, merge: bool = True
-    ) -> dict[str, Any]: ...
-
-    async def bytes_of(self, exec_id: str, offset: int, limit: int) -> tuple[bytes, int]: ...
-
-    async def read_file(self, path: str) -> bytes: ...
-
-    async def write_file(self, path: str, data: bytes) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -172,7 +77,7 @@ class GitWorkspace:
         home: str = "/home/user",
     ) -> None:
         self.place, self.workspace = place, workspace
-        self.store = f"{home}/.tpp/trees/{conversation_id}.git"
+        self.store = Store(place, workspace, f"{home}/.tpp/trees/{conversation_id}.git")
         self.include, self._authored = tuple(include), authored
 
     async def snapshot(self, key: str) -> str:
@@ -182,30 +87,31 @@ class GitWorkspace:
     async def record(self, id: str, *, keep: bool = True, whole: bool = False) -> Record:
         """The tree as it is now. `keep`: what comes later is compared with this record. `whole`: folders of
         dependencies and caches are walked into, so that what stays behind in them is told with its number."""
+        for number in range(ATTEMPTS - 1):
+            with contextlib.suppress(SandboxFailed):  # the tree changed under the listing: list it again
+                return await self._record(id, number, keep, whole)
+        return await self._record(id, ATTEMPTS - 1, keep, whole)
+
+    async def _record(self, id: str, number: int, keep: bool, whole: bool) -> Record:
         key = id[:13]
-        for attempt in range(ATTEMPTS):
-            listing = await self._list(key, whole=whole or bool(self.include))
-            if listing.too_short:
-                listing = await self._list(key, whole=True)
-            rules = listing.candidates()
-            ruled, written = await self._ruled(key, rules), await self._written(listing, rules)
-            found = worktree.sort(listing, ruled, written)
-            await self._hand_over(key, listing, found)
-            try:
-                _, seen = await self._git(id, _RECORD.format(key=key, keep=_KEEP if keep else ""), attempt)
-            except SandboxFailed:
-                if attempt == ATTEMPTS - 1:
-                    raise
-                continue  # the tree changed under the listing: a file became a folder, or cannot be read now
-            return Record(str(seen["stdout"]).strip(), found.left)
-        raise AssertionError("unreachable")
+        listing = await self._list(key, whole=whole or bool(self.include))
+        if listing.too_short:
+            listing = await self._list(key, whole=True)
+        rules = listing.candidates()
+        ruled, written = await self._ruled(key, rules), await self._written(listing, rules)
+        found = worktree.sort(listing, ruled, written)
+        await self._hand_over(key, listing, found)
+        script = git_store.RECORD.format(key=key, keep=git_store.KEEP if keep else "")
+        _, seen = await self.store.git(id, script, number)
+        return Record(str(seen["stdout"]).strip(), found.left)
 
     async def restore(self, key: str, snapshot: str) -> None:
         """Make the work tree equal to `snapshot`; what is no part of records stays."""
         id = derived_id(key, "restore", snapshot)
         await self.record(derived_id(id, "before"))
-        script = _RESTORE.format(key=id[:13], tree=shlex.quote(snapshot), placeholder=PLACEHOLDER.decode())
-        await self._git(id, script + _KEEP)
+        tree, placeholder = shlex.quote(snapshot), PLACEHOLDER.decode()
+        script = git_store.RESTORE.format(key=id[:13], tree=tree, placeholder=placeholder)
+        await self.store.git(id, script + git_store.KEEP)
 
     async def diff(self, key: str, base: str, to: str) -> dict[str, Any]:
         """`{files, patch_bytes, text}` between two snapshots; `text` is cut at TEXT_BYTES."""
@@ -241,13 +147,13 @@ class GitWorkspace:
     async def _list(self, key: str, *, whole: bool) -> Listing:
         """List the tree. Raises SandboxFailed when something in it cannot be listed."""
         pruned = "" if whole else "".join(f" -o -name {shlex.quote(name)}" for name in worktree.PRUNED)
-        await self._git(new_id(), _LIST.format(key=key, format=_FORMAT, pruned=pruned))
-        raw = {name: await self._seen(key, name) for name in ("list", "form", "errors", "began", "known",
+        await self.store.git(new_id(), git_store.LIST.format(key=key, format=git_store.FORMAT, pruned=pruned))
+        raw = {name: await self.store.seen(key, name) for name in ("list", "form", "errors", "began", "known",
                                                               "recorded", "tracked")}  # fmt: skip
-        for line in raw["errors"].splitlines():
+        for line in filter(None, raw["errors"].split(b"\n")):
             if not line.endswith((b": Permission denied", b": No such file or directory")):
                 raise SandboxFailed(f"the workspace cannot be listed: {line.decode('utf-8', 'replace')}")
-        entries = _entries(raw["list"], raw["form"] == b"nul")
+        entries = git_store.entries(raw["list"], raw["form"] == b"nul")
         known = frozenset(filter(None, raw["known"].split(b"\0")))
         return Listing(
             entries,
@@ -264,12 +170,12 @@ class GitWorkspace:
         asked = [path for path, rule in rules.items() if rule.if_ignored or self.include]
         if not asked:
             return rules
-        patterns = "".join(f"{pattern}\n" for pattern in self.include).encode("utf-8", "surrogateescape")
-        await self.place.write_file(f"{self.store}/seen/{key}/include", patterns)
-        await self.place.write_file(f"{self.store}/seen/{key}/asked", b"".join(p + b"\0" for p in asked))
-        await self._git(new_id(), _RULED.format(key=key))
-        ignored = set((await self._seen(key, "ignored")).split(b"\0"))
-        included = set((await self._seen(key, "included")).split(b"\0"))
+        patterns = [pattern.encode("utf-8", "surrogateescape") for pattern in self.include]
+        await self.store.hand(key, "include", patterns, b"\n")
+        await self.store.hand(key, "asked", asked)
+        await self.store.git(new_id(), git_store.RULED.format(key=key))
+        ignored = set((await self.store.seen(key, "ignored")).split(b"\0"))
+        included = set((await self.store.seen(key, "included")).split(b"\0"))
         return {
             path: rule
             for path, rule in rules.items()
@@ -293,14 +199,7 @@ class GitWorkspace:
         lines = [b"0 " + b"0" * 40 + b"\t" + name for name in listing.placeholders - folders]
         lines += [b"100644 " + _EMPTY_BLOB + b"\t" + name for name in folders]
         for name, records in (("out", out), ("folders", lines), ("in", found.files)):
-            data = b"".join(record + b"\0" for record in records)
-            await self.place.write_file(f"{self.store}/seen/{key}/{name}", data)
-
-    async def _seen(self, key: str, name: str) -> bytes:
-        try:
-            return await self.place.read_file(f"{self.store}/seen/{key}/{name}")
-        except NotFound as gone:
-            raise SandboxFailed(f"a listing of the workspace was taken away: {gone.detail}") from gone
+            await self.store.hand(key, name, records)
 
     # ---- between two records ------------------------------------------------------------------------
 
@@ -311,11 +210,11 @@ class GitWorkspace:
         options = "--no-color --no-ext-diff --no-textconv --no-renames"
         left_out = "".join(" " + _quoted(b":(top,exclude,literal)" + path) for path in without)
         folders = f" ':(top,exclude,glob)**/{PLACEHOLDER.decode()}'"
-        counted, _ = await self._git(
+        counted, _ = await self.store.git(
             derived_id(id, "files"), f"g diff {options} --numstat -z {between}{left_out}{folders}"
         )
         raw, _ = await self.place.bytes_of(counted, 0, PATCH_BYTES)
-        made, seen = await self._git(
+        made, seen = await self.store.git(
             derived_id(id, "patch"),
             f"g diff {options} --binary --src-prefix=a/ --dst-prefix=b/ {between}{left_out}",
         )
@@ -329,9 +228,9 @@ class GitWorkspace:
             f'"$GIT_DIR/raw.{id[:13]}" && g ls-tree -r -l -z {shlex.quote(base)} && '
             f"g ls-tree -r -l -z {shlex.quote(to)}"
         )
-        ran, _ = await self._git(id, script)
+        ran, _ = await self.store.git(id, script)
         raw, _ = await self.place.bytes_of(ran, 0, PATCH_BYTES)
-        changed = set((await self.place.read_file(f"{self.store}/raw.{id[:13]}")).split(b"\0")[1::2])
+        changed = set((await self.place.read_file(f"{self.store.path}/raw.{id[:13]}")).split(b"\0")[1::2])
         sizes: dict[bytes, int] = {}
         for line in filter(None, raw.split(b"\0")):
             about, _, path = line.partition(b"\t")
@@ -344,47 +243,6 @@ class GitWorkspace:
             heavy.append(path)
             total -= sizes[path]
         return heavy
-
-    async def _git(self, id: str, script: str, number: int = 0) -> tuple[str, dict[str, Any]]:
-        """Run a script with the store set up; the id that it really ran under, and its record."""
-        whole = (
-            _PREPARE.format(
-                store=shlex.quote(self.store), workspace=shlex.quote(self.workspace), off=_OFF, plain=_PLAIN
-            )
-            + script
-        )
-        seen: dict[str, Any] = {}
-        for attempt in range(ATTEMPTS):
-            exec_id = derived_id(id, number, attempt)
-            seen = await self.place.run(exec_id, whole, SECONDS, merge=False)
-            if seen["status"] == "completed" and seen["exit_code"] == 0:
-                return exec_id, seen
-            if seen.get("reason") != "lost":
-                break
-        words = (seen.get("stderr") or seen.get("stdout") or seen.get("reason") or seen["status"]).strip()
-        if seen.get("exit_code") == 127 or "git: not found" in words:
-            raise SandboxFailed(
-                "there is no git in the sandbox", "Use an image that has git, or the built-in one."
-            )
-        raise SandboxFailed(f"the workspace {self.workspace} cannot be recorded: {words[-500:]}")
-
-
-def _entries(raw: bytes, whole_names: bool) -> list[worktree.Seen]:
-    """The listing's entries. Raises SandboxFailed for names that this sandbox's find cannot tell."""
-    if whole_names:
-        return worktree.parse(raw, b"\0")
-    kinds = {b"regular file": b"f", b"regular empty file": b"f", b"directory": b"d", b"symbolic link": b"l"}
-    records = []
-    for line in filter(None, raw.split(b"\n")):
-        kind, bar, rest = line.partition(b"|")
-        mode, size, changed, path = [*rest.split(b" ", 3), b"", b"", b""][:4]
-        if not bar or not path.startswith(b"./"):
-            raise SandboxFailed(
-                "a file's name holds a line break, which this image's `find` cannot tell",
-                "Use an image with GNU findutils, or rename the file.",
-            )
-        records.append(b" ".join((kinds.get(kind, b"?"), mode, size, changed, path[2:])))
-    return worktree.parse(b"\0".join(records), b"\0")
 
 
 def _placeholder(name: bytes) -> bool:

@@ -146,7 +146,8 @@ def stage(patch: bytes, project: Project, scratch: Path, committed: bool = False
         if patch:
             git.run(*options, "apply", "--whitespace=nowarn", cwd=area, stdin=patch)
     except git.GitFailed as error:
-        raise Conflict(f"git apply: {error.words.splitlines()[0]}", "The patch is kept.") from error
+        first, _, _ = error.words.partition("\n")
+        raise Conflict(f"git apply: {first}", "The patch is kept.") from error
     changes = []
     for number, name in enumerate(names):
         before, after = base / str(number), area / name
