@@ -168,7 +168,8 @@ class _Loop:
         """One model call. An unusable reply is a nudge, the third in a row the end: the result, if it is."""
         task, state = self.task, self.state
         compactions = len(state.compactions())
-        said = messages.build(state, task.system, task.text, task.context_characters, task.model)
+        model = str((state.steps[-1].reply.get("model") if state.steps else None) or task.model)
+        said = messages.build(state, task.system, task.text, task.context_characters, model)
         request = {
             "call_id": derived_id(
                 task.task_id, "model", len(state.steps), state.nudges("reply") + compactions
@@ -178,6 +179,7 @@ class _Loop:
             "agent": task.role,
             "model": task.model,
             "messages": said,
+            "built_for": model,  # a port that asks another model sends `messages.plain`
             "tools": [tools.TOOLS[name] for name in task.tools] if task.native and task.tools else None,
             "compactions": compactions,
         }

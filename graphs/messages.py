@@ -43,7 +43,7 @@ def build(
         said.append({"role": "user", "content": words["text"]})
     for number, step in enumerate(out.steps):
         ours = not model or step.reply.get("model") in (None, model)
-        old = hard > 0 and number < len(out.steps) - 2
+        old = hard > 0 and number < len(out.steps) - max(0, 3 - hard)
         if step.written:
             said.extend(_text(step, outputs, ours))
         else:
@@ -53,6 +53,24 @@ def build(
     if hard:
         _shorten(said, outputs, budget, 8000 >> hard)
     return _merged(said)
+
+
+def plain(said: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """`said` for a model other than the one it was built for: no ids, signatures or thoughts of the first."""
+    out: list[dict[str, Any]] = []
+    ids: dict[str, str] = {}
+    for message in said:
+        kept = {name: message[name] for name in ("role", "content", "tool_calls") if name in message}
+        if "tool_calls" in kept:
+            ids |= {call["id"]: _nine(f"{len(out)} {call['id']}") for call in kept["tool_calls"]}
+            kept["tool_calls"] = [
+                {"id": ids[call["id"]], "type": "function", "function": call["function"]}
+                for call in kept["tool_calls"]
+            ]
+        if "tool_call_id" in message:
+            kept["tool_call_id"] = ids[message["tool_call_id"]]
+        out.append(kept)
+    return out
 
 
 def size(said: list[dict[str, Any]]) -> int:
@@ -115,10 +133,15 @@ def _id(call: Call, used: set[str], ours: bool) -> str:
     """The provider's own id of a call, while it names this call alone."""
     id = call.provider_id if ours else ""
     if not id.strip() or id in used:
-        number = int.from_bytes(hashlib.sha256(call.id.encode()).digest())
-        id = "".join(_LETTERS[number // 62**place % 62] for place in range(_ID_LENGTH))
+        id = _nine(call.id)
     used.add(id)
     return id
+
+
+def _nine(name: str) -> str:
+    """Nine letters and digits that stand for `name`."""
+    number = int.from_bytes(hashlib.sha256(name.encode("utf-8", "replace")).digest())
+    return "".join(_LETTERS[number // 62**place % 62] for place in range(_ID_LENGTH))
 
 
 def _name(call: Call) -> str:

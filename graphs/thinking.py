@@ -121,6 +121,8 @@ class Screen:
     def new(self, *, last: bool = False) -> str:
         """What of the answer is new and safe to show; with `last`, also what was held back until now."""
         answer = split(self._text)[0] if last else self._safe()
+        if not answer.strip():  # white space may stand before a thought, and is no answer then
+            return ""
         new = answer[self._shown :]
         self._shown = max(self._shown, len(answer))
         return new

@@ -118,6 +118,7 @@ def _tagged(
 ) -> tuple[list[dict[str, Any]], int, int]:
     """The calls in tags of any form, in their order, where the first one begins and the last one ends."""
     found: list[tuple[int, int, list[dict[str, Any]]]] = []
+    plain = False  # whether one of them, at least, is a call beyond doubt
     for kind, pattern in _FORMS:
         for match in pattern.finditer(text):
             inside = any(start <= match.start() < end for start, end, _ in found)
@@ -125,10 +126,11 @@ def _tagged(
                 continue
             raws = [raw for raw in _calls(kind, match.group("body"))
                     if arguments.tool(raw[0], allowed) in allowed]  # fmt: skip
-            if any(_valid(raw, allowed, schemas) for raw in raws):
+            if raws:
                 found.append((match.start(), match.end(), [_call(raw, allowed) for raw in raws]))
+                plain = plain or any(_valid(raw, allowed, schemas) for raw in raws)
     found.sort(key=lambda item: item[0])
-    if not found:
+    if not plain:
         return [], 0, 0
     return [call for _, _, calls in found for call in calls], found[0][0], max(end for _, end, _ in found)
 
@@ -239,7 +241,10 @@ def _plain(text: str, allowed: Sequence[str], schemas: Mapping[str, Any]) -> Wri
         return Written([call] if call else [])
     else:
         before, body, language = _last_line(text)
-    found = list(_objects(body)) if body.lstrip().startswith(("{", "[")) else _pythonic(body, language)
+    if body.lstrip().startswith(("{", "[")):
+        found = list(_objects(body)) if body.rstrip().endswith(("}", "]")) else []
+    else:
+        found = _pythonic(body, language)
     calls = [call for raw in found if (call := _valid(raw, allowed, schemas))]
     if not calls or len(calls) != len(found):
         return Written([])

@@ -22,7 +22,7 @@ from actors.agent import tester
 from actors.agent.calls import patient
 from actors.agent.hands import Sandbox, SandboxHands
 from actors.agent.turn_log import Superseded, TurnLog
-from graphs import loop, prompting, structured, tools
+from graphs import loop, messages, prompting, structured, tools
 from graphs.limits import Limits, Spent
 from graphs.ports import Event
 from runtime import Entity, volatile
@@ -180,7 +180,9 @@ class Port:
 
     async def complete(self, request: dict[str, Any]) -> dict[str, Any]:
         model = await self.log.model() or request["model"]
-        payload = {**request, "model": model, "fence": self.fence, "stream": True}
+        payload = {**request, "model": model, "fence": self.fence}
+        if model != request["built_for"]:  # the person has just chosen another one
+            payload["messages"] = messages.plain(request["messages"])
         runtime = self.agent.context.runtime
         self.agent.asking = request["call_id"]
         for _ in range(20):

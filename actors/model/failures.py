@@ -54,7 +54,8 @@ _TOO_LONG = re.compile(
     r"|(reduce|shorten) (the length|your (prompt|input|messages)|the (size|number of tokens))"
     r"|tokens? (count |limit |length )?(of \d+ )?(exceed|is (above|over|greater|larger)|must be (<=|less))"
     r"|exceed\w* (the |this |your |model'?s? )*(\w+ ){0,4}(tokens?|context|input length|max length)"
-    r"|inputs? tokens|range of input length|max(imum)?[ _](allowed |number of )?(input[ _])?tokens"
+    r"|inputs?`? tokens|max_new_tokens"
+    r"|range of input length|max(imum)?[ _](allowed |number of )?(input[ _])?tokens"
     r"|max_(prompt|model|seq|sequence)_\w+|too large for model|larger than the (maximum|context)"
     r"|longer than the (model|maximum)|输入(过长|长度)|超过.{0,12}(长度|限制|token)|上下文",
     re.IGNORECASE,
@@ -79,30 +80,43 @@ def translate(problem: BaseException, model: str) -> errors.TerminalError:
     if isinstance(problem, errors.TerminalError):
         return problem
     answered = int(getattr(problem, "status", 0) or 0)
-    if answered < 400 and (defect := _defect(problem)) is not None:
-        return internal(defect, model)
+    if answered < 400 and (root := defect(problem)) is not None:
+        return internal(root, model)
     problem = _unwrapped(problem)
     names = [cls.__name__ for cls in type(problem).__mro__]
     words = _NOISE.sub("", " ".join(str(problem).split()))[:_DETAIL_LIMIT]
-    for name, kind in _BY_NAME:
-        if name in names:
-            return _sharpened(kind, words)(f"{model}: {words}")
-    return internal(problem, model)
+    kind = next((kind for name, kind in _BY_NAME if name in names), None)
+    if kind in (None, errors.ModelOverloaded) and answered >= 400:
+        kind = _by_status(answered)
+    return _sharpened(kind, words)(f"{model}: {words}") if kind is not None else internal(problem, model)
 
 
 def told(words: str, code: Any, model: str) -> errors.TerminalError:
-    """The error for what a provider said inside a reply, under a status of 200."""
+    """The error for what a provider said, with the `code` it gave: a status or a name."""
     words = " ".join(words.split())[:_DETAIL_LIMIT]
-    number = int(code) if str(code).isdigit() else 0
     name = str(code or "").lower()
-    kind: type[errors.TerminalError] = errors.ModelOverloaded
-    if number in (401, 402, 403) or "authentication" in name or "api_key" in name or "permission" in name:
+    kind = _by_status(int(name) if name.isdigit() else 0)
+    if "authentication" in name or "api_key" in name or "permission" in name:
         kind = errors.ModelKeyRejected
-    elif number == 404 or name in ("model_not_found", "not_found_error"):
+    elif name in ("model_not_found", "not_found_error"):
         kind = errors.ModelUnknown
-    elif number in (400, 413, 422) or name in ("invalid_request_error", "invalid_argument", "bad_request"):
+    elif name in ("invalid_request_error", "invalid_argument", "bad_request"):
         kind = errors.InvalidInput
     return _sharpened(kind, words)(f"{model}: {words}")
+
+
+def _by_status(status: int) -> type[errors.TerminalError]:
+    match status:
+        case 401 | 402 | 403:
+            return errors.ModelKeyRejected
+        case 404:
+            return errors.ModelUnknown
+        case 413:
+            return errors.ModelRequestTooLong
+        case 400 | 405 | 406 | 415 | 422:
+            return errors.InvalidInput
+        case _:
+            return errors.ModelOverloaded
 
 
 def internal(problem: BaseException, model: str) -> errors.TerminalError:
@@ -146,7 +160,7 @@ def _unwrapped(problem: BaseException) -> BaseException:
     return _unwrapped(inner) if isinstance(inner, Exception) and inner is not problem else problem
 
 
-def _defect(problem: BaseException) -> BaseException | None:
+def defect(problem: BaseException) -> BaseException | None:
     """The mistake in a program that lies at the root of `problem`, if the network had no part in it."""
     chain = list(_chain(problem))
     # A provider SDK's own classes may wrap a mistake of ours; those of the network itself do not.

@@ -66,14 +66,18 @@ async def stream(request: dict[str, Any], settings: Settings) -> AsyncIterator[A
     made = None
     try:
         made = await library().acompletion(**_options(request, settings))
+        if made is None:  # litellm forgets to raise for some statuses
+            raise failures.told(seen.refusal or "no reply", seen.status, request["model"])
         if hasattr(made, "choices"):
             yield made
         else:
             async for chunk in made:
                 yield chunk
     except Exception as problem:
-        # What the wire showed tells more than what litellm made of it.
-        _judge(seen, request["model"], seen.ended or (seen.seen and seen.deltas is None))
+        # What the wire showed tells more than what litellm made of it; but a mistake of ours, which stops the
+        # reading, is no cut.
+        whole = seen.ended or (seen.seen and seen.deltas is None) or failures.defect(problem) is not None
+        _judge(seen, request["model"], whole)
         problem.status = seen.status  # type: ignore[attr-defined]
         raise
     finally:

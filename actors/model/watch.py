@@ -21,6 +21,7 @@ class Watch:
     read: bool = False  # the body passes by here
     seen: bool = False  # any event at all
     status: int = 0  # of the HTTP response
+    refusal: str = ""  # the words of an error status
     ended: bool = False  # a finish reason or an end mark came
     error: tuple[str, Any] | None = None  # words and code of an error inside the reply
     broken: str | None = None  # how the connection ended before the reply did
@@ -63,7 +64,17 @@ def _error(event: Mapping[str, Any]) -> tuple[str, Any] | None:
     return None
 
 
+def refusal(body: str) -> str:
+    """The words of the body of an error status."""
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return body[:2000]
+    return _words(value)[0][:2000]
+
+
 def _words(error: Any) -> tuple[str, Any]:
+    """Words and code of an error, whatever its shape."""
     if not isinstance(error, Mapping):
         return str(error), None
     inner = error.get("error")

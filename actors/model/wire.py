@@ -11,7 +11,7 @@ set in the context:
 - Whether the reply came to its end is noted (`ended`), as are an error inside it, a broken connection, and a
   body that is no reply. The stream then ends quietly; `provider` asks the watch and raises.
 
-Error statuses (400 and up) are not touched. Bodies that are no text, or compressed, pass as they are.
+Error statuses (400 and up) are noted, not touched. Bodies that are no text, or compressed, pass as they are.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import httpx
 
 from actors.model import sse
 from actors.model.deltas import Deltas
-from actors.model.watch import Watch
+from actors.model.watch import Watch, refusal
 from graphs.characters import clean
 
 WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
@@ -83,10 +83,14 @@ async def watch(response: httpx.Response) -> None:
     if seen is None or response.is_redirect:
         return
     seen.status = response.status_code
+    if response.status_code >= 400:
+        await response.aread()
+        seen.refusal = refusal(response.text)
+        return
     kind = response.headers.get("content-type", "text/event-stream").lower()
     readable = any(word in kind for word in ("event-stream", "json", "text/"))
     plain = response.headers.get("content-encoding", "identity") == "identity"
-    if response.status_code >= 400 or not readable or not plain:
+    if not readable or not plain:
         return
     seen.read = True
     content = response.request.content

@@ -6,7 +6,7 @@ import pytest
 
 from graphs import loop, structured, tools
 from graphs.limits import Limits
-from terminalpp.types.errors import ModelReplyCut, ModelReplyInvalid
+from terminalpp.types.errors import ModelReplyCut, ModelReplyInvalid, ModelRequestTooLong
 from tests.graphs.doubles import Crash, MemoryHands, MemoryPort, Points, World
 
 FILE = "/home/user/repo/a.py"
@@ -149,6 +149,57 @@ async def test_an_unusable_reply_is_asked_again_and_the_third_is_an_error():
     world = World({"coder": [ModelReplyInvalid("empty")] * 3})
     with pytest.raises(ModelReplyInvalid):
         await run(world, task())
+
+
+async def test_replies_that_cannot_be_used_after_work_was_done_end_the_task_with_it():
+    world = World({"coder": [bash("ls"), *[ModelReplyInvalid("empty")] * 3]})
+    result = await run(world, task())
+    assert result["status"] == "malformed"
+    assert len(world.of("tool.finished")) == 1
+
+
+async def test_an_empty_answer_gets_one_nudge_and_thoughts_are_the_last_resort():
+    world = World({"coder": [bash("ls"), "", "fine"]})
+    assert (await run(world, task()))["content"] == "fine"
+    world = World({"coder": [("I look.", [("bash", {"command": "ls"})]), "", ""]})
+    result = await run(world, task())
+    assert (result["status"], result["content"], result["steps"]) == ("malformed", "I look.", 3)
+    assert [payload["reason"] for payload in world.of("nudge.given")] == ["empty"]
+
+
+async def test_an_empty_answer_is_no_plan():
+    world = World({"planner": ["", ""]})
+    result = await run(world, task(role="planner", tools=(), answer=structured.plan))
+    assert result["status"] == "malformed"
+    assert "answer" not in result
+
+
+async def test_a_step_with_one_good_call_among_bad_ones_is_no_malformed_step():
+    mixed = ("", [("fly", {}), ("bash", {"command": "ls"})])
+    world = World({"coder": [("", [("fly", {})]), ("", [("fly", {})]), mixed, ("", [("fly", {})]), "done"]})
+    assert (await run(world, task()))["status"] == "done"
+
+
+async def test_too_long_is_made_shorter_a_bounded_number_of_times():
+    world = World({"coder": [bash("ls"), ModelRequestTooLong("x"), ModelRequestTooLong("x"), "done"]})
+    world.runner = lambda w, c: (0, "y" * 9000)
+    result = await run(world, task())
+    assert (result["status"], result["steps"]) == ("done", 2)
+    budgets = [payload["budget"] for payload in world.of("nudge.given")]
+    assert len(budgets) == 2
+    assert budgets[1] < budgets[0] < 9000
+    world = World({"coder": [ModelRequestTooLong("x")] * (loop.MAX_COMPACTIONS + 1)})
+    with pytest.raises(ModelRequestTooLong):
+        await run(world, task())
+    assert len(world.of("nudge.given")) == loop.MAX_COMPACTIONS
+
+
+async def test_calls_written_as_text_run_and_quoted_ones_do_not():
+    call = '<tool_call>{"name": "bash", "arguments": {"command": "ls"}}</tool_call>'
+    world = World({"coder": [f"I look.\n{call}", f"It was `{call}`."]})
+    result = await run(world, task())
+    assert (result["status"], result["content"]) == ("done", f"It was `{call}`.")
+    assert [payload["arguments"] for payload in world.of("tool.called")] == [{"command": "ls"}]
 
 
 async def test_what_the_person_types_meanwhile_is_seen_at_the_next_step():

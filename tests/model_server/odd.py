@@ -1,7 +1,9 @@
 """A fake provider that says what it is told to, byte by byte, in any shape and with any fault.
 
 `OddServer(plays)` answers the n-th POST with the n-th play (the last one again after that) and keeps the
-requests. A play is built by `stream`, `body`, `status` or `cut`: a head and the pieces of a body.
+requests; with `by_answers` the number of assistant messages in the request tells which play is next, as in a
+conversation. `demand` looks at a request first and says why it is refused (400), as strict providers do.
+A play is built by `stream`, `body` or `status`: a head and the pieces of a body.
 """
 
 from __future__ import annotations
@@ -9,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+Demand = Callable[[dict[str, Any]], str | None]
 BASE = {"id": "chatcmpl-odd", "object": "chat.completion.chunk", "created": 1, "model": "odd"}
 
 
@@ -49,8 +52,9 @@ def status(code: int, message: Any, **headers: str) -> Play:
 class OddServer:
     """Listens on a loopback port of its own while it is entered."""
 
-    def __init__(self, *plays: Play) -> None:
+    def __init__(self, *plays: Play, by_answers: bool = False, demand: Demand | None = None) -> None:
         self.plays: Sequence[Play] = plays
+        self.by_answers, self.demand = by_answers, demand
         self.requests: list[dict[str, Any]] = []
         self.port = 0
 
@@ -71,9 +75,16 @@ class OddServer:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
             length = int(head.split("content-length:")[1].split("\r\n")[0])
             self.requests.append(json.loads(await reader.readexactly(length)))
-            play = self.plays[min(len(self.requests), len(self.plays)) - 1]
-            await self._answer(play, writer)
+            await self._answer(self._next(self.requests[-1]), writer)
         writer.close()
+
+    def _next(self, request: dict[str, Any]) -> Play:
+        refusal = self.demand(request) if self.demand is not None else None
+        if refusal is not None:
+            return status(400, {"error": {"message": refusal, "type": "invalid_request_error"}})
+        answers = sum(message["role"] == "assistant" for message in request.get("messages", []))
+        place = answers if self.by_answers else len(self.requests) - 1
+        return self.plays[min(place, len(self.plays) - 1)]
 
     async def _answer(self, play: Play, writer: asyncio.StreamWriter) -> None:
         more = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in play.headers.items())

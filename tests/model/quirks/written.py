@@ -45,7 +45,8 @@ ROWS: list[Row] = [
             "<|tool_call_end|><|tool_calls_section_end|>",
             f"<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>bash\n"
             f"```json\n{LS_TEXT}\n```<｜tool▁call▁end｜>",
-            f"<|start|>assistant<|channel|>commentary to=functions.bash <|constrain|>json<|message|>{LS_TEXT}<|call|>",
+            f"<|start|>assistant<|channel|>commentary to=functions.bash <|constrain|>json"
+            f"<|message|>{LS_TEXT}<|call|>",
             "```tool_code\nprint(default_api.bash(command='ls'))\n```",
             f"Thought: I look.\nAction: bash\nAction Input: {LS_TEXT}",
             _CALL,
