@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,27 @@ from tests.cli.repositories import IDENTITY, Copy, git, listing, make, write
 
 CRLF = b"one\r\ntwo\r\nthree\r\n"
 LF = b"one\ntwo\nthree\n"
+PROGRAM = b"""
+import sys
+read, out = sys.stdin.buffer.read, sys.stdout.buffer
+def packets():
+    while (size := int(read(4) or b"0000", 16)) > 4:
+        yield read(size - 4)
+def send(*lines):
+    for line in lines:
+        out.write(b"%04x" % (len(line) + 4) + line)
+    out.write(b"0000")
+    out.flush()
+list(packets())
+send(b"git-filter-server", b"version=2")
+list(packets())
+send(b"capability=clean", b"capability=smudge")
+while head := list(packets()):
+    data = b"".join(packets())
+    send(b"status=success")
+    send(data.upper() if head[0] == b"command=clean\\n" else data.lower())
+    send()
+"""
 UPPER = ("clean", "tr a-z A-Z"), ("smudge", "tr A-Z a-z"), ("required", "true")
 
 
@@ -129,6 +151,37 @@ def filtered_and_edited(tmp: Path) -> Path:
     repo = filtered(tmp)
     write(repo, {"a.bin": b"payload two\n", "new.bin": b"new\n"})
     (repo / "d/b.bin").unlink()
+    return repo
+
+
+def filtered_and_line_ends_of_the_person(tmp: Path) -> Path:
+    repo = filtered(tmp)
+    git(repo, "config", "--global", "core.autocrlf", "input")
+    return repo
+
+
+def filtered_by_a_long_running_program(tmp: Path) -> Path:
+    """As git-lfs is: one process, asked over git's own protocol."""
+    repo = make(tmp / "r", {"plain": b"p\n"})
+    write(tmp, {"program.py": PROGRAM})
+    git(repo, "config", "filter.up.process", f"{sys.executable} {tmp / 'program.py'}")
+    git(repo, "config", "filter.up.required", "true")
+    write(repo, {".gitattributes": b"*.bin filter=up -text\n", "a.bin": b"payload\n", "b.bin": b"second\n"})
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "filtered")
+    assert git(repo, "show", "HEAD:a.bin") == b"PAYLOAD\n"
+    write(repo, {"b.bin": b"second, edited\n"})
+    return repo
+
+
+def staged_and_taken_back(tmp: Path) -> Path:
+    repo = make(tmp / "r", {"a": b"1\n", ".gitignore": b"*.local\n"})
+    write(repo, {"b.local": b"1\n"})
+    git(repo, "add", "-f", "b.local")
+    git(repo, "commit", "-qm", "more")
+    write(repo, {"a": b"2\n"})
+    git(repo, "add", "a")
+    git(repo, "mv", "a", "renamed")
     return repo
 
 
@@ -578,6 +631,8 @@ def untracked_do_not_show(tmp: Path) -> Path:
 
 
 BUILDERS: list[Callable[[Path], Path]] = [
+    worktree_of_a_bare_repository, git_directory_elsewhere, filtered_and_line_ends_of_the_person,
+    filtered_by_a_long_running_program, staged_and_taken_back,
     sparse_cone, sparse_index, sparse_patterns, sparse_with_an_extra_file, sparse_attributes_absent,
     filtered, filtered_and_edited, filtered_and_touched, filtered_by_global_settings, filtered_by_path,
     filter_and_line_ends, filter_whose_program_is_gone, filter_that_fails, filter_never_configured, macro,
@@ -590,9 +645,11 @@ BUILDERS: list[Callable[[Path], Path]] = [
     replaced, broken_branch, type_changes, tracked_but_ignored, withheld, names_of_any_bytes,
     untracked_do_not_show,
 ]
-DIRTY = {sparse_with_an_extra_file, filtered_and_edited, modes_count, merging, rebasing, index_extensions,
-         fsmonitor, unborn, type_changes, names_of_any_bytes, untracked_do_not_show, excluded_by_the_person}
-
+DIRTY = {
+    filtered_by_a_long_running_program, staged_and_taken_back, sparse_with_an_extra_file,
+    filtered_and_edited, modes_count, merging, rebasing, index_extensions, fsmonitor, unborn, type_changes,
+    names_of_any_bytes, untracked_do_not_show, excluded_by_the_person,
+}
 BEYOND_SETTINGS = {autocrlf_dropped_later, attributes_came_later, filter_and_line_ends}
 
 
