@@ -182,17 +182,21 @@ def model_reply(request: dict[str, Any], reply: Any) -> dict[str, Any]:
 
 
 class MemoryWorkspace:
-    """`Workspace` whose snapshots are copies of the world's files, named by their content."""
+    """`Workspace` whose snapshots are copies of the world's files, named by their content.
+
+    Under a key that was used before it gives what it gave, as the real one does.
+    """
 
     def __init__(self, world: World) -> None:
-        self.world, self.trees = world, {}
+        self.world, self.trees, self.taken = world, {}, {}
 
     async def snapshot(self, key: str) -> str:
-        tree = dict(self.world.files)
-        name = hashlib.sha256(repr(sorted(tree.items())).encode()).hexdigest()[:12]
-        self.trees[name] = tree
+        if key not in self.taken:
+            tree = dict(self.world.files)
+            name = hashlib.sha256(repr(sorted(tree.items())).encode()).hexdigest()[:12]
+            self.trees[name], self.taken[key] = tree, name
         self.world.points.pass_("snapshot")
-        return name
+        return self.taken[key]
 
     async def diff(self, key: str, base: str, to: str) -> dict[str, Any]:
         old, new = self.trees[base], self.trees[to]

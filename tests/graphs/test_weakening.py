@@ -38,6 +38,7 @@ def found(
 PYTHON = [
     ("deleted", TWO, ONE, "deleted", True),
     ("deleted and another one made", TWO, ONE + "def test_x():\n    assert hello() == 1\n", "deleted", True),
+    ("deleted, its numbers used elsewhere", TWO, ONE + "def test_x():\n    assert mul(5, 3) == 2\n", "deleted", True),
     ("commented out", TWO, ONE + "\n# def test_sub():\n#     assert sub(5, 3) == 2\n", "deleted", True),
     ("not a test by its name now", ONE, ONE.replace("test_add", "_test_add"), "deleted", True),
     ("class taken away", UNIT + "\n\nT = None\n", UNIT, None, None),
