@@ -67,8 +67,9 @@ def collect(folder: str, workspace: str, since: str) -> str:
     return f"""
 exec 2>&1
 {{ find {folder} -type f
-  find {workspace} \\( -path '*/target/surefire-reports/*.xml' -o -path '*/build/test-results/*/*.xml' \\) \\
-    -newer {since}; }} | sort | head -n {MOST_FILES} | while IFS= read -r f; do
+  find {workspace} \\( -name node_modules -o -name .git \\) -prune -o -newer {since} \\
+    \\( -path '*/target/surefire-reports/*.xml' -o -path '*/build/test-results/*/*.xml' \\) -print
+}} | sort | head -n {MOST_FILES} | while IFS= read -r f; do
   s=$(($(wc -c < "$f"))); printf 'report %s\\n' "$s"; cat "$f"; echo
 done
 true

@@ -6,9 +6,9 @@ are run (`runner_settings`), and what the two runs report test by test. A findin
     {kind, file, test, claim, severity, blocks}
 
 with `kind` deleted, skipped, emptied, rows, assertions, expectation, focused, switch, command, config,
-conftest, ci, or gone (by the reports alone). `severity` is high for what makes the tests weaker, medium for
-what may, low for what the task asked for. `blocks`: a test which counted before does not count any more. With
-such a finding a turn is not `passed`, whatever the runner says.
+conftest, ci, gone (by the reports alone), or uncompared. `severity` is high for what makes the tests weaker,
+medium for what may, low for what the task asked for. `blocks`: a test which counted before does not count any
+more. With such a finding a turn is not `passed`, whatever the runner says.
 
 A test that moved, got another name, or was merged into a table of rows is no finding: a test is recognised by
 what it holds. A new test is none, nor is a skip taken away. A test that was skipped or empty before may go.
@@ -73,9 +73,10 @@ def find(
     return told[:MOST]
 
 
-def blocking(found: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Those that forbid `passed`."""
-    return [one for one in found if one["blocks"]]
+def uncompared(why: str) -> dict[str, Any]:
+    """The finding that nothing could be found out."""
+    about = {"kind": "uncompared", "file": "", "test": "", "claim": why[:300]}
+    return {**about, "severity": "medium", "blocks": False}
 
 
 def words(found: Iterable[Mapping[str, Any]]) -> str:

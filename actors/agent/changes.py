@@ -45,9 +45,11 @@ async def between(hands: SandboxHands, task_id: str, base: str, to: str) -> list
 
 async def _said(hands: SandboxHands, exec_id: str, script: str, limit: int) -> bytes:
     seen = await hands.plain(exec_id, script, SECONDS)
+    if seen.running:
+        seen = await hands.end(exec_id)
     if seen.exit_code != 0:
         words = (seen.output or seen.reason or seen.status).strip()[-300:]
-        raise SandboxFailed(f"the change cannot be compared with what was there before: {words}")
+        raise SandboxFailed(f"the tests cannot be compared with those before the change: {words}")
     return (await hands.output(exec_id, 0, min(limit, seen.output_bytes)))[0]
 
 

@@ -26,7 +26,7 @@ from graphs import detection, digest, probe, reporting, setups, weakening
 from graphs.detection import Choice
 from graphs.ports import Observation
 from graphs.probe import Found
-from terminalpp.types.errors import NotFound
+from terminalpp.types.errors import NotFound, SandboxFailed
 from terminalpp.types.ids import derived_id
 
 PROBE_SECONDS = 60.0
@@ -197,7 +197,10 @@ async def _weakened(
     about = task.get("compare")
     if not about or about["base"] == about["to"]:
         return []
-    files = await changes.between(hands, task["task_id"], about["base"], about["to"])
+    try:
+        files = await changes.between(hands, task["task_id"], about["base"], about["to"])
+    except SandboxFailed as error:  # the tests' own result stands; what it is worth is told
+        return [weakening.uncompared(error.detail)]
     # A run that failed may have stopped early: what it did not run is not gone.
     ended = report.passed or not (report.ran or report.hung)
     return weakening.find(

@@ -16,6 +16,10 @@ UNIT = (
 )
 APP = "def add(a, b):\n    return a - b\n"
 MENDED = call("edit", path="app.py", old="a - b", new="a + b")
+TWO_UNITS = (
+    "import unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        self.assertEqual(1, 2)\n"
+    "    def test_b(self):\n        pass\n"
+)
 SKIP = call("edit", path="test_app.py", old="class T(", new='@unittest.skip("needs a database")\nclass T(')
 DONE = {"content": "Done."}
 
@@ -93,6 +97,10 @@ async def test_a_weakening_is_mended_when_told(talk, script):
             {"package.json": json.dumps({"scripts": {"test": "no-such-runner"}, "padding": "x" * 31_000})},
             None, "unverified", 'no-such-runner is missing; to bring it: --setup-cmd "npm install" --network open',
         ),
+        ({"package.json": json.dumps({"scripts": {"test": "node --test"}}), "index.js": "exports.x = 1\n"},
+         None, "unverified", "the tests were not run: "),
+        ({"Makefile": "test:\n\tpython3 -m unittest -v t.check 2>&1 | tee test.log\n", "t/check.py": TWO_UNITS},
+         None, "failed", "the tests do not pass"),
         ({"package.json": "{broken"}, None, "unverified", "package.json is no JSON that can be read"),
         ({"a.txt": ""}, None, "unverified", "there were no tests to run"),
         ({"a.txt": ""}, "no-such-program --test", "unverified", "no-such-program is missing"),
