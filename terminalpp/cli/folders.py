@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from terminalpp.cli import git
 from terminalpp.cli.grounds import Ground, folders_ignored
 
 FOLDERS_LIMIT = 20_000  # empty ones; more are left out and told
@@ -39,12 +40,14 @@ _MAKERS = {
 
 @dataclass(slots=True)
 class Folders:
-    """Relative to the root. `rules`: ignore and attribute files that are ignored themselves."""
+    """Relative to the root. `rules`: ignore and attribute files that are ignored themselves.
+    `problems`: git's words where it gave no answer."""
 
     empty: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     rules: set[str] = field(default_factory=set)
     unreadable: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
 def parents(names: Iterable[str]) -> set[str]:
@@ -67,8 +70,14 @@ def look(root: Path, grounds: list[Ground], names: set[str]) -> Folders:
         level = [ground.prefix.rstrip("/")]
         while level:
             inside = [folder for where in level for folder in _listed(root, where, full, names, found)]
-            inside = [folder for folder in inside if folder not in starts]
-            out = folders_ignored(ground, [folder for folder in inside if folder not in full])
+            # another repository has a ground of its own, or is nested too deeply
+            inside = [folder for folder in inside
+                      if folder not in starts and not os.path.lexists(root / folder / ".git")]
+            try:
+                out = folders_ignored(ground, [folder for folder in inside if folder not in full])
+            except git.GitFailed as error:
+                found.problems.append(error.words.splitlines()[0])
+                break
             found.ignored += sorted(out)
             level = [folder for folder in inside if folder not in out]
             found.empty += [folder for folder in level if folder not in full]

@@ -149,6 +149,8 @@ def _is_text(pattern: str) -> bool:
 def _keep_folders(
     result: Survey, found: folders.Folders, full: set[str], matcher: patterns.Matcher
 ) -> None:
+    for problem in found.problems:
+        result.warnings.append(f"not all empty folders are copied: {problem}")
     _tell(result, sorted(found.unreadable), "folder(s) may not be read and are not copied")
     # a folder is asked about by a name inside it: only so does a pattern such as `data/` speak of it
     rules = patterns.of_file(result.root / ".tppignore")

@@ -213,6 +213,20 @@ def test_empty_folders_in_submodules_and_of_submodules(tmp_path: Path) -> None:
     assert inside(copy, "status", "--porcelain") == b""
 
 
+def test_a_repository_that_is_nested_too_deeply_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("terminalpp.cli.grounds.NEST_LIMIT", 1)
+    root = make(tmp_path / "r", {"f": b"1\n"})
+    make(root / "one", {"f": b"1\n"})
+    make(root / "one" / "two", {"f": b"1\n"})
+    (root / "one" / "two" / "data").mkdir()
+    git(root / "one", "-c", "advice.addEmbeddedRepo=false", "add", "two")
+    copy = Copy(root, tmp_path / "copy")
+    assert set(listing(copy.root)) == {b"f", b"one/f"}
+    assert "one/two is nested too deeply and is not copied" in copy.survey.warnings
+
+
 def test_very_many_empty_folders_are_bounded_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
