@@ -23,17 +23,16 @@ from typing import Any
 
 from graphs import reports as reported
 from graphs import runners
+from graphs import verdict as verdicts
 from graphs.reports import documents
 from graphs.reports.tally import Tally
 from graphs.runners import cases as named
-from graphs.runners import missing as absent
 from graphs.runners import own, text
 from graphs.runners.command import Started, started
 from graphs.runners.summary import NO_TEST, Summary, total
 
 MAX_LINES = 60
 _LINE = 400
-_CANNOT_RUN = (126, 127)
 
 _IMPORTANT = re.compile(
     r"^(?:E  |FAILED |ERROR |ERROR:|FAIL:|FAIL\b|--- FAIL|not ok |\s*✕|\s*✗|\s*✖|\s*×|\s*●|AssertionError|"
@@ -41,7 +40,7 @@ _IMPORTANT = re.compile(
     r"Traceback|SyntaxError|ModuleNotFoundError|.*\bFAILED\b)"
 )
 _BLOCK = re.compile(r"^(?:={10,}|-{10,}|_{5,} .* _{5,}|---- .* ----|\s*●|FAIL:|ERROR:|--- FAIL)")
-_JSON_EVENT = re.compile(r'^\{ ?"(?:Time|Action|ImportPath|type)": ?"')
+_JSON_EVENT = re.compile(r'^\{ ?"(?:Time|Action|ImportPath|type)": ?"', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +74,6 @@ class Report:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    ran: bool
-    passed: bool
-    reason: str | None = None
-    missing: str | None = None
-
-
 def read(
     output: str,
     exit_code: int | None,
@@ -97,14 +88,15 @@ def read(
     `command` is what was run, as the person would type it. `reports` are the bytes of the report files that
     this run wrote (JUnit XML, TRX, JSON, `go test -json`, TAP); those that cannot be read are left out.
     """
-    lines = text.lines(text.plain(output))
-    tallies = _tallies(lines, reports)
+    seen = text.plain(output)
+    lines = text.lines(seen)
+    tallies = _tallies(seen, reports)
     begun = started(command)
     said = _with_reports(own.choose(runners.summaries(lines), begun, exit_code), tallies, begun)
     cases = _cases(lines, tallies)
     if exit_code is None:
         return _unended(lines, said, cases, timeout_s, reason)
-    verdict = _verdict(said, exit_code, lines, command)
+    verdict = verdicts.judge(said, exit_code, lines, command)
     return Report(
         verdict.ran,
         verdict.passed,
@@ -116,62 +108,20 @@ def read(
     )
 
 
-def _verdict(said: own.Said, exit_code: int, lines: list[str], command: str) -> _Verdict:
-    """What the words and the status come to together."""
-    if exit_code in _CANNOT_RUN and not said.red:
-        lacks = absent.with_status(exit_code, lines, command)
-        return _Verdict(False, False, lacks.words, lacks.name)
-    if exit_code == 0 and said.red:
-        return _Verdict(True, False, f"the exit status is 0 but the runner's summary says {_bad(said)}")
-    if not said.red and (lacks := _lacks(said, exit_code, lines, command)):
-        return _Verdict(False, False, lacks.words, lacks.name)
-    if exit_code == 0:
-        if said.green or not said.known:
-            return _Verdict(True, True)
-        return _Verdict(False, False, said.nothing())
-    if said.only_nothing(exit_code):
-        return _Verdict(False, False, said.nothing())
-    return _Verdict(True, False, _why_failed(said, exit_code))
-
-
-def _lacks(said: own.Said, exit_code: int, lines: list[str], command: str) -> absent.Missing | None:
-    """What kept the tests from starting. With status 0 (a pipe hid it) only when it is the last word."""
-    families = started(command).families
-    spoke = [part for part in said.parts if part.sure and not part.frame]
-    if any(not families or part.family in (*families, "report") for part in spoke):
-        return None
-    if exit_code:
-        return None if said.green else absent.find(lines, command)
-    return absent.find(_last(lines, 3 if families else 1), command)
-
-
-def _why_failed(said: own.Said, exit_code: int) -> str | None:
-    if said.red:
-        return None
-    if said.green:
-        words = _words(said.counts) or "that all passed"
-        return f"the exit status is {exit_code}, though the runner's summary says {words}"
-    return f"the exit status is {exit_code}; {said.nothing()}" if said.known else None
-
-
-def _bad(said: own.Said) -> str:
-    bad = {kind: number for kind, number in said.counts.items() if kind in ("failed", "errors")}
-    return _words(bad) or "that it failed"
-
-
-def _words(counts: dict[str, int]) -> str:
-    return ", ".join(
-        f"{number} {'error' if kind == 'errors' and number == 1 else kind}" for kind, number in counts.items()
-    )
-
-
-def _tallies(lines: list[str], reports: Sequence[bytes]) -> list[Tally]:
+def _tallies(seen: str, reports: Sequence[bytes]) -> list[Tally]:
     """The reports that can be read; an output that is itself one (`go test -json`) is among them."""
     found = [tally for data in reports if (tally := reported.read(data))]
-    if not found and any(_JSON_EVENT.match(line) for line in lines):
-        events = documents.of_lines(lines)
-        found = [events] if events else []
-    return found
+    if found:
+        return found
+    if _JSON_EVENT.search(seen):
+        events = documents.of_lines(seen.split("\n"))
+        return [events] if events else []
+    said = seen.strip()
+    if said[-1:] not in ("}", ">"):
+        return []
+    begun = re.search(r"^(?:\{|<\?xml |<testsuites?[ >])", said, re.MULTILINE)
+    whole = reported.read(said[begun.start() :].encode("utf-8", "replace")) if begun else None
+    return [whole] if whole else []
 
 
 def _with_reports(said: own.Said, tallies: list[Tally], begun: Started) -> own.Said:
@@ -231,21 +181,13 @@ def _unended(
     return Report(hung, False, said.counts, _bounded([words, *lines[-40:]]), hung, why, cases=cases)
 
 
-def _digest(lines: list[str], exit_code: int, verdict: _Verdict) -> str:
+def _digest(lines: list[str], exit_code: int, verdict: verdicts.Verdict) -> str:
     if verdict.passed:
-        return _bounded(_last(lines, 3))
+        return _bounded(text.last(lines, 3))
     why = f"{verdict.reason[:1].upper()}{verdict.reason[1:]}." if verdict.reason else ""
     if not verdict.ran:
-        return _bounded([why, *_last(lines, 10)])
+        return _bounded([why, *text.last(lines, 10)])
     return _bounded([f"exit code {exit_code}", *([why] if why else []), *_causes(lines)])
-
-
-def _last(lines: list[str], number: int) -> list[str]:
-    """The last lines that are not empty, with what stands between them."""
-    end = len(lines)
-    while end and not lines[end - 1].strip():
-        end -= 1
-    return lines[max(0, end - number) : end]
 
 
 def _causes(lines: list[str]) -> list[str]:

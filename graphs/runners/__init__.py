@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from graphs.runners import javascript, managed, native, plain, python, scripts, tap
+from graphs.runners import javascript, managed, native, others, plain, python, scripts, tap
 from graphs.runners.summary import Summary
 
 Scanner = Callable[[list[str]], Iterator[Summary]]
@@ -38,6 +38,11 @@ KNOWN: tuple[Scanner, ...] = (
     scripts.phpunit,
     scripts.mix,
     scripts.bats,
+    others.googletest,
+    others.catch,
+    others.karma,
+    others.dart,
+    others.testthat,
 )
 
 

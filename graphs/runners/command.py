@@ -46,6 +46,8 @@ _TWO_WORDS = {
 }
 # These run module after module, and each closes on its own.
 SUMMED = frozenset({"go", "cargo", "swift", "dotnet", "mix", "maven", "gradle"})
+# With nothing to complain of, these may say nothing at all.
+SILENT = frozenset({"maven", "gradle"})
 _BEFORE = {"npx", "exec", "command", "time", "env", "nice", "sudo", "bunx", "xvfb-run", "stdbuf", "dotenv"}
 _PAIRS = {
     ("uv", "run"), ("poetry", "run"), ("pipenv", "run"), ("pdm", "run"), ("hatch", "run"), ("rye", "run"),
@@ -83,6 +85,9 @@ class Started:
 def started(command: str) -> Started:
     """What the command starts; nothing is known of one that cannot be split."""
     pieces = _pieces(command)
+    if len(pieces) == 1 and pieces[0][1][0] in ("sh", "bash", "dash", "zsh"):
+        inner = _script(pieces[0][1])
+        return started(inner) if inner is not None else Started(first=pieces[0][1][0])
     runs = [at for at, (_, words) in enumerate(pieces) if words[0] not in _SILENT | _FILTERS]
     if len(runs) != 1:
         return Started(first=pieces[runs[0]][1][0] if runs else "")
@@ -91,6 +96,14 @@ def started(command: str) -> Started:
     piped = all(operator == "|" for operator in later) and "pipefail" in command
     status = (not later or piped) and not command.rstrip().endswith("&")
     return Started(_families(words), status, words[0])
+
+
+def _script(words: list[str]) -> str | None:
+    """What `sh -c` is told to run."""
+    for at, word in enumerate(words[1:-1], 1):
+        if re.fullmatch(r"-[a-z]*c", word):
+            return words[at + 1]
+    return None
 
 
 def _pieces(command: str) -> list[tuple[str, list[str]]]:
@@ -130,6 +143,8 @@ def _bare(words: list[str]) -> list[str]:
             words = words[1:]
             while words and (words[0].startswith("-") or words[0][:1].isdigit()):
                 words = words[1:]
+        elif name in ("yarn", "pnpm", "bun") and len(words) > 1 and words[1] in FAMILIES:
+            words = words[1:]
         elif len(words) > 1 and (name, words[1]) in _PAIRS:
             words = words[2:]
             while words and words[0] in ("--",):
@@ -154,6 +169,12 @@ def _of_python(words: list[str]) -> list[str]:
 
 def _families(words: list[str]) -> tuple[str, ...]:
     name = words[0]
+    if name == "node" and "--test" in words:
+        return _TWO_WORDS["node", "--test"]
+    if name == "python" and len(words) > 2 and words[1].endswith("manage.py") and words[2] == "test":
+        return FAMILIES["unittest"]
+    if name == "php" and len(words) > 1:
+        name = words[1].rsplit("/", 1)[-1]
     if name in FAMILIES:
         return FAMILIES[name]
     for word in words[1:]:

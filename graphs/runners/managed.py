@@ -23,8 +23,7 @@ _SUREFIRE_GOAL = re.compile(
 )
 _MAVEN_GOOD = re.compile(_LEVEL + r"BUILD SUCCESS$")
 _MAVEN_BROKEN = re.compile(
-    _LEVEL
-    + r"(?:BUILD FAILURE|COMPILATION ERROR ?:.*|There (?:are|were) test failures\.|"
+    _LEVEL + r"(?:BUILD FAILURE|COMPILATION ERROR ?:.*|There (?:are|were) test failures\.|"
     r"Failed to execute goal .*)$"
 )
 

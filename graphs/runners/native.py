@@ -71,7 +71,9 @@ def go(said: list[str]) -> Iterator[Summary]:
     seen: set[str] = set()
     running: set[str] = set()
     for index, line in enumerate(said):
-        if match := _GO_RUN.match(line):
+        if line == "no packages to test":
+            yield Summary("go", index, nothing=NO_TEST)
+        elif match := _GO_RUN.match(line):
             seen.add(match.group(1))
             running.add(match.group(1))
         elif match := _GO_RESULT.match(line):
@@ -84,7 +86,7 @@ def go(said: list[str]) -> Iterator[Summary]:
                 continue
             results = {name: result for name, result in results.items() if result != "failed"}
             counts = _of_go(results)
-            nothing = NO_TEST if match.group(3).strip().startswith("[no tests to run]") else None
+            nothing = NO_TEST if "[no tests to run]" in match.group(3) else None
             yield Summary("go", index, counts, None if nothing else True, nothing)
             results, seen, running = {}, set(), set()
         elif _GO_FAIL.match(line):

@@ -67,10 +67,9 @@ def choose(found: list[Summary], started: Started, exit_code: int | None) -> Sai
     if started.families:
         mine = [summary for summary in closed if summary.family in started.families]
         mine = [summary for summary in mine if summary.sure] or mine
-        if mine and started.families[0] in SUMMED:
-            return said(mine)
-        if mine:
-            return said([_one(mine, started, exit_code)])
+        if len(mine) > 1 and started.families[0] not in SUMMED:
+            mine = [_one(mine, started, exit_code)]
+        return said(mine)
     if sure:
         return said([*sure, *frames])
     if any(frame.nothing for frame in frames):

@@ -17,8 +17,8 @@ _KINDS = {
     "failed": "fail failed fails failing failure failures unsuccessful broken red xpassed fehlgeschlagen "
     "fehlgeschlagene fehlschläge échec échecs échoué échoués échoués fallidos fallaron fallito falliti",
     "errors": "error errors fehler erreur erreurs errores errori",
-    "skipped": "skip skipped skips pending ignored todo disabled xfail xfailed excluded omitted übersprungen "
-    "ignoré ignorés omitidos saltati",
+    "skipped": "skip skipped skips pending ignored todo disabled xfail xfailed excluded omitted canceled "
+    "übersprungen ignoré ignorés omitidos saltati",
     "total": "test tests total spec specs example examples check checks case cases scenario scenarios "
     "ran run assertions gesamt",
 }
@@ -31,7 +31,7 @@ _UNITS = (
 _TIME = re.compile(
     r"[ ,;:(\[-]*(?:in|took|after|time:?|within)? ?\d+(?:[.,]\d+)? ?(?:ms|s|sec|secs|seconds?|m|min)[)\].]*$"
 )
-_HEAD = re.compile(r"^(?:[^\w\d]|_)+|^(?:[A-Za-z][A-Za-z ]{0,24}(?:: |:$| - ))+")
+_HEAD = re.compile(r"^\[\w+\] +|^(?:[^\w\d]|_)+|^(?:[A-Za-z][A-Za-z ]{0,24}(?:: |:$| - ))+")
 _NUMBER_WORD = re.compile(rf"^(?:all )?(\d+) {_UNITS}(?:were |was |have |are )?([^\W\d_]+)$", re.IGNORECASE)
 _WORD_NUMBER = re.compile(r"^(?:tests? )?([^\W\d_]+)(?: tests?)? ?(?:[:=] *| )(\d+)$", re.IGNORECASE)
 _SHARE = re.compile(
@@ -66,6 +66,8 @@ def plain(said: list[str]) -> Iterator[Summary]:
             last = index
         elif _NOTHING.match(_head(bare)):
             nothing = index
+    if block and not any(numbers.keys() & {"passed", "total"} or any(numbers.values()) for numbers in block):
+        block = []  # `0 failures` alone does not say that nothing ran
     if block and last >= nothing:
         counts = _counts(block)
         yield Summary("plain", last, counts, nothing=None if counts else NO_TEST, sure=False)
@@ -84,7 +86,7 @@ def _numbers(line: str) -> dict[str, int]:
     for text in (line.strip(" .!#*=-|>[]"), _head(line).strip(" .!#*=-|>[]")):
         numbers: dict[str, int] = {}
         pieces = [
-            piece for piece in re.split(r"[,;|]| / | and | und | et ", _TIME.sub("", text)) if piece.strip()
+            piece for piece in re.split(r"[,;|(]| / | and | und | et ", _TIME.sub("", text)) if piece.strip()
         ]
         for piece in pieces:
             if not (read := _piece(piece.strip(" .!()="))):
@@ -110,7 +112,7 @@ def _piece(piece: str) -> dict[str, int]:
     else:
         return {}
     kind = _WORDS.get(word.lower())
-    if kind == "total" and re.match(r"^[^\W\d_]+ \d+$", piece):  # `test 3` is the name of a step
+    if kind == "total" and re.match(r"^(?!total)[^\W\d_]+ \d+$", piece, re.I):  # `test 3` names a step
         return {}
     return {kind: int(number)} if kind and len(number) < 10 else {}
 

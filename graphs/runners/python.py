@@ -14,7 +14,7 @@ from graphs.runners.summary import ALL_DESELECTED, NO_TEST, NO_TEST_RUN, Summary
 from graphs.runners.text import before
 
 _END = re.compile(
-    r"^(?:=+ )?([\w/(),. ]{1,200}?) in (\d+(?:\.\d+)?)(?:s| seconds)(?: \([\d:, dayS]+\))?(?: =+)?$"
+    r"^(?:=+ )?([\w/(),. ]{1,200}?) in (\d+(?:\.\d+)?)(?:s| seconds)(?: \([\d:, days]+\))?(?: =+)?$"
 )
 _ITEM = re.compile(
     r"(\d+) (passed|failed|errors?|skipped|deselected|xfailed|xpassed|warnings?|reruns?|rerun|"
@@ -31,6 +31,10 @@ _SECTION = re.compile(
 )
 _CAPTURED = re.compile(r"^-+ Captured .* -+$")
 _OUT_OF_CAPTURED = re.compile(r"^_{3,} .+ _{3,}$")
+_BROKEN = re.compile(
+    r"^(?:ImportError while loading conftest |INTERNALERROR> |ERROR: usage: |"
+    r"ERROR: (?:file or directory not found|not found): )"
+)
 _SUGAR = re.compile(r"^Results \((\d+(?:\.\d+)?)s.*\):$")
 _SUGAR_ITEM = re.compile(r"^ +(\d+) (passed|failed|errors?|error|skipped|xfailed|xpassed|deselected)\b")
 _PYTEST = {
@@ -65,7 +69,7 @@ _NOX = re.compile(r"^nox > Session (\S+) (was successful|failed|aborted|skipped)
 
 
 def pytest(said: list[str]) -> Iterator[Summary]:
-    begun, captured, framed = False, False, False
+    begun = captured = framed = broken = False
     for index, line in enumerate(said):
         if _BEGUN.match(line):
             begun, captured = True, False
@@ -78,10 +82,13 @@ def pytest(said: list[str]) -> Iterator[Summary]:
             counts, nothing = found
             inner = captured and _another_end(said, index)
             sure = begun and not inner and (line.startswith("=") or not framed)
-            ok = nothing is None and not counts.get("failed") and not counts.get("errors")
-            yield Summary("pytest", index, counts, ok or None, nothing, sure, seconds=_seconds(line))
+            ok = False if broken and nothing else None
+            yield Summary("pytest", index, counts, ok, nothing, sure, seconds=_seconds(line))
             if sure:
-                begun = framed = False
+                begun = framed = broken = False
+        elif _BROKEN.match(line) and not captured:
+            broken = True
+            yield Summary("pytest", index, ok=False)
         elif match := _SUGAR.match(line):
             counts = _sugar(said[index + 1 : index + 8])
             yield Summary("pytest", index, counts, seconds=float(match.group(1)), sure=begun)

@@ -45,3 +45,11 @@ def after(said: list[str], index: int, number: int) -> list[str]:
             if len(found) == number:
                 break
     return found
+
+
+def last(said: list[str], number: int) -> list[str]:
+    """The last lines that are not empty, with what stands between them."""
+    end = len(said)
+    while end and not said[end - 1].strip():
+        end -= 1
+    return said[max(0, end - number) : end]
