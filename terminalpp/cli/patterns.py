@@ -11,14 +11,26 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from terminalpp.cli import git
-from terminalpp.types.errors import InvalidInput
+from terminalpp.types.errors import InvalidInput, TooLarge
+
+COUNT_LIMIT = 200   # of the patterns that bring files in: what the server takes
+LENGTH_LIMIT = 1000  # of one, in characters
+
+
+def check(listed: list[str]) -> None:
+    """Before anything is started. Raises TooLarge."""
+    if len(listed) > COUNT_LIMIT or any(len(pattern) > LENGTH_LIMIT for pattern in listed):
+        raise TooLarge(
+            f"more than {COUNT_LIMIT} include patterns, or one of more than {LENGTH_LIMIT:,} characters",
+            "Name folders, or use wildcards, in .tppinclude and --include.",
+        )
 
 
 def given(words: Iterable[str]) -> list[str]:
     """The patterns of `--include`; a leading `./` means the top. Raises InvalidInput."""
     found = []
     for word in words:
-        if not word.strip() or "\n" in word or "\0" in word:
+        if not word.strip() or any(char in word for char in "\r\n\0"):
             raise InvalidInput(f"not a pattern: {word!r}", "Name a file or a folder: --include .env")
         bang = "!" if word.startswith("!./") else ""
         body = word.removeprefix(bang)

@@ -117,6 +117,7 @@ def _choose(result: Survey, areas: list[Ground], asked: list[str], matcher: patt
     root = result.root
     names = {name for area in areas for name in area.names}
     shared = patterns.of_file(root / ".tppinclude")
+    patterns.check(shared + asked)
     result.include = [pattern for pattern in shared + asked if _is_text(pattern)]
     hidden = {name for area in areas for name in grounds.ignored(area)} if shared + asked else set()
     found = folders.look(root, areas, names)
@@ -137,13 +138,13 @@ def _choose(result: Survey, areas: list[Ground], asked: list[str], matcher: patt
         for pattern in matcher.idle(listed, every):
             result.warnings.append(f"{source}{show(pattern)} names no file here")
     for pattern in shared + asked:
-        if not _is_text(pattern):  # it cannot travel in JSON
-            result.warnings.append(f"the pattern {show(pattern)} is not UTF-8: it brings files in, none out")
+        if not _is_text(pattern):  # the server would refuse it
+            result.warnings.append(f"the pattern {show(pattern)} is not plain text: it brings files in, none out")
     result.warnings += folders.dependencies(root, found.ignored, full)
 
 
 def _is_text(pattern: str) -> bool:
-    return not any("\udc80" <= char <= "\udcff" for char in pattern)
+    return not any("\udc80" <= char <= "\udcff" or char == "\r" for char in pattern)
 
 
 def _keep_folders(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
+from gateway.models import ConversationCreate
 from gateway.tar import Reader, Source
-from terminalpp.cli import archive, repository
-from terminalpp.types.errors import InvalidInput
+from terminalpp.cli import archive, patterns, repository
+from terminalpp.types.errors import InvalidInput, TooLarge
 from tests.cli.repositories import Copy, git, listing, make, write
 from tests.cli.test_likeness import inside
 
@@ -84,7 +86,7 @@ def test_patterns_bring_ignored_files(
     assert brought(copy) == expected
     told = [word for word in wanted if "\udce9" not in word]  # the rest cannot travel in JSON
     assert copy.survey.include == told
-    assert any("not UTF-8" in warning for warning in copy.survey.warnings) == (told != wanted)
+    assert any("not plain text" in warning for warning in copy.survey.warnings) == (told != wanted)
     assert not [warning for warning in copy.survey.warnings if "names no file" in warning]
     assert any("because .tppinclude names them" in w for w in copy.survey.warnings) == (source == "file")
     if kind == "git":  # what is ignored at home is ignored inside
@@ -116,9 +118,25 @@ def test_a_pattern_that_names_nothing_is_told(tmp_path: Path) -> None:
     assert ".tppinclude: nothing-here names no file" in said
     assert "--include no/such names no file" in said
     assert said.count("names no file") == 2  # neither one that is outranked nor one of a tracked file
-    for wrong in ("", "  ", "a\nb"):
+    for wrong in ("", "  ", "a\nb", "a\rb"):
         with pytest.raises(InvalidInput, match="not a pattern"):
             repository.survey(root, tmp_path, [wrong])
+
+
+def test_what_the_server_would_refuse_is_refused_before_anything_is_started(tmp_path: Path) -> None:
+    def body(listed: list[str]) -> ConversationCreate:
+        return ConversationCreate(sandbox_id=UUID(int=0), workspace="/home/user/r", include=listed)
+
+    root = make(tmp_path / "r", {"f": b"1\n"})
+    most = ["x" * patterns.LENGTH_LIMIT] * patterns.COUNT_LIMIT
+    patterns.check(most)
+    body(most)
+    for number, wrong in enumerate(([*most, "y"], ["x" * (patterns.LENGTH_LIMIT + 1)])):
+        with pytest.raises(ValueError, match="validation error"):
+            body(wrong)
+        write(root, {".tppinclude": "\n".join(wrong).encode()})
+        with pytest.raises(TooLarge, match="include patterns"):
+            Copy(root, tmp_path / str(number))
 
 
 def test_the_home_and_git_are_never_included(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
