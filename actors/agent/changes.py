@@ -20,7 +20,7 @@ _PLAIN = ("100644", "100755")
 
 async def between(hands: SandboxHands, task_id: str, base: str, to: str) -> list[Change]:
     """The changed files that may hold tests or say how they are run. Raises SandboxFailed."""
-    store = GitWorkspace(hands.sandbox, hands.workspace, hands.log.conversation_id).store
+    store = GitWorkspace(hands.sandbox, hands.workspace, hands.log.conversation_id).store.path
     git = f"git --git-dir={store} -c safe.directory='*'"
     raw = await _said(
         hands,
