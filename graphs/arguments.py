@@ -22,7 +22,7 @@ from typing import Any
 from graphs.characters import clean
 
 WRAPPERS = ("arguments", "parameters", "input", "args", "kwargs", "params")
-_TIMES_ENCODED = 4
+_TIMES_ENCODED, _TIMES_WRAPPED = 4, 3
 _FENCED = re.compile(r"\A\s*```\w*[ \t]*\n?(.*?)\n?\s*```\s*\Z", re.DOTALL)
 _BAD_ESCAPE = re.compile(r'\\(\\|["/bfnrt]|u[0-9a-fA-F]{4})|\\')
 _CLOSERS = {"{": "}", "[": "]"}
@@ -144,17 +144,25 @@ def fit(arguments: Any, schema: Mapping[str, Any]) -> Any:
     if not isinstance(arguments, Mapping):
         return arguments
     wanted = schema.get("properties", {})
-    if not wanted.keys() & arguments.keys():
-        for name in WRAPPERS:
-            inner = read(arguments.get(name)) if arguments.get(name) else None
-            if isinstance(inner, Mapping) and (wanted.keys() & inner.keys() or not inner):
-                arguments = inner
-                break
+    for _ in range(_TIMES_WRAPPED):
+        if wanted.keys() & arguments.keys():
+            break
+        inner = next((read(arguments[name]) for name in WRAPPERS if arguments.get(name)), None)
+        if not isinstance(inner, Mapping):
+            break
+        arguments = inner
+    required = schema.get("required", ())
     return {
         key: _as(wanted[key].get("type"), value)
         for key, value in arguments.items()
-        if key in wanted and (value is not None or key in schema.get("required", ()))
+        if key in wanted and (key in required or not _left_out(wanted[key].get("type"), value))
     }
+
+
+def _left_out(kind: str | None, value: Any) -> bool:
+    """Whether an optional value says that there is none: null, or no number where one could be."""
+    word = value.strip().lower() if isinstance(value, str) and kind != "string" else None
+    return value is None or word in ("", "null", "none", "undefined")
 
 
 def _as(kind: str | None, value: Any) -> Any:

@@ -16,14 +16,15 @@ one reply run in order. A reply without a call is the agent's final answer. Resu
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_CALL = re.compile(r"<call\s+tool=[\"']?([A-Za-z_][\w-]*)[\"']?\s*>(.*?)</call>", re.DOTALL)
-_OPEN = re.compile(r"<call\b")
+from graphs import arguments
+
+_CALL = re.compile(r"<call\s+tool=[\"']?([A-Za-z_][\w.:-]*)[\"']?\s*>(.*?)</call>", re.DOTALL)
+_OPEN = re.compile(r"^[ \t]*<call\s+tool=", re.MULTILINE)
 _ARGUMENT = re.compile(r"<([a-z_]+)>")
 
 
@@ -40,7 +41,8 @@ def parse(content: str, schemas: Mapping[str, Mapping[str, Any]]) -> Parsed:
     calls = []
     for match in _CALL.finditer(content):
         name, body = match.group(1), match.group(2)
-        calls.append({"name": name, "arguments": _arguments(body, schemas.get(name, {}))})
+        tool = arguments.tool(name, tuple(schemas))
+        calls.append({"name": name, "arguments": _arguments(body, schemas.get(tool, {}))})
     if not calls and _OPEN.search(content):
         return Parsed([], 'a call was opened but not closed: write <call tool="name"> … </call>')
     return Parsed(calls)
@@ -49,10 +51,7 @@ def parse(content: str, schemas: Mapping[str, Mapping[str, Any]]) -> Parsed:
 def _arguments(body: str, schema: Mapping[str, Any]) -> Any:
     text = body.strip()
     if text.startswith("{"):
-        try:
-            return json.loads(text)
-        except ValueError:
-            return text  # not an object: the arguments' check names the problem
+        return arguments.read(text)
     properties = schema.get("properties", {})
     out: dict[str, Any] = {}
     at = 0

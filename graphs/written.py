@@ -48,6 +48,9 @@ _MARKS = re.compile(
     r"<tool_calls?>|<function=|<(?:antml:|｜DSML｜)?invoke\s+name=|<call\s+tool=|\[TOOL_CALLS\]|<\|python_tag\|>"
     r"|<\|tool_calls?_?\w*\|>|<｜tool▁call|<\|START_ACTION\|>|<\|channel\|>\s*commentary\s+to="
 )
+_SHAPED = re.compile(
+    r"[\"'](name|tool|function)[\"']\s*:|<function=|<parameter[= ]|\bname=|\btool=|<arg_key>"
+)
 # Wrappers and stop tokens around calls: they mean nothing by themselves.
 _SHELL = re.compile(
     r"</?(?:antml:|minimax:|｜DSML｜)?(?:function_calls|tool_calls?|tools|actions|response)>"
@@ -76,9 +79,9 @@ _INTENT = re.compile(
     re.IGNORECASE,
 )
 _EXPLAINS = re.compile(
-    r"\b(e\.g|for instance|such as|as follows|looks? like|would|could|should|reads?|says?|said|sends?|sent"
-    r"|(example|shape|format|mean|document|explain|schema|syntax|sample|answer|result|output|response|request"
-    r"|contain|return|config|printed|prints|shown|shows)\w*)\b",
+    r"\b(e\.g|for instance|such as|as follows|looks? like|would|could|should|was|were|wrote|reads|says|said"
+    r"|sends|sent|(example|shape|format|mean|document|explain|schema|syntax|sample|answer|result|output|response"
+    r"|request|contain|return|config|printed|prints|shown|shows)\w*)\b",
     re.IGNORECASE,
 )
 
@@ -98,11 +101,13 @@ def read(text: str, allowed: Sequence[str], schemas: Mapping[str, Mapping[str, A
     tagged, start, end = _tagged(text, allowed, schemas)
     if tagged:
         last = _SHELL.sub("", text[end:]).strip() == ""
-        shown = _SHOWS.search(text[:start].strip().rsplit("\n\n", 1)[-1])
+        before = text[:start].strip().rsplit("\n\n", 1)[-1]
+        shown = _SHOWS.search(before) or (before.endswith(":") and _EXPLAINS.search(before))
         return Written(tagged) if last and not shown else Written([], _doubt(tagged[0]["name"]))
-    if (mark := _mark(text)) is not None and _last_paragraph(text, mark):
+    if (mark := _mark(text)) is not None and _begins_its_line(text, mark):
         named = [name for name in allowed if re.search(rf"\b{name}\b", text[mark:], re.IGNORECASE)]
-        return Written([], _doubt(named[0])) if named else Written([])
+        if named or _SHAPED.search(text, mark):
+            return Written([], _doubt(named[0] if named else "a tool"))
     return _plain(text.strip(), allowed, schemas)
 
 
@@ -284,7 +289,7 @@ def _mark(text: str) -> int | None:
     return next((match.start() for match in _MARKS.finditer(text) if not _quoted(text, match.start())), None)
 
 
-def _last_paragraph(text: str, mark: int) -> bool:
+def _begins_its_line(text: str, mark: int) -> bool:
     """Whether a mark begins its line: in the middle of a sentence it is a word about marks."""
     return not text[text.rfind("\n", 0, mark) + 1 : mark].strip()
 

@@ -129,7 +129,7 @@ class Reply:
             raise errors.ModelReplyInvalid("the provider's content filter stopped the reply")
         if not self.content.strip() and not self.deltas.calls and not self.thoughts.strip():
             raise errors.ModelReplyInvalid("the model's reply was empty")
-        if any(not call.name for call in self.deltas.calls):
+        if self.deltas.calls and not any(call.name for call in self.deltas.calls):
             raise errors.ModelReplyInvalid("the model called a tool without naming it")
 
 

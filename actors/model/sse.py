@@ -9,6 +9,7 @@ not come to its end gets no end. Events of other shapes keep theirs.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,11 @@ from actors.model.watch import Watch
 from graphs.characters import clean
 
 LONGEST_FOREIGN = 400  # characters of a body that is no reply, kept for the error's words
+_ERROR_WORDS = re.compile(
+    r"\W*(error\b|exception\b|[45]\d\d\b|internal server error|service unavailable|bad gateway|gateway time"
+    r"|too many requests|rate limit|upstream|overloaded)",
+    re.IGNORECASE,
+)
 _CHUNK = {"id": "chatcmpl-tpp", "created": 0, "model": "reply"}
 
 
@@ -76,9 +82,9 @@ class Events:
         try:
             event = clean(json.loads(data, strict=False))
         except ValueError:
-            if not self._seen.seen:
-                self._seen.foreign = f"{self._seen.foreign}{data}\n"[:LONGEST_FOREIGN]
-            return
+            event = data.strip()
+        if isinstance(event, str):
+            self._words(event)
         if not isinstance(event, dict):
             return
         if self._name == "error" and "error" not in event:
@@ -94,6 +100,15 @@ class Events:
         if self._seen.error is None:
             name = f"event: {self._name}\n".encode() if self._name else b""
             yield to_bytes(event) + b"\n" if plain else name + _data(event)
+
+    def _words(self, words: str) -> None:
+        """Take data that is no object: an end mark in quotes, an error in plain words, or rubbish."""
+        if words == "[DONE]":
+            self._seen.ended = self._seen.seen = True
+        elif self._name == "error" or _ERROR_WORDS.match(words):
+            self._seen.error = (words[:LONGEST_FOREIGN], None)
+        elif not self._seen.seen:
+            self._seen.foreign = f"{self._seen.foreign}{words}\n"[:LONGEST_FOREIGN]
 
     def end(self) -> Iterator[bytes]:
         """The last events of a reply in OpenAI's shape, once it has come to its end."""

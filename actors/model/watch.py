@@ -11,6 +11,7 @@ from actors.model.deltas import ERROR, Deltas
 
 # The last event of a reply at Anthropic, Cohere and OpenAI's responses.
 _ENDS = ("message_stop", "message-end", "response.completed", "response.incomplete", "response.done")
+_TELLING = ("message", "detail", "msg", "error_message", "error_msg", "errors")
 
 
 @dataclass
@@ -58,7 +59,7 @@ def _error(event: Mapping[str, Any]) -> tuple[str, Any] | None:
     named = event.get("object") == "error" or event.get("type") == "error"
     # FastAPI's {"detail": …} and the like: nothing of a reply is in it.
     bare = not (event.keys() & {"choices", "candidates", "usage", "delta", "content_block", "response"})
-    told = [event[key] for key in ("detail", "message", "errors", "error_message") if event.get(key)]
+    told = [event[key] for key in _TELLING if event.get(key)]
     if named or (bare and told and not isinstance(told[0], Mapping)):
         return _words(event)
     return None
@@ -80,7 +81,7 @@ def _words(error: Any) -> tuple[str, Any]:
     inner = error.get("error")
     if isinstance(inner, Mapping):
         return _words(inner)
-    keys = ("message", "detail", "msg", "error_message", "error", "errors", "type")
+    keys = (*_TELLING, "error", "type")
     words = next((error[key] for key in keys if error.get(key)), "an error without words")
     code = next((error[key] for key in ("code", "status", "status_code", "type") if error.get(key)), None)
     more = error.get("metadata")

@@ -106,9 +106,9 @@ def test_a_call_among_others_that_cannot_be_understood_is_still_answered():
 
 
 def test_only_the_agents_own_tools_count():
-    assert written.read(f"<tool_call>{LS}</tool_call>", ("read", "search"), tools.SCHEMAS) == written.Written(
-        []
-    )
+    found = written.read(f"<tool_call>{LS}</tool_call>", ("read", "search"), tools.SCHEMAS)
+    assert found.calls == []
+    assert found.doubt
 
 
 @given(

@@ -53,4 +53,13 @@ ROWS: list[Row] = [
     ),
     called("NUL in an escape", '{"command": "a\\u0000b"}', {"command": "a\N{REPLACEMENT CHARACTER}b"}),
     called("a whole pair in escapes", '{"command": "\\ud83d\\ude00"}', {"command": "\U0001f600"}),
+    called("an empty text for a number", {"command": "ls", "timeout_seconds": ""}),
+    called("None as text for a number", {"command": "ls", "timeout_seconds": "None"}),
+    called(
+        "a number with spaces",
+        {"command": "ls", "timeout_seconds": " 30 "},
+        {"command": "ls", "timeout_seconds": 30},
+    ),
+    called("fenced without language", f"```\n{LS_TEXT}\n```"),
+    called("wrapped twice", {"arguments": {"parameters": LS}}),
 ]

@@ -167,4 +167,43 @@ ROWS: list[Row] = [
         {"content": " \n"},
     ),
     Row("no choice at all", ({"choices": []}, DONE), Want(error=errors.ModelReplyInvalid, words="empty")),
+    Row(
+        "an error event in plain words",
+        (delta(content="Let"), "event: error\ndata: out of memory\n\n", DONE),
+        Want(error=OVERLOADED, words="out of memory"),
+    ),
+    Row(
+        "plain words of an error",
+        (delta(content="Let"), "data: 429 Too Many Requests\n\n", DONE),
+        Want(error=OVERLOADED),
+    ),
+    Row(
+        "an error marked in brackets",
+        (delta(content="Let"), "data: [ERROR] upstream failed\n\n", DONE),
+        Want(error=OVERLOADED),
+    ),
+    Row(
+        "an error as a JSON string",
+        (delta(content="Let"), 'data: "Internal Server Error"\n\n', DONE),
+        Want(error=OVERLOADED),
+    ),
+    Row(
+        "an error in msg",
+        ('data: {"code": 500, "msg": "busy"}\n\n', DONE),
+        Want(error=OVERLOADED, words="busy"),
+    ),
+    Row(
+        "an error with metadata",
+        (
+            {
+                "error": {
+                    "message": "Provider returned error",
+                    "code": 502,
+                    "metadata": {"raw": "slow down", "provider_name": "x"},
+                }
+            },
+        ),
+        Want(error=OVERLOADED, words="slow down"),
+    ),
+    Row("the end mark in quotes", (delta(content="Hello there."), 'data: "[DONE]"\n\n'), PLAIN),
 ]

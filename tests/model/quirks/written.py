@@ -95,4 +95,14 @@ ROWS: list[Row] = [
             )
         )
     ),
+    said(
+        "a written call of a tool that is not there",
+        '<tool_call>{"name": "fly", "arguments": {}}</tool_call>',
+        Want(doubt=True, content="*"),
+    ),
+    said(
+        "a written call that is only shown",
+        f"The reply of the model was:\n<tool_call>{_CALL}</tool_call>",
+        Want(doubt=True, content="*"),
+    ),
 ]
