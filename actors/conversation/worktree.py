@@ -234,7 +234,15 @@ def sort(listing: Listing, ruled: Mapping[bytes, Rule], authored: Iterable[bytes
             again.append(path)
     # What cannot be looked at is not gone: the record keeps it as it was.
     gone = [path for path in listing.known - files.keys() if not closed.intersection(_upwards(path))]
-    return Sorted(list(files), gone, again, list(_empty(listing, kinds)), left.told())
+    folders = []
+    tops = {rule.top for rule in ruled.values()}
+    for entry in _empty(listing, kinds):
+        rule = listing.rule(entry.path + b"/x")
+        if rule is None or (rule.if_ignored and rule.top not in tops):
+            folders.append(entry.path)
+        elif listing.whole:  # else it may only look empty
+            left.by_rule(entry, rule.top, rule.why)
+    return Sorted(list(files), gone, again, folders, left.told())
 
 
 def _upwards(path: bytes) -> Iterator[bytes]:
@@ -276,14 +284,13 @@ def _below_pruned(path: bytes, kinds: Mapping[bytes, str]) -> bool:
     return False
 
 
-def _empty(listing: Listing, kinds: Mapping[bytes, str]) -> Iterator[bytes]:
-    """Folders with nothing in them, but for those that a rule keeps behind."""
+def _empty(listing: Listing, kinds: Mapping[bytes, str]) -> Iterator[Seen]:
+    """Folders with nothing in them that was seen."""
     full = {posixpath.dirname(path) for path in kinds}
     for entry in listing.entries:
-        if entry.kind == "d" and entry.path not in full and entry.mode & 0o500 == 0o500:
-            parts = entry.path.split(b"/")
-            if not any(part in _ALWAYS or part.lower() == b".git" for part in parts):
-                yield entry.path
+        open_folder = entry.kind == "d" and entry.mode & 0o500 == 0o500
+        if open_folder and entry.path not in full and b".git" not in entry.path.lower().split(b"/"):
+            yield entry
 
 
 def parse(raw: bytes, separator: bytes) -> list[Seen]:
