@@ -139,7 +139,8 @@ def _choose(result: Survey, areas: list[Ground], asked: list[str], matcher: patt
             result.warnings.append(f"{source}{show(pattern)} names no file here")
     for pattern in shared + asked:
         if not _is_text(pattern):  # the server would refuse it
-            result.warnings.append(f"the pattern {show(pattern)} is not plain text: it brings files in, none out")
+            result.warnings.append(f"the pattern {show(pattern)} is not plain text: "
+                                   "it brings files in, but none out")
     result.warnings += folders.dependencies(root, found.ignored, full)
 
 
