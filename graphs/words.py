@@ -26,7 +26,7 @@ def reason(state: State) -> str:
     elif ended is TurnOutcome.FAILED:
         words = ["the tests do not pass"]
     elif routing.weak(tests):
-        words = [f"tests were weakened: {'; '.join(one['claim'] for one in routing.weak(tests)[:3])}"]
+        words = [_weak(tests)]
     else:
         words = [not_run(tests, state.get("note") or "")]
     if routing.weak(tests) and ended is TurnOutcome.FAILED:
@@ -38,6 +38,12 @@ def reason(state: State) -> str:
     if failed and failed["role"] in (*routing.WORKERS, "executor"):
         words.append(f"the {failed['role']}'s model gave no usable reply: {failed['detail'].rstrip('.')}")
     return "; ".join(words)
+
+
+def _weak(tests: dict[str, Any] | None) -> str:
+    found = routing.weak(tests)
+    claims = "; ".join(one["claim"] for one in found[:3])
+    return claims if found[0]["kind"] == "uncompared" else f"tests were weakened: {claims}"
 
 
 def not_run(tests: dict[str, Any] | None, note: str = "") -> str:
@@ -80,7 +86,8 @@ def with_notes(words: str, state: State) -> str:
     tests, verdict = state.get("tests"), state.get("verdict") or {}
     notes = []
     if weak := routing.weak(tests):
-        notes.append("Tests were weakened:\n" + weakening.words(weak))
+        head = "Not compared" if weak[0]["kind"] == "uncompared" else "Tests were weakened"
+        notes.append(f"{head}:\n{weakening.words(weak)}")
     if tests and not tests["ran"]:
         notes.append(f"{not_run(tests)[0].upper()}{not_run(tests)[1:]}.")
     if verdict.get("verdict") == "none" and verdict.get("reason"):

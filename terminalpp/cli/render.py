@@ -162,7 +162,8 @@ class Renderer:
         for one in found:
             if one.get("severity") != "low":
                 colour = "red" if one.get("blocks") else "yellow"
-                mark = "! tests weakened" if one.get("blocks") else "! tests changed"
+                weaker = one.get("blocks") and one.get("kind") != "uncompared"
+                mark = "! tests weakened" if weaker else "! tests changed"
                 self.screen.line(f"{mark}  {_one(one.get('file'))}  {_one(one.get('claim'))}", colour)
 
     def _diff(self, payload: dict[str, Any], actor: str) -> None:

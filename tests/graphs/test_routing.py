@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from graphs import prompting, routing, words
+from graphs import prompting, routing, weakening, words
 from graphs.limits import Limits
 
 
@@ -67,6 +67,8 @@ NOTED = report(True, weakened=[finding(blocks=False)])
          "tests were weakened: the test `a` was deleted"),
         ({"tests": {**RED, "weakened": [finding()]}}, "failed",
          "the tests do not pass; tests were weakened as well"),
+        ({"tests": report(True, weakened=[weakening.uncompared("the tests cannot be compared")])}, "unverified",
+         "the tests cannot be compared"),
         ({"tests": NOTED}, "passed", "the tests pass"),
         ({"tests": GREEN, "stopped": {"limit": "usd", "value": 5}}, "stopped", "the limit on usd was reached"),
         ({"tests": GREEN, "verdict": {"verdict": "none", "issues": []}}, "passed", "the tests pass"),
