@@ -379,7 +379,7 @@ def excluded_by_the_person(tmp: Path) -> Path:
 
 
 def linked_worktree(tmp: Path) -> Path:
-    main = make(tmp / "main", {"f": b"1\n", "d/g": b"1\n"})
+    main = make(tmp / "main", {"f": b"1\n", "d/g": b"1\n", "e/h": b"1\n"})
     write(main, {".git/info/exclude": b"*.x\n"})
     git(main, "worktree", "add", "-q", "-b", "side", str(tmp / "r"))
     git(tmp / "r", "sparse-checkout", "set", "d")

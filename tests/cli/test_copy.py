@@ -224,8 +224,11 @@ def test_a_head_that_cannot_be_read_is_told(tmp_path: Path) -> None:
 def test_the_home_inside_a_project_is_never_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     repo = make(tmp_path / "r", {"f": b"1\n"})
     write(repo, {".tpp/secrets/owner.token": b"token"})
+    (repo / ".tpp" / "tmp").mkdir()
     monkeypatch.setenv("TPP_HOME", str(repo / ".tpp"))
-    assert set(listing(Copy(repo, tmp_path / "copy").root)) == {b"f"}
+    copy = Copy(repo, tmp_path / "copy")
+    assert set(listing(copy.root)) == {b"f"}
+    assert not (copy.root / ".tpp").exists()  # nor as a folder without files
 
 
 def test_fifty_thousand_files(tmp_path: Path) -> None:

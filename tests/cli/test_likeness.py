@@ -24,7 +24,10 @@ from tests.cli.checkouts import (
     UPPER,
     attributes_came_later,
     filtered,
+    linked_worktree,
     settle,
+    sparse_cone,
+    sparse_patterns,
 )
 from tests.cli.repositories import IDENTITY, Copy, git, listing, make, write
 
@@ -134,6 +137,19 @@ def test_git_works_with_the_stand_in(tmp_path: Path) -> None:
     assert (copy.root.parent / "beside" / "a.bin").read_bytes() == b"payload\n"
     assert inside(copy, "-C", "../beside", "status", "--porcelain") == b""
     assert not list((copy.root / ".git" / "terminalpp").glob("input.*"))
+
+
+@pytest.mark.parametrize("build", [sparse_cone, sparse_patterns, linked_worktree])
+def test_a_sparse_checkout_stays_one(tmp_path: Path, build: Callable[[Path], Path]) -> None:
+    repo = build(tmp_path)
+    copy = Copy(repo, tmp_path / "copy")
+    assert inside(copy, "sparse-checkout", "list") == git(repo, "sparse-checkout", "list") != b""
+    before = listing(copy.root)
+    inside(copy, "checkout", "-q", "-b", "elsewhere")
+    inside(copy, "reset", "-q", "--hard")
+    assert listing(copy.root) == before
+    inside(copy, "sparse-checkout", "disable")
+    assert len(listing(copy.root)) > len(before)
 
 
 def test_nothing_that_runs_a_program_comes_along(tmp_path: Path) -> None:
