@@ -25,6 +25,7 @@ from actors.agent.turn_log import Superseded, TurnLog
 from graphs import loop, messages, prompting, structured, tools
 from graphs.limits import Limits, Spent
 from graphs.ports import Event
+from graphs.textfile import NotText, TextFile
 from runtime import Entity, volatile
 from terminalpp.types.errors import FileProblem, NotFound, TerminalError, Unavailable
 from terminalpp.types.ids import Fence, Ref
@@ -200,12 +201,11 @@ class Port:
 
 
 async def instructions(hands: SandboxHands) -> dict[str, str]:
-    """The repository's AGENTS.md and CLAUDE.md, where there are any."""
+    """The repository's AGENTS.md and CLAUDE.md, where there are any, in whatever encoding they are."""
     found = {}
     for name in prompting.INSTRUCTION_FILES:
-        with contextlib.suppress(NotFound, FileProblem):
-            data = await hands.read_file(f"{hands.workspace}/{name}")
-            found[name] = data.decode("utf-8", "replace")
+        with contextlib.suppress(NotFound, FileProblem, NotText):
+            found[name] = TextFile.of(await hands.read_file(f"{hands.workspace}/{name}")).shown
     return found
 
 
