@@ -27,6 +27,7 @@ from graphs import verdict as verdicts
 from graphs.reports import documents
 from graphs.reports.tally import Tally
 from graphs.runners import cases as named
+from graphs.runners import command as commands
 from graphs.runners import own, text
 from graphs.runners.command import Started, started
 from graphs.runners.summary import NO_TEST, Summary, total
@@ -92,7 +93,8 @@ def read(
     lines = text.lines(seen)
     tallies = _tallies(seen, reports)
     begun = started(command)
-    said = _with_reports(own.choose(runners.summaries(lines), begun, exit_code), tallies, begun)
+    own_words = own.choose(runners.summaries(lines), begun, exit_code, commands.echoed(lines))
+    said = _with_reports(own_words, tallies, begun)
     cases = _cases(lines, tallies)
     if exit_code is None:
         return _unended(lines, said, cases, timeout_s, reason)

@@ -1,7 +1,7 @@
 """Which runner a test command starts, and whether its exit status is that runner's.
 
 `python3 -m pytest -q` starts pytest and nothing else: what other runners' words stand in the output were
-printed by tests. `make test` may start anything, and more than one.
+printed by tests. `make test` may start anything, and more than one; what it starts it often writes down.
 """
 
 from __future__ import annotations
@@ -69,6 +69,11 @@ _SILENT = {
     "echo",
 }
 _FILTERS = {"tee", "cat", "tail", "head", "grep", "sed", "less", "sort", "awk", "ts"}
+_ECHO = re.compile(
+    r"^(?:> |\$ |\+ |nox > |\S+: commands\[\d+\]> )?"
+    r"((?:[A-Za-z_]\w*=\S* )*(?:\S*/)?(?:python[\d.]*|pytest|node|npx|mocha|jest|vitest|ava|jasmine|"
+    r"playwright|rspec|bundle|phpunit|php|ctest|prove|bats|uv|poetry|coverage)(?: .*)?)$"
+)
 _OPERATORS = re.compile(r"^[;&|()<>\n]+$")
 _ASSIGNMENT = re.compile(r"^[A-Za-z_]\w*=")
 
@@ -96,6 +101,12 @@ def started(command: str) -> Started:
     piped = all(operator == "|" for operator in later) and "pipefail" in command
     status = (not later or piped) and not command.rstrip().endswith("&")
     return Started(_families(words), status, words[0])
+
+
+def echoed(said: list[str]) -> list[Started]:
+    """The runners whose start make, npm, tox or nox wrote down before they started them."""
+    found = (started(match.group(1)) for line in said if len(line) < 500 and (match := _ECHO.match(line)))
+    return [begun for begun in found if begun.families]
 
 
 def _script(words: list[str]) -> str | None:

@@ -41,6 +41,7 @@ _NEXTEST_WORDS = {
 }  # fmt: skip
 
 _CTEST = re.compile(r"^(?:\d+% tests passed, )(\d+) tests? failed out of (\d+)$")
+LIST = 1000  # lines; the longest list of tests under a closing line that is read
 _CTEST_LIST = re.compile(r"^The following tests (did not run|FAILED):$")
 _CTEST_ITEM = re.compile(r"^\t *\d+ - .* \(([\w *]+)\)(?: +\S.*)?$")
 
@@ -152,13 +153,12 @@ def ctest(said: list[str]) -> Iterator[Summary]:
             closed = after(said, index, 1)
             sure = bool(closed) and closed[0].startswith(("Total Test time", "Label Time", "Subproject Time"))
             failed, tests = map(int, match.groups())
-            skipped, disabled = _did_not_run(said[index:])
+            skipped, disabled = _did_not_run(said[index : index + LIST]) if sure else (0, 0)
             counts = tally(passed=tests - failed - skipped, failed=failed, skipped=skipped + disabled)
             yield Summary("ctest", index, counts, nothing=None if counts else NO_TEST, sure=sure)
         elif line.startswith("No tests were found!!!"):
-            disabled = sum(
-                1 for one in said[:index] if one.endswith(" sec") and "***Not Run (Disabled)" in one
-            )
+            near = said[max(0, index - LIST) : index]
+            disabled = sum(one.endswith(" sec") and "***Not Run (Disabled)" in one for one in near)
             counts = tally(skipped=disabled)
             yield Summary("ctest", index, counts, nothing=None if counts else NO_TEST)
 

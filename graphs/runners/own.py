@@ -2,12 +2,13 @@
 
 One runner started by name closes once: with its status it says which of several closing words are its own.
 A command that may start several (make, npm, tox) has all its full closing words summed; where one of those
-says failed and the exit status says 0, the words stand. Words that are not sure count only where nothing
-surer is said.
+says failed and the exit status says 0, the words stand. Of a runner that it wrote down once, one closing
+counts. Words that are not sure count only where nothing surer is said.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphs.runners.command import SUMMED, Started
@@ -59,8 +60,10 @@ def said(parts: list[Summary]) -> Said:
     return Said(tuple(parts), total(part.counts for part in parts))
 
 
-def choose(found: list[Summary], started: Started, exit_code: int | None) -> Said:
-    """The runner's own among `found`."""
+def choose(
+    found: list[Summary], started: Started, exit_code: int | None, echoed: Sequence[Started] = ()
+) -> Said:
+    """The runner's own among `found`; `echoed` are the starts that the output itself shows."""
     frames = [summary for summary in found if summary.frame]
     closed = [summary for summary in found if not summary.frame]
     sure = [summary for summary in closed if summary.sure]
@@ -71,7 +74,7 @@ def choose(found: list[Summary], started: Started, exit_code: int | None) -> Sai
             mine = [_one(mine, started, exit_code)]
         return said(mine)
     if sure:
-        return said([*sure, *frames])
+        return said([*_as_echoed(sure, echoed, exit_code), *frames])
     if any(frame.nothing for frame in frames):
         return said(frames)
     return said([*_last_unsure(closed), *frames])
@@ -89,6 +92,23 @@ def _one(mine: list[Summary], started: Started, exit_code: int | None) -> Summar
         fitting = [summary for summary in mine if not summary.red] or mine
     by_time = started.families[0] == "unittest"
     return max(fitting, key=lambda summary: (by_time * summary.seconds, summary.line))
+
+
+def _as_echoed(sure: list[Summary], echoed: Sequence[Started], exit_code: int | None) -> list[Summary]:
+    """Without the closing words that a test printed of the very runner that was started once.
+
+    They stay when they cannot be a part of the run: one that is inside another takes no longer than it.
+    """
+    kept = list(sure)
+    for family in dict.fromkeys(summary.family for summary in sure):
+        starts = [begun for begun in echoed if family in begun.families]
+        mine = [summary for summary in sure if summary.family == family]
+        if family in SUMMED or len(starts) != 1 or len(mine) < 2:
+            continue
+        one = _one(mine, Started((family,)), exit_code)
+        if one.seconds >= sum(summary.seconds for summary in mine if summary is not one):
+            kept = [summary for summary in kept if summary is one or summary.family != family]
+    return kept
 
 
 def _last_unsure(closed: list[Summary]) -> list[Summary]:

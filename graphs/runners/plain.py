@@ -7,7 +7,7 @@ tests (`3 passed, 1 failed`, `PASS: 3`, `2 von 3 Tests bestanden`); `3 errors ha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from graphs.runners.summary import NO_TEST, Summary, tally
 
@@ -31,7 +31,11 @@ _UNITS = (
 _TIME = re.compile(
     r"[ ,;:(\[-]*(?:in|took|after|time:?|within)? ?\d+(?:[.,]\d+)? ?(?:ms|s|sec|secs|seconds?|m|min)[)\].]*$"
 )
-_HEAD = re.compile(r"^\[\w+\] +|^(?:[^\w\d]|_)+|^(?:[A-Za-z][A-Za-z ]{0,24}(?:: |:$| - ))+")
+_SEPARATOR = re.compile(r"[,;|(]|\. +| / | and | und | et ")
+_ROW = re.compile(r"(?<=[^\W\d_]) +(?=\d)")  # `3 Tests 1 Failures 0 Ignored`
+_BAZEL = re.compile(r"^Executed \d+ out of \d+ tests?: (.*)$")
+_HEAD = re.compile(r"^\[\w+\] +|^\d+%: +|^\*+ |^(?:[^\w\d]|_)+|^(?:[A-Za-z][A-Za-z ]{0,24}(?:: |:$| - ))+")
+_BOOST = re.compile(r"^(\d+) failures? (?:is|are) detected in the test module\b.*$")
 _NUMBER_WORD = re.compile(rf"^(?:all )?(\d+) {_UNITS}(?:were |was |have |are )?([^\W\d_]+)$", re.IGNORECASE)
 _WORD_NUMBER = re.compile(r"^(?:tests? )?([^\W\d_]+)(?: tests?)? ?(?:[:=] *| )(\d+)$", re.IGNORECASE)
 _SHARE = re.compile(
@@ -83,20 +87,25 @@ def _numbers(line: str) -> dict[str, int]:
     """What a line counts; {} when any piece of it is something else."""
     if not re.search(r"\d", line):
         return {}
-    for text in (line.strip(" .!#*=-|>[]"), _head(line).strip(" .!#*=-|>[]")):
-        numbers: dict[str, int] = {}
-        pieces = [
-            piece for piece in re.split(r"[,;|(]| / | and | und | et ", _TIME.sub("", text)) if piece.strip()
-        ]
-        for piece in pieces:
-            if not (read := _piece(piece.strip(" .!()="))):
-                numbers = {}
-                break
-            for kind, number in read.items():
-                numbers[kind] = numbers.get(kind, 0) + number
-        if numbers:
-            return numbers
+    if match := _BAZEL.match(line):
+        return _summed(re.findall(r"\d+ (?:tests? )?(?:pass|fail)(?:es|s)?\b", match.group(1)))
+    once = _head(line)
+    for text in dict.fromkeys((line, once, _head(once))):
+        bare = _TIME.sub("", text.strip(" .!#*=-|>[]"))
+        for separator in (_SEPARATOR, _ROW):
+            if numbers := _summed(piece for piece in separator.split(bare) if piece.strip()):
+                return numbers
     return {}
+
+
+def _summed(pieces: Iterable[str]) -> dict[str, int]:
+    numbers: dict[str, int] = {}
+    for piece in pieces:
+        if not (read := _piece(piece.strip(" .!()="))):
+            return {}
+        for kind, number in read.items():
+            numbers[kind] = numbers.get(kind, 0) + number
+    return numbers
 
 
 def _piece(piece: str) -> dict[str, int]:
@@ -105,6 +114,8 @@ def _piece(piece: str) -> dict[str, int]:
         if _WORDS.get(word) == "passed" and done <= tests:
             return {"passed": done, "failed": tests - done}
         return {"failed": done} if _WORDS.get(word) == "failed" and done <= tests else {}
+    if match := _BOOST.match(piece):
+        return {"failed": int(match.group(1)[:9])}
     if match := _NUMBER_WORD.match(piece):
         number, word = match.groups()
     elif match := _WORD_NUMBER.match(piece):

@@ -29,6 +29,7 @@ _BEGUN = re.compile(
 _SECTION = re.compile(
     r"^=+ (?:FAILURES|ERRORS|PASSES|XFAILURES|warnings summary.*|short test summary info) =+$"
 )
+CAPTURED = 2000  # lines of a test's output that may hold other runs
 _CAPTURED = re.compile(r"^-+ Captured .* -+$")
 _OUT_OF_CAPTURED = re.compile(r"^_{3,} .+ _{3,}$")
 _BROKEN = re.compile(
@@ -78,9 +79,12 @@ def pytest(said: list[str]) -> Iterator[Summary]:
             begun, captured = True, False
         elif _CAPTURED.match(line):
             captured = True
+        elif _RAN.match(line):
+            begun = False  # the dots were unittest's
         elif found := _pytest_end(line, index):
             counts, nothing = found
             inner = captured and _another_end(said, index)
+            inner = inner or (framed and line.startswith("=") and _closed_later(said, index))
             sure = begun and not inner and (line.startswith("=") or not framed)
             ok = False if broken and nothing else None
             yield Summary("pytest", index, counts, ok, nothing, sure, seconds=_seconds(line))
@@ -120,11 +124,21 @@ def _pytest_end(line: str, index: int) -> tuple[dict[str, int], str | None] | No
 
 def _another_end(said: list[str], index: int) -> bool:
     """Whether the run whose captured output this is closes later, before another one begins."""
-    for at in range(index + 1, len(said)):
+    for at in range(index + 1, min(len(said), index + CAPTURED)):
         if _pytest_end(said[at], at):
             return True
         if _BEGUN.match(said[at]):
             return False
+    return False
+
+
+def _closed_later(said: list[str], index: int) -> bool:
+    """Whether the session that this line stands in closes later, in its own frame, and lasted as long."""
+    for line in said[index + 1 : index + CAPTURED]:
+        if "test session starts" in line:
+            return False
+        if line.startswith("=") and _pytest_end(line, index):
+            return _seconds(line) >= _seconds(said[index])
     return False
 
 

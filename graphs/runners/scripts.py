@@ -29,6 +29,7 @@ _EXUNIT = re.compile(
 _EXUNIT_NONE = re.compile(r"^There are no tests to run$")
 _MIX_BROKEN = re.compile(r"^== Compilation error in file .* ==$|^\*\* \(Mix\) ")
 _BATS_MARK = re.compile(r"^ [✓✗-] ")
+FURTHEST = 2000  # lines between `Finished in` and the numbers, where failures are told
 _CLOSED = re.compile(r"^(?:Finished (?:in|tests in) |Time: )")
 
 
@@ -61,7 +62,7 @@ def minitest(said: list[str]) -> Iterator[Summary]:
 
 def _back(said: list[str], index: int) -> Iterator[str]:
     """The lines above, up to where this runner or another one began or closed; its failures stand between."""
-    for line in reversed(said[:index]):
+    for line in reversed(said[max(0, index - FURTHEST) : index]):
         if line.startswith(("# Running", "Started")) or _MINITEST.match(line):
             return
         yield line

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from graphs.runners.summary import NO_TEST, Summary, tally
+from graphs.runners.text import before
 
 _VERSION = re.compile(r"^TAP version \d+$")
 _PLAN = re.compile(r"^1\.\.(\d+)(?: *# *(.*))?$")
@@ -22,6 +23,7 @@ _CLOSING = re.compile(r"^# (tests|suites|pass|fail|cancelled|skipped|skip|todo|o
 _CLOSING_ALL = re.compile(r"^# \{ (total: \d+(?:, \w+: \d+)*) \}$")
 _BAIL = re.compile(r"^Bail out!")
 _SPEC = re.compile(r"^ℹ (tests|suites|pass|fail|cancelled|skipped|todo|duration_ms) (\d+(?:\.\d+)?)$")
+_SHOWN_BY_PROVE = re.compile(r"^\S+ \.{2,}$")
 _FILES = re.compile(r"^Files=(\d+), Tests=(\d+), ")
 _RESULT = re.compile(r"^Result: (PASS|FAIL|NOTESTS)$")
 _FILE_OF_PROVE = re.compile(r"^\S.*\(Wstat: .*Tests: (\d+) Failed: (\d+)\)$")
@@ -40,6 +42,7 @@ class Stream:
     names: list[str] = field(default_factory=list)
     numbered: bool = False
     closing: dict[str, int] = field(default_factory=dict)
+    first: int = 0
     last: int = 0
 
     @property
@@ -61,7 +64,7 @@ class Stream:
 
     def summary(self) -> Summary | None:
         sure = self.complete or (self.planned is not None and (len(self.points) > 0 or self.planned == 0))
-        if not self.begun or not (sure or self.versioned or self.closing):
+        if not self.begun or not (sure or self.versioned or self.closing or self.numbered):
             return None
         if self.complete:
             counts = self._closing()
@@ -112,11 +115,12 @@ def streams(said: list[str]) -> Iterator[Stream]:
         if _VERSION.match(line):
             if stream.begun:
                 yield stream
-            stream = Stream(versioned=True, last=index)
+            stream = Stream(versioned=True, first=index, last=index)
         elif plan := _PLAN.match(line):
             if stream.planned is not None or stream.complete:
                 yield stream
                 stream = Stream()
+            stream.first = stream.first or index
             stream.planned, stream.last = int(plan.group(1)), index
             if plan.group(2):
                 stream.nothing = f"every test was skipped: {plan.group(2).removeprefix('SKIP').strip()[:80]}"
@@ -125,6 +129,7 @@ def streams(said: list[str]) -> Iterator[Stream]:
             if (stream.complete or over) and not stream.versioned:
                 yield stream
                 stream = Stream()
+            stream.first = stream.first or index
             stream.add(*found, numbered=bool(_NUMBERED.match(line)))
             stream.last = index
         elif closing := _CLOSING.match(line):
@@ -144,10 +149,11 @@ def streams(said: list[str]) -> Iterator[Stream]:
 
 
 def tap(said: list[str]) -> Iterator[Summary]:
-    proved = [index for index, line in enumerate(said) if _FILES.match(line)]
+    proved = max((index for index, line in enumerate(said) if _FILES.match(line)), default=-1)
     for stream in streams(said):
         summary = stream.summary()
-        if summary and not any(index > summary.line for index in proved):
+        shown = any(map(_SHOWN_BY_PROVE.match, before(said, stream.first, 5))) and proved > stream.last
+        if summary and not shown:
             yield summary
 
 
@@ -172,12 +178,14 @@ def spec(said: list[str]) -> Iterator[Summary]:
 
 
 def prove(said: list[str]) -> Iterator[Summary]:
+    begun = 0
     for index, line in enumerate(said):
         match = _FILES.match(line)
         result = _RESULT.match(said[index + 1]) if match and index + 1 < len(said) else None
         if match is None or result is None:
             continue
-        run = said[:index]
+        run = said[begun:index]
+        begun = index
         failed, errors, skipped = _of_prove(run)
         inner = _skipped_points(run)
         passed = max(0, int(match.group(2)) - failed - inner)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+MOST = 20_000  # lines; more than the tester ever shows of an output
 LONGEST = 2000  # of a line; no summary is longer
 _OSC = re.compile(r"\x1b[\]PX^_][^\x07\x1b]{0,4096}(?:\x07|\x1b\\)")
 _MOVES = re.compile(
@@ -18,10 +19,13 @@ def plain(output: str) -> str:
 
 
 def lines(text: str) -> list[str]:
-    """Lines end at a newline alone; a huge one keeps its two ends."""
+    """Lines end at a newline alone; a huge one keeps its two ends, and so does a text of very many."""
+    pieces = text.split("\n")
+    if len(pieces) > MOST:
+        pieces = [*pieces[: MOST // 4], *pieces[-MOST * 3 // 4 :]]
     return [
         line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
-        for line in (piece.rstrip() for piece in text.split("\n"))
+        for line in (piece.rstrip() for piece in pieces)
     ]
 
 

@@ -399,6 +399,84 @@ def test_a_progress_bar_is_not_one_line():
     assert digest.read("10%\r50%\r100%\r. [100%]\r\n1 passed in 0.01s\r\n", 0).counts == {"passed": 1}
 
 
+# ---- runners nobody listed, and odd words -----------------------------------------------------------
+
+RULE = "-" * 70
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "command", "words"),
+    [
+        (
+            "============================= test session starts ==============================\n"
+            "collected 2 items\n\nt.py::a ==== 1 failed, 3 passed in 0.01s ====\n"
+            "=========== 1 failed, 3 passed in 0.01s ===========\nPASSED [ 50%]\nt.py::b PASSED [100%]\n\n"
+            "====== 2 passed in 0.05s ======\n",
+            0,
+            "make test",
+            "passed",
+        ),
+        ("..\n{rule}\nRan 2 tests in 0.1s\n\nOK\n1 failed, 2 passed in 0.01s\n", 0, "make test", "passed"),
+        ("..\n{rule}\nRan 2 tests in 0.1s\n\nOK\n2 failed\n", 0, "make test", "passed"),
+        ("Tests run: 0\n", 0, "./t.sh", "not-run"),
+        ("Total tests: 5, Passed: 5, Failed: 0\n", 0, "./t.sh", "passed"),
+        ("0 failures, 0 errors.\n", 0, "lein test", "passed"),
+        ("Ran 2 tests containing 2 assertions.\n1 failures, 0 errors.\n", 0, "lein test | cat", "failed"),
+        ("[info] Passed: Total 3, Failed 0, Errors 0, Passed 3\n", 0, "sbt test", "passed"),
+        ("[error] Failed: Total 3, Failed 1, Errors 0, Passed 2\n", 0, "sbt test | cat", "failed"),
+        (
+            "[info] Tests: succeeded 2, failed 1, canceled 0, ignored 0, pending 0\n",
+            0,
+            "sbt test | cat",
+            "failed",
+        ),
+        ("00:01 +2 -1: Some tests failed.\n", 0, "dart test | cat", "failed"),
+        ("[ FAIL 1 | WARN 0 | SKIP 0 | PASS 3 ]\n", 0, "Rscript t.R | cat", "failed"),
+        (
+            "HeadlessChrome 120 (Linux): Executed 5 of 5 (1 FAILED) (0.1 secs / 0.05 secs)\n",
+            0,
+            "karma start | cat",
+            "failed",
+        ),
+        ("Running tests...\nTest 1: ok\nTest 2: ok\n", 0, "./t.sh", "passed"),
+        ("Test 1: passed\nTest 2: failed\n", 1, "./t.sh", "failed"),
+        ("no tests ran in 0.01s\n", 1, "make test", "failed"),
+        ("Ran 0 tests in 0.000s\n\nOK\n", 2, "python3 -m unittest", "failed"),
+        ("sss [100%]\n3 skipped in 0.1s\n", 1, "pytest", "failed"),
+        ("Error: no test specified\n", 1, "npm test", "failed"),
+        ("Error: no test specified\n", 0, "npm test", "not-run"),
+        ("pytest: command not found\n", 127, "", "not-run"),
+        ('test "$x" failed\n', 0, "./t.sh", "passed"),
+        ("2 tests failed to fail as expected\n", 0, "./t.sh", "passed"),
+        ("✓ 5 tests passed\n✗ 1 test failed\n", 0, "./t.sh", "failed"),
+        ("Tests:  3 passed | 1 failed\n", 0, "./t.sh", "failed"),
+        ("Failures: 2\n", 0, "./t.sh", "failed"),
+        ("3 Tests 0 Failures 0 Ignored \nOK\n", 0, "./unity", "passed"),
+        ("3 Tests 1 Failures 0 Ignored \nFAIL\n", 0, "./unity | cat", "failed"),
+        ("100%: Checks: 3, Failures: 0, Errors: 0\n", 0, "./check", "passed"),
+        ("66%: Checks: 3, Failures: 1, Errors: 0\n", 0, "./check|cat", "failed"),
+        ('*** 1 failure is detected in the test module "x"\n', 0, "./boost|cat", "failed"),
+        (
+            "Executed 1 out of 2 tests: 1 test passes and 1 fails locally.\n",
+            0,
+            "bazel test ... | cat",
+            "failed",
+        ),
+        ("  All 2 tests passed.\n", 0, "rebar3 eunit", "passed"),
+        ("Failed: 1.  Skipped: 0.  Passed: 1.\n", 0, "rebar3 eunit|cat", "failed"),
+        ("5 examples, 0 failures\n", 0, "./t", "passed"),
+        ("> Task :test FAILED\n\nBUILD FAILED in 2s\n", 0, "make test", "failed"),
+        ("ok 1 - a\nnot ok 2 - b\n", 0, "./t|cat", "failed"),
+        ("not ok 2 - b\n1..2\n", 0, "./t|cat", "failed"),
+        ("TAP version 13\nok 1\nBail out! no db\n", 0, "./t|cat", "failed"),
+        ("1..3\nok 1\nok 2\n", 0, "./t|cat", "failed"),
+    ],
+)
+def test_odd_words(output, code, command, words):
+    report = digest.read(output.replace("{rule}", RULE), code, command=command)
+    assert verdict(report) == words, (report.counts, report.reason)
+
+
 # ---- the digest ------------------------------------------------------------------------------------
 
 
