@@ -179,6 +179,7 @@ _TRIVIAL = re.compile(
 _EXIT = _of(
     r"\bprocess\.exit\(\s*0?\s*\)|\bos\.Exit\(\s*0\s*\)|\bSystem\.exit\(\s*0\s*\)|\bexit!?\s*\(?\s*0\b"
 )
+_RETURNS = re.compile(r"(?:,[^{]*\{)?\s*return\s*(?:;|\n)")  # as its first statement
 _FRAME = re.compile(r"\b(?:async|function|t|done|do|end|fn|it|of|testing|T|throws|void|Exception)\b|->|=>")
 _WORD = re.compile(r"[A-Za-z_$][\w$]*|\d+(?:\.\d+)?|(['\"`])(?:\\.|(?!\1).)*\1", re.DOTALL)
 
@@ -207,9 +208,12 @@ def read(path: str, text: str) -> Suite:
         while case.name in cases:
             case = Case(f"{case.name}'", case.assertions, case.words, case.skipped, focused=case.focused)
         cases[case.name] = case
-    switches = tuple((hit.group(0), "ends the run") for hit in _EXIT.finditer(bare))
-    if language is _GO and re.search(r"^//go:build\s+(?:ignore|never|disabled|false)\b", text, re.MULTILINE):
-        switches += (("//go:build", "keeps the file from being built"),)
+    switches: tuple[tuple[str, str], ...] = tuple(
+        (hit.group(0), "ends the run") for hit in _EXIT.finditer(bare)
+    )
+    if language is _GO:
+        tags = re.findall(r"^//go:build\s+.*$", text, re.MULTILINE)
+        switches += tuple((tag, "keeps the file from being built everywhere") for tag in tags)
     return Suite(cases, switches)
 
 
@@ -231,7 +235,7 @@ def _case(
         f"{prefix} › {name}" if prefix else name,
         assertions,
         frozenset(word.group(0)[:200] for word in _WORD.finditer(body)),
-        " ".join(skip.group(0).split()) if skip else None,
+        " ".join(skip.group(0).split()) if skip else "return" if _RETURNS.match(body) else None,
         focused=bool(focus),
         empty=not re.search(r"\w", _FRAME.sub("", bare[begin:stop])),
     )

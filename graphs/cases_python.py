@@ -9,6 +9,7 @@ a `return`) are not counted; nor is one whose failure is swallowed by `except: p
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -21,6 +22,11 @@ _HOOKS = {
     "pytest_runtest_protocol", "pytest_runtest_call", "pytest_pyfunc_call", "pytest_runtest_setup",
     "pytest_sessionfinish", "pytest_collect_file", "pytest_pycollect_makeitem", "pytest_itemcollected",
     "pytest_deselected", "load_tests",
+}  # fmt: skip
+_LIKE_A_SKIP = re.compile(r"skip|xfail|disable|quarantine", re.IGNORECASE)
+_SETUPS = {
+    "setUp", "setUpClass", "asyncSetUp", "setUpModule", "setup_method", "setup_class", "setup_module",
+    "setup_function",
 }  # fmt: skip
 _EXITS = {"os._exit", "sys.exit", "_exit", "exit", "quit"}
 _LISTS = {"collect_ignore", "collect_ignore_glob", "__test__"}
@@ -51,6 +57,10 @@ def _collect(
     switches: list[tuple[str, str]],
 ) -> None:
     for node in body:
+        if isinstance(node, _Function) and node.name in _SETUPS and not (outer[0] and not outer[1]):
+            first = _skips_itself(node)
+            outer = (first, False) if first and first != "return" else outer
+    for node in body:
         if isinstance(node, _Function):
             if node.name in _HOOKS:
                 switches.append((f"def {node.name}", "a hook that decides what tests report"))
@@ -63,9 +73,12 @@ def _collect(
                 continue
             _collect(node.body, f"{prefix}{node.name}.", inner, cases, switches)
         elif isinstance(node, ast.If | ast.Try | ast.With):
+            here = outer
+            if isinstance(node, ast.If) and _constant(node.test) is None and outer[0] is None:
+                here = (f"only if {_text(node.test)}", True)
             if not (isinstance(node, ast.If) and _constant(node.test) is False):
-                _collect(node.body, prefix, outer, cases, switches)
-            _collect(getattr(node, "orelse", []), prefix, outer, cases, switches)
+                _collect(node.body, prefix, here, cases, switches)
+            _collect(getattr(node, "orelse", []), prefix, here, cases, switches)
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             names = [_name(target) for target in getattr(node, "targets", [getattr(node, "target", None)])]
             for name in names:
@@ -109,7 +122,11 @@ def _marks(decorators: Iterable[ast.expr]) -> tuple[str | None, bool]:
     for decorator in decorators:
         call = decorator if isinstance(decorator, ast.Call) else None
         leaf = _name(call.func if call else decorator).rsplit(".", 1)[-1]
-        if leaf == "param" or leaf not in _SKIPS | _CONDITIONAL:
+        if leaf == "param":
+            continue
+        if leaf not in _SKIPS | _CONDITIONAL:
+            if _LIKE_A_SKIP.search(leaf):  # a decorator of the project's own: the run tells what it does
+                found = found if found[0] else (_text(decorator), True)
             continue
         conditions = [*call.args, *(k.value for k in call.keywords if k.arg == "condition")] if call else []
         if leaf in _CONDITIONAL or (leaf == "xfail" and conditions):
@@ -200,6 +217,8 @@ def _assertions(body: Sequence[ast.stmt], out: Counter[str]) -> None:
         elif isinstance(item, ast.Raise):
             out[_text(item)] += 1
         elif isinstance(item, ast.With | ast.AsyncWith):
+            if any(_swallows(context.context_expr) for context in item.items):
+                continue
             for context in item.items:
                 _called(context.context_expr, out)
             _assertions(item.body, out)
@@ -209,7 +228,8 @@ def _assertions(body: Sequence[ast.stmt], out: Counter[str]) -> None:
             if _constant(item.test) is not True:
                 _assertions(item.orelse, out)
         elif isinstance(item, ast.Try):
-            if not any(_catches_failures(one) and _all_nothing(one.body) for one in item.handlers):
+            lost = any(_catches_failures(one) and _all_nothing(one.body) for one in item.handlers)
+            if not lost and not any(isinstance(one, ast.Return) for one in item.finalbody):
                 _assertions(item.body, out)
             for handler in item.handlers:
                 _assertions(handler.body, out)
@@ -260,6 +280,14 @@ def _always(test: ast.expr) -> bool:
     """Whether the expression is true whatever the code under test does."""
     if isinstance(test, ast.Constant):
         return bool(test.value)
+    if not any(isinstance(node, ast.Name | ast.Attribute | ast.Call | ast.Await) for node in ast.walk(test)):
+        return True  # constants alone: whatever they give, they give it always
+    if isinstance(test, ast.IfExp):
+        chosen = _constant(test.test)
+        branches = (
+            [test.body] if chosen is True else [test.orelse] if chosen is False else [test.body, test.orelse]
+        )
+        return all(_always(branch) for branch in branches)
     if isinstance(test, ast.Tuple | ast.List | ast.Dict):
         return bool(getattr(test, "elts", None) or getattr(test, "keys", None))
     if isinstance(test, ast.BoolOp):
@@ -271,6 +299,17 @@ def _always(test: ast.expr) -> bool:
         equal = isinstance(test.ops[0], ast.Eq | ast.Is | ast.LtE | ast.GtE)
         return equal and _text(test.left) == _text(test.comparators[0])
     return False
+
+
+def _swallows(context: ast.expr) -> bool:
+    """`suppress(…)` or `raises(…)` around assertions, with an error that a failed assertion is."""
+    if not isinstance(context, ast.Call):
+        return False
+    leaf = _name(context.func).rsplit(".", 1)[-1]
+    kinds = {_name(argument).rsplit(".", 1)[-1] for argument in context.args}
+    if leaf == "suppress":
+        return bool(kinds & {"AssertionError", "Exception", "BaseException"})
+    return leaf in ("raises", "assertRaises") and bool(kinds & {"AssertionError", "BaseException"})
 
 
 def _catches_failures(handler: ast.ExceptHandler) -> bool:

@@ -370,7 +370,7 @@ async def _tests(at: Visit, phase: str, name: str, *, again: str | None = None) 
 
 def _run_of(report: dict[str, Any] | None) -> dict[str, Any] | None:
     """Where the run before the change can be read again."""
-    return {name: report.get(name) for name in ("exec_id", "exit_code", "hung")} if report else None
+    return {name: report.get(name) for name in ("exec_id", "exit_code", "hung", "counts")} if report else None
 
 
 def _issues(issues: list[dict[str, Any]]) -> str:

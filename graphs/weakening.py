@@ -56,10 +56,12 @@ def find(
     command: str | None = None,
     before: Mapping[str, str] | None = None,
     after: Mapping[str, str] | None = None,
+    numbers: tuple[int, int] | None = None,
 ) -> list[dict[str, Any]]:
-    """The findings, the gravest first, at most MOST. `before` and `after` map a test's id to its result.
+    """The findings, the gravest first, at most MOST. `before` and `after` map a test's id to its result;
+    `numbers` are how many ran before and after, as the runner counts them.
 
-    Give `after` only for a run that came to its end: one that stopped early says nothing about the rest.
+    Give them only for a run that came to its end: one that stopped early says nothing about the rest.
     """
     before, after = before or {}, after or {}
     pairs = _Pairs(changes)
@@ -68,6 +70,8 @@ def find(
         *runner_settings.find(changes, command),
     ]
     found += _by_reports(before, after, found, pairs.known)
+    if numbers and not found and not (before and after) and (numbers[1] == 0 or not pairs.old):
+        found += _by_numbers(*numbers)
     told = [_to_json(finding, task) for finding in found]
     told.sort(key=lambda one: (not one["blocks"], ("high", "medium", "low").index(one["severity"])))
     return told[:MOST]
@@ -129,7 +133,7 @@ class _Pairs:
         for line, what in new.switches:
             if (line, what) in left:
                 left.remove((line, what))
-            else:
+            elif change.old is not None or not line.startswith("//go:build"):
                 self.switches.append(Finding("switch", change.path, "", f"`{line}` {what}", True))
 
     def _match(self) -> None:
@@ -251,6 +255,14 @@ def _by_reports(
     if gone and len(still) + len(skipped) < len(ran):
         claim = f"{_number(gone)} ran before the change and did not run after it: {_some(gone)}"
         yield Finding("gone", "", ", ".join(gone[:5]), claim, True)
+
+
+def _by_numbers(before: int, after: int) -> Iterator[Finding]:
+    """Where nothing names the tests: fewer of them ran, and no test file was changed that could tell why."""
+    if after < before:
+        yield Finding(
+            "gone", "", "", f"{before} tests ran before the change, {after or 'none'} after it", True
+        )
 
 
 def _results(after: Mapping[str, str]) -> dict[str, str]:

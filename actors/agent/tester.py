@@ -203,13 +203,20 @@ async def _weakened(
         return [weakening.uncompared(error.detail)]
     # A run that failed may have stopped early: what it did not run is not gone.
     ended = report.passed or not (report.ran or report.hung)
+    run = about.get("before") if ended else None
+    counts = (run or {}).get("counts")
     return weakening.find(
         files,
         task.get("asked") or "",
         command=command,
-        before=await _cases_before(hands, command, about.get("before")) if ended else None,
+        before=await _cases_before(hands, command, run),
         after=report.cases if ended else None,
+        numbers=(_ran(counts), _ran(report.counts)) if counts and report.passed else None,
     )
+
+
+def _ran(counts: dict[str, int]) -> int:
+    return sum(counts.get(name, 0) for name in ("passed", "failed", "errors"))
 
 
 async def _cases_before(

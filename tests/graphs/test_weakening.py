@@ -84,6 +84,15 @@ PYTHON = [
     ("ends the run", ONE, "import os\nos._exit(0)\n" + ONE, "switch", True),
     ("exits in a test", TWO, TWO.replace("    assert add", "    sys.exit(0)\n    assert add"), "switch", True),
     ("load_tests", UNIT, UNIT + "\n\ndef load_tests(loader, tests, pattern):\n    return None\n", "switch", True),
+    ("a ternary", ONE, ONE.replace("add(2, 3) == 5", "add(2, 3) == 5 if False else True"), "emptied", True),
+    ("constants alone", ONE, ONE.replace("add(2, 3) == 5", "2 + 3 == 5"), "emptied", True),
+    ("suppressed", ONE, ONE.replace("    assert", "    with contextlib.suppress(AssertionError):\n        assert"), "emptied", True),
+    ("expected to fail", ONE, ONE.replace("    assert", "    with pytest.raises(AssertionError):\n        assert"), "emptied", True),
+    ("finally: return", ONE, "def test_add():\n    try:\n        assert add(2, 3) == 5\n    finally:\n        return\n", "emptied", True),
+    ("a skip of its own", ONE, "@skip_unless_database\n" + ONE, "skipped", True),
+    ("setUp skips", UNIT, UNIT.replace("    def test", "    def setUp(self):\n        self.skipTest('x')\n\n    def test"), "skipped", True),
+    ("the module's setup skips", ONE, "def setup_module():\n    pytest.skip('x')\n\n\n" + ONE, "skipped", True),
+    ("under a condition", ONE, "if os.environ.get('X'):\n    def test_add():\n        assert add(2, 3) == 5\n", "skipped", True),
     # what is no weakening
     ("a new test", ONE, TWO, None, None),
     ("a new test that is skipped", ONE, TWO.replace("def test_sub", "@skip\ndef test_sub"), None, None),
@@ -155,6 +164,9 @@ OTHERS = [
     ("test/a.js", NODE, NODE.replace("() => {", "(t) => { t.skip();"), "skipped", True),
     ("test/a.js", NODE, "process.exit(0);\n" + NODE, "switch", True),
     ("a_test.go", GO, GO.replace("\tif", '\tt.Skip("x")\n\tif'), "skipped", True),
+    ("a.test.js", JS, JS.replace("it('two', () => {", "it('two', () => {\n    return;"), "skipped", True),
+    ("a_test.go", GO, GO.replace("\tif", "\treturn\n\tif"), "skipped", True),
+    ("a_test.go", GO, "//go:build integration\n\n" + GO, "switch", True),
     ("a_test.go", GO, GO.replace("TestAdd", "testAdd"), "deleted", True),
     ("a_test.go", GO, GO.replace("TestAdd", "TestAddition"), None, None),
     ("a_test.go", GO, "package a\n\nfunc TestAdd(t *testing.T) {\n}\n", "emptied", True),
@@ -313,6 +325,24 @@ BEFORE = {"t.A::test_a": "passed", "t.A::test_b": "failed", "t.A::test_c": "skip
 )
 def test_reports(after, kinds):
     assert found({}, {}, before=BEFORE, after=after) == kinds
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "numbers", "kinds"),
+    [
+        ({"main.c": "1"}, {"main.c": "2"}, (5, 5), []),
+        ({"main.c": "1"}, {"main.c": "2"}, (5, 6), []),
+        ({"main.c": "1"}, {"main.c": "2"}, (5, 3), [("gone", True)]),
+        ({"run.lisp": "1"}, {}, (5, 0), [("gone", True)]),
+        ({PY: TWO}, {PY: TWO + "# no main\n"}, (2, 0), [("gone", True)]),
+        ({PY: TWO}, {PY: ONE + "    assert sub(5, 3) == 2\n"}, (2, 1), []),
+        ({PY: TWO}, {PY: ONE}, (2, 1), [("deleted", True)]),
+    ],
+)
+def test_numbers_tell_where_no_name_does(old, new, numbers, kinds):
+    changes = [Change(path, old.get(path), new.get(path)) for path in old.keys() | new.keys()]
+    told = weakening.find(changes, "Fix it", numbers=numbers)
+    assert [(one["kind"], one["blocks"]) for one in told] == kinds
 
 
 def test_what_the_files_tell_is_not_told_twice():
