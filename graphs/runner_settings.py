@@ -44,7 +44,7 @@ _DEAF = re.compile(
 _UNHEARD = re.compile(r"^[@+]*-", re.MULTILINE)  # a recipe line whose failure make does not mind
 _NOTHING = re.compile(r"^\s*(?:true|:|exit(?:\s+0)?|echo\b[^|&;]*|node\s+-e\s+[\"']{2}|)\s*$")
 _FEWER = re.compile(
-    r"--ignore(?:-glob)?\b|--deselect\b|(?:^|\s)-k[\s=]|(?:^|\s)-m\s+[\"']?not\b|--collect-only\b|--co\b|"
+    r"--ignore(?:-glob)?\b|--deselect\b|(?:^|[\s\"'])-k[\s=]|(?:^|[\s\"'])-m\s+[\"']?not\b|--collect-only\b|--co\b|"
     r"\bcollect_ignore|--last-failed\b|--lf\b|-p\s+no:(?!cacheprovider|warnings)|--noconftest|--listTests|"
     r"--testPathIgnorePatterns|\btestPathIgnorePatterns|\bmodulePathIgnorePatterns|--testNamePattern|"
     r"--test-name-pattern|(?:^|\s)-t\s+[\"']|--grep\b|--fgrep\b|--invert\b|(?:^|\s)--?skip[\s=]|(?:^|\s)-run[\s=]|"

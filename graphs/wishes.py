@@ -26,6 +26,7 @@ _REWORKS = re.compile(
     rf"reorgani[sz]e|split|parametri[sz]e|deduplicate|rework|update|adapt|reduce|trim|tidy){_BETWEEN}{_TESTS}\b",
     re.IGNORECASE,
 )
+_BACK = re.compile(r"\b(?:revert|undo|roll\s*back|back\s*out)\b", re.IGNORECASE)
 _NOT = re.compile(
     r"\b(?:not|never|no|don['’]?t|doesn['’]?t|without|nor|cannot|can['’]?t|instead\s+of|rather\s+than|avoid)\b",
     re.IGNORECASE,
@@ -64,7 +65,7 @@ def asked(task: str, finding: Finding) -> bool:
 def _wants(sentence: str, finding: Finding) -> bool:
     if finding.kind not in ("switch", "focused") and _says(_REMOVES, sentence):
         return True
-    if finding.kind in (*_CONTENT, "emptied") and _says(_REWORKS, sentence):
+    if finding.kind in (*_CONTENT, "emptied") and (_says(_REWORKS, sentence) or _says(_BACK, sentence)):
         return True
     feature = _FEATURE.search(sentence)
     if finding.kind not in _CONTENT or feature is None or _NOT.search(sentence[: feature.start()]):

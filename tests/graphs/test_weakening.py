@@ -250,6 +250,7 @@ SETTINGS = [
 
 
 SETTINGS += [
+    ("pyproject.toml", "[tool.pytest.ini_options]\n", "[tool.pytest.ini_options]\naddopts = \"-m 'not slow'\"\n", "config", True),
     ("pyproject.toml", "[tool.ruff]\nline-length = 100\n", "[tool.ruff]\nline-length = 100\nexclude = ['a']\n", None, None),
     ("pyproject.toml", "", "[tool.setuptools.packages.find]\nexclude = ['tests*']\n", None, None),
     ("tox.ini", "[testenv]\ncommands = pytest\n", "[testenv]\nignore_outcome = true\ncommands = pytest\n", "config", True),
@@ -377,6 +378,8 @@ def test_what_the_files_tell_is_not_told_twice():
         ("Rewrite the tests with hypothesis", False),
         ("Remove sub from the calculator", False),
         ("Fix add, and delete the flaky tests", False),
+        ("Revert the last commit", False),
+        ("Fix it, but do not revert anything", True),
     ],
 )
 def test_what_the_task_asks_for_is_no_weakening(task, blocks):
