@@ -153,7 +153,11 @@ class _Read(httpx.AsyncByteStream):
         return events.done or self._seen.error is not None
 
     async def _texts(self) -> AsyncIterator[str]:
-        """The body's text as it comes; may be asked again for the rest of it."""
+        """The body's text as it comes; may be asked again for the rest of it.
+
+        The bytes are iterated once: an iteration that was left would close the connection when it is
+        collected, under the hands of the next one.
+        """
         if self._pieces is None:
             self._pieces = aiter(self._inner)
         try:

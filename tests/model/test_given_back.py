@@ -136,6 +136,13 @@ async def test_the_fields_of_openai_compatible_providers(tmp_path, model):
     assert said["tool_calls"][0]["extra_content"] == SIGNED
 
 
+@pytest.mark.parametrize("model", ["odd", "deepseek/x", "mistral/x", "xai/x", "hosted_vllm/x"])
+async def test_a_text_that_holds_the_end_mark_goes_on_after_it(tmp_path, model):
+    text = "The stream ends with [DONE], and then the server closes."
+    reply, _ = await twice(tmp_path, model, stream(delta(content=text), delta("stop"), DONE))
+    assert (reply.content, reply.unseen(last=True)) == (text, text)
+
+
 async def test_reasoning_under_its_own_name(tmp_path):
     _, back = await twice(tmp_path, "odd", replied(reasoning="hm"))
     assert back["messages"][2]["reasoning"] == "hm"
