@@ -212,7 +212,7 @@ def read(path: str, text: str) -> Suite:
         (hit.group(0), "ends the run") for hit in _EXIT.finditer(bare)
     )
     if language is _GO:
-        tags = re.findall(r"^//go:build\s+.*$", text, re.MULTILINE)
+        tags = re.findall(r"^//go:build\s+(?!go1\.).*$", text, re.MULTILINE)
         switches += tuple((tag, "keeps the file from being built everywhere") for tag in tags)
     return Suite(cases, switches)
 

@@ -38,7 +38,7 @@ _DEAF = re.compile(
     r"\|\|\s*(?:true|:|exit\s+0|echo\b|\()|;\s*(?:true|:|exit\s+0)\s*(?:$|[\"'])|--passWithNoTests\b|"
     r"--pass-with-no-tests\b|--if-present\b|--exit-zero\b|--suppress-no-test-exit-code|set\s+\+e\b|"
     r"continue-on-error:\s*true|allow_failure:\s*true|ignore_outcome\s*=\s*true|testFailureIgnore>\s*true|"
-    r"ignoreFailures\s*=?\s*true|<skip(?:Tests)?>\s*true|maven\.test\.skip|-DskipTests",
+    r"ignoreFailures\s*=?\s*true|<skipTests>\s*true|maven\.test\.skip|-DskipTests",
     re.IGNORECASE,
 )
 _UNHEARD = re.compile(r"^[@+]*-", re.MULTILINE)  # a recipe line whose failure make does not mind

@@ -167,6 +167,7 @@ OTHERS = [
     ("a.test.js", JS, JS.replace("it('two', () => {", "it('two', () => {\n    return;"), "skipped", True),
     ("a_test.go", GO, GO.replace("\tif", "\treturn\n\tif"), "skipped", True),
     ("a_test.go", GO, "//go:build integration\n\n" + GO, "switch", True),
+    ("a_test.go", GO, "//go:build go1.21\n\n" + GO, None, None),
     ("a_test.go", GO, GO.replace("TestAdd", "testAdd"), "deleted", True),
     ("a_test.go", GO, GO.replace("TestAdd", "TestAddition"), None, None),
     ("a_test.go", GO, "package a\n\nfunc TestAdd(t *testing.T) {\n}\n", "emptied", True),
@@ -250,6 +251,8 @@ SETTINGS = [
 
 
 SETTINGS += [
+    ("pom.xml", "<project>\n</project>\n", "<project>\n<skip>true</skip>\n</project>\n", None, None),
+    ("pom.xml", "<project>\n</project>\n", "<project>\n<skipTests>true</skipTests>\n</project>\n", "config", True),
     ("pyproject.toml", "[tool.pytest.ini_options]\n", "[tool.pytest.ini_options]\naddopts = \"-m 'not slow'\"\n", "config", True),
     ("pyproject.toml", "[tool.ruff]\nline-length = 100\n", "[tool.ruff]\nline-length = 100\nexclude = ['a']\n", None, None),
     ("pyproject.toml", "", "[tool.setuptools.packages.find]\nexclude = ['tests*']\n", None, None),
