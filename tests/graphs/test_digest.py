@@ -355,6 +355,31 @@ def test_a_runner_started_by_name_is_the_only_one_whose_words_count(inner):
 
 
 @pytest.mark.parametrize(
+    ("output", "command", "words", "counts"),
+    [
+        (  # unittest speaks on the unbuffered stream: what a test prints may come after it
+            UNITTEST.replace("1 test in 0.001s", "2 tests in 0.050s") + UNITTEST,
+            "python3 -m unittest",
+            "passed",
+            {"passed": 2},
+        ),
+        (
+            "=== RUN   TestA\n--- PASS: TestOther (0.00s)\n--- PASS: TestA (0.00s)\nPASS\nok  \tdemo\t0.1s\n",
+            "go test -v",
+            "passed",
+            {"passed": 1},
+        ),
+        ("1..2\nok\nok 1 - a\nok\nok 2 - b\n", "bats t", "passed", {"passed": 2}),
+        ("5 passed\nnox > Session tests skipped: not today.\n", "nox", "not-run", {}),
+        ("5 passed\n" + NONE, "./check.sh", "not-run", {}),
+    ],
+)
+def test_what_a_test_prints_is_not_counted(output, command, words, counts):
+    report = digest.read(output, 0, command=command)
+    assert (verdict(report), report.counts) == (words, counts)
+
+
+@pytest.mark.parametrize(
     "command",
     [
         "python3 -m unittest",
