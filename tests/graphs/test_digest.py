@@ -369,7 +369,7 @@ def test_a_runner_started_by_name_is_the_only_one_whose_words_count(inner):
             "passed",
             {"passed": 1},
         ),
-        ("1..2\nok\nok 1 - a\nok\nok 2 - b\n", "bats t", "passed", {"passed": 2}),
+        ("1..2\nok 1 - a\nnot ok\nok 2 - b\n", "bats t", "passed", {"passed": 2}),
         ("5 passed\nnox > Session tests skipped: not today.\n", "nox", "not-run", {}),
         ("5 passed\n" + NONE, "./check.sh", "not-run", {}),
     ],
