@@ -15,13 +15,8 @@ from graphs.probe import Found
 
 MOST_FILES, MOST_BYTES = 400, 16 << 20
 
-# Commands that are nothing but the runner: they take one more flag at their end.
-_FLAGS = (
-    (re.compile(r"^(?:\./)?(?:vendor/bin/)?phpunit$"), "--log-junit {folder}/phpunit.xml"),
-    (re.compile(r"^deno test -A$"), "--junit-path={folder}/deno.xml"),
-    (re.compile(r"^bats [\w ./-]+$"), "--report-formatter junit --output {folder}"),
-    (re.compile(r"^swift test$"), "--xunit-output {folder}/swift.xml"),
-)
+# Nothing but the runner: it takes one more flag at its end, as every PHPUnit of the last fifteen years does.
+_PHPUNIT = re.compile(r"^(?:\./)?(?:vendor/bin/)?phpunit$")
 
 
 def environment(command: str, found: Found, folder: str) -> str:
@@ -55,10 +50,7 @@ def _unless_set(name: str, value: str) -> str:
 
 def flagged(command: str, folder: str) -> str:
     """The command with the flag that makes its runner write a report, where it takes one."""
-    for pattern, flag in _FLAGS:
-        if pattern.match(command):
-            return f"{command} {flag.format(folder=folder)}"
-    return command
+    return f"{command} --log-junit {folder}/phpunit.xml" if _PHPUNIT.match(command) else command
 
 
 def collect(folder: str, workspace: str, since: str) -> str:

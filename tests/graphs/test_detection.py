@@ -318,5 +318,5 @@ def test_variables_that_are_set_are_kept():
     script = f"PYTEST_ADDOPTS=-x NODE_OPTIONS=--inspect SPEC_OPTS=-c; {lines}\necho $PYTEST_ADDOPTS $NODE_OPTIONS $SPEC_OPTS"
     said = subprocess.run(["sh", "-c", script], stdout=subprocess.PIPE, check=True).stdout.decode()
     assert said.strip() == "-x --junitxml=/r/$PWD/pytest.xml --inspect -c"
-    assert reporting.flagged("deno test -A", "/r") == "deno test -A --junit-path=/r/deno.xml"
-    assert reporting.flagged("deno test -A | tee log", "/r") == "deno test -A | tee log"
+    assert reporting.flagged("vendor/bin/phpunit", "/r") == "vendor/bin/phpunit --log-junit /r/phpunit.xml"
+    assert reporting.flagged("vendor/bin/phpunit | tee log", "/r") == "vendor/bin/phpunit | tee log"
