@@ -28,9 +28,8 @@ def environment(command: str, found: Found, folder: str) -> str:
         option = shlex.quote(f"--junitxml={folder}/$PWD/pytest.xml")
         lines.append(f'export PYTEST_ADDOPTS="${{PYTEST_ADDOPTS:+$PYTEST_ADDOPTS }}"{option}')
     if "node --test" in texts and "test-reporter" not in texts and "node-reporters" in found.tools:
-        usual = (
-            "tap" if found.node < 23 else "spec"
-        )  # what node prints when nobody asks, away from a terminal
+        # What node prints when nobody asks, away from a terminal: that stays as it is.
+        usual = "tap" if found.node < 23 else "spec"
         options = (
             f"--test-reporter={usual} --test-reporter-destination=stdout "
             f"--test-reporter=junit --test-reporter-destination={folder}/node.xml"
