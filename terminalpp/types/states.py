@@ -46,7 +46,7 @@ class TurnOutcome(StrEnum):
 
     PASSED = "passed"  # the tests ran and passed
     FAILED = "failed"  # the tests ran and did not pass
-    UNVERIFIED = "unverified"  # the work ended and there was nothing to run
+    UNVERIFIED = "unverified"  # the work ended and nothing proves it
     CANCELLED = "cancelled"  # the person stopped it
     STOPPED = "stopped"  # a limit stopped it (steps, time, tokens, money, loop)
     ERROR = "error"  # it could not go on (model, sandbox)
