@@ -120,7 +120,7 @@ def test_an_answer_without_words_is_not_sent_empty():
 
 
 def test_each_too_long_makes_the_conversation_shorter():
-    """Outputs, arguments, thoughts and the task itself: whatever is long gets shorter, and calls keep results."""
+    """Outputs, arguments, thoughts, the task itself: whatever is long gets shorter; calls keep results."""
     events, sizes = [], []
     for n in range(10):
         calls = [{"id": f"c{n}", "name": "bash", "arguments": {"command": f"echo {'a' * 3000}"}}]
