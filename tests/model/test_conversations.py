@@ -160,6 +160,23 @@ async def test_what_broke_off_is_asked_again_and_is_nobodys_answer(talk, cut, co
     assert not conversation.world.of("nudge.given"), "it was not the model's fault"
 
 
+async def test_a_provider_that_falls_silent_is_asked_again(talk):
+    async with OddServer(stream(delta(content="I will"), silent=True), FINISHED) as server:
+        conversation = await talk(server.base_url, TPP_MODEL_TIMEOUT_SECONDS="0.3")
+        assert (await conversation.ask())["content"] == "Done."
+    (retried,) = await conversation.events("model.retried")
+    assert retried["code"] == "model-unreachable"
+    assert "ReadTimeout" in retried["detail"]
+
+
+async def test_a_provider_that_falls_silent_after_the_end_has_answered(talk):
+    said = stream(delta(content="Done."), delta("stop"), silent=True)
+    async with OddServer(said) as server:
+        conversation = await talk(server.base_url, TPP_MODEL_TIMEOUT_SECONDS="0.3")
+        assert (await conversation.ask())["content"] == "Done."
+        assert len(server.requests) == 1
+
+
 async def test_a_provider_that_only_breaks_off_is_an_error_of_the_provider(talk):
     async with OddServer(stream(delta(content="I will"))) as server:
         conversation = await talk(server.base_url, TPP_MODEL_RETRIES="2")

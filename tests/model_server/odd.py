@@ -21,13 +21,17 @@ BASE = {"id": "chatcmpl-odd", "object": "chat.completion.chunk", "created": 1, "
 
 @dataclass(frozen=True)
 class Play:
-    """One answer: HTTP status, headers, the body in pieces; `broken` closes before the body's end."""
+    """One answer: HTTP status, headers, the body in pieces.
+
+    `broken` closes before the body's end; `silent` says nothing more until the client gives up.
+    """
 
     pieces: tuple[bytes, ...]
     status: int = 200
     type: str = "text/event-stream"
     headers: dict[str, str] = field(default_factory=dict)
     broken: bool = False
+    silent: bool = False
 
 
 def sse(event: Any) -> bytes:
@@ -75,7 +79,10 @@ class OddServer:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
             length = int(head.split("content-length:")[1].split("\r\n")[0])
             self.requests.append(json.loads(await reader.readexactly(length)))
-            await self._answer(self._next(self.requests[-1]), writer)
+            play = self._next(self.requests[-1])
+            await self._answer(play, writer)
+            if play.silent:
+                await reader.read()
         writer.close()
 
     def _next(self, request: dict[str, Any]) -> Play:
@@ -95,6 +102,6 @@ class OddServer:
         for piece in play.pieces:
             writer.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
             await writer.drain()
-        if not play.broken:
+        if not (play.broken or play.silent):
             writer.write(b"0\r\n\r\n")
             await writer.drain()
