@@ -98,7 +98,11 @@ class LoopPort(Protocol):
         ...
 
     async def complete(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The `model.finished` payload for `request["call_id"]`; the same id gives the same reply."""
+        """The `model.finished` payload for `request["call_id"]`; the same id gives the same reply.
+
+        `built_for` names the model that the messages were made for, `compactions` how often those were too
+        long for it.
+        """
         ...
 
     def now(self) -> float:
