@@ -61,6 +61,11 @@ if [ -e .git ]; then
   (unset GIT_DIR GIT_WORK_TREE; g ls-files -z) > "$d/tracked" 2> "$d/refused" || [ -f "$GIT_DIR/index" ] || {{
     cat "$d/refused" >&2; exit 1; }}
 fi
+# Commits, branches and stashes made inside stay there; that they were made is told. A branch without a commit
+# has no HEAD to read, and a repository that the team broke has no refs: both are a difference or none.
+(unset GIT_DIR GIT_WORK_TREE; g for-each-ref; g rev-parse -q --verify HEAD) > "$d/refs" 2> "$d/refused"
+[ -e "$GIT_DIR/refs.began" ] || cp "$d/refs" "$GIT_DIR/refs.began" || exit 1
+if cmp -s "$d/refs" "$GIT_DIR/refs.began"; then : > "$d/history"; else echo changed > "$d/history"; fi
 """
 
 # check-ignore ends with 1 when nothing matches.

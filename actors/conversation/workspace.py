@@ -149,7 +149,7 @@ class GitWorkspace:
         pruned = "" if whole else "".join(f" -o -name {shlex.quote(name)}" for name in worktree.PRUNED)
         await self.store.git(new_id(), git_store.LIST.format(key=key, format=git_store.FORMAT, pruned=pruned))
         raw = {name: await self.store.seen(key, name) for name in ("list", "form", "errors", "began", "known",
-                                                              "recorded", "tracked")}  # fmt: skip
+                                                              "recorded", "tracked", "history")}  # fmt: skip
         for line in filter(None, raw["errors"].split(b"\n")):
             if not line.endswith((b": Permission denied", b": No such file or directory")):
                 raise SandboxFailed(f"the workspace cannot be listed: {line.decode('utf-8', 'replace')}")
@@ -163,6 +163,7 @@ class GitWorkspace:
             float(raw["began"] or 0),
             whole,
             frozenset(name for name in known if _placeholder(name)),
+            bool(raw["history"]),
         )
 
     async def _ruled(self, key: str, rules: dict[bytes, Rule]) -> dict[bytes, Rule]:

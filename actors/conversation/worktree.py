@@ -125,6 +125,7 @@ class Listing:
     began: float = 0.0  # when the conversation's first record was begun
     whole: bool = True  # False: PRUNED folders were not walked into
     placeholders: frozenset[bytes] = frozenset()  # of empty folders, in the last record
+    history: bool = False  # whether the repository's own refs changed since the work began
     _names: frozenset[bytes] = field(init=False)
     _endings: set[tuple[bytes, bytes]] = field(init=False, default_factory=set)  # (ending, folder)
 
@@ -232,6 +233,7 @@ def sort(listing: Listing, ruled: Mapping[bytes, Rule], authored: Iterable[bytes
         if _below_pruned(path, kinds):
             files[path] = None
             again.append(path)
+    history = [Left(b".git", 1, "commits, branches or stashes made in the copy")] if listing.history else []
     # What cannot be looked at is not gone: the record keeps it as it was.
     gone = [path for path in listing.known - files.keys() if not closed.intersection(_upwards(path))]
     folders = []
@@ -242,7 +244,7 @@ def sort(listing: Listing, ruled: Mapping[bytes, Rule], authored: Iterable[bytes
             folders.append(entry.path)
         elif listing.whole:  # else it may only look empty
             left.by_rule(entry, rule.top, rule.why)
-    return Sorted(list(files), gone, again, folders, left.told())
+    return Sorted(list(files), gone, again, folders, left.told() + history)
 
 
 def _upwards(path: bytes) -> Iterator[bytes]:

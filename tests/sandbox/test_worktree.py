@@ -140,6 +140,18 @@ async def test_repositories_inside_come_as_their_files(tree):
     assert {left.path for left in change.left} >= {b"new/.git", b"bare/.git"}
 
 
+async def test_commits_made_inside_are_told(tree):
+    sandbox, sh = tree
+    work = place(sandbox)
+    base = await work.snapshot(new_id())
+    await sh("echo more > more.py && git add more.py")
+    assert (await work.now(base))[0].left == []
+    await sh("git commit -qm more")
+    change, _ = await work.now(base)
+    assert names(change) == {"more.py"}
+    assert [(left.path, left.lost) for left in change.left] == [(b".git", False)]
+
+
 async def test_an_edit_of_the_same_size_and_time_is_seen(tree):
     sandbox, sh = tree
     work = place(sandbox)
