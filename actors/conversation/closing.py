@@ -35,6 +35,7 @@ class Ending:
     files: list[dict[str, Any]] = field(default_factory=list)
     patch_bytes: int = 0
     left: list[dict[str, Any]] = field(default_factory=list)  # what stays in the sandbox, and why
+    running: list[str] = field(default_factory=list)  # command lines that go on in the sandbox
     tree: str = ""  # the snapshot that the tests saw; "": none
 
 
@@ -120,6 +121,7 @@ def entries(
                 "tests": ending.tests,
                 "files": ending.files,
                 "left": ending.left,
+                "running": ending.running,
                 "usage": {
                     "input_tokens": spent.input_tokens,
                     "output_tokens": spent.output_tokens,

@@ -204,7 +204,7 @@ class Conversation(Entity):
             if ending is None:
                 ended = await self._stop_everything(turn, sandbox)
                 ending = Ending(TurnOutcome.CANCELLED, "cancelled by the person")
-            ending = await turns.with_diff(ending, turn, turns.workspace(self, sandbox))
+            ending = await turns.with_diff(ending, turn, turns.workspace(self, sandbox), sandbox)
         finally:
             await sandbox.close()
         await self._finish(turn, ending, ended)

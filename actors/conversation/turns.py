@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from actors.conversation.entity import Conversation
 
 SETUP_SECONDS = 1800.0
+RUNNING_TOLD = 10  # processes that are told one by one
 
 
 async def run(entity: Conversation, turn: dict[str, Any], sandbox: Sandbox, log: TurnLog) -> Ending:
@@ -120,8 +121,26 @@ def ending(state: State) -> Ending:
     return Ending(outcome, words.reason(state), state.get("summary", ""), report, error)
 
 
-async def with_diff(found: Ending, turn: dict[str, Any], place: GitWorkspace) -> Ending:
-    """The ending with what the turn changed and what stays behind.
+# Every process but tppd's own and this shell, by its command line; listed before anything is started.
+_RUNNING = """\
+set -- /proc/[0-9]*
+for p; do
+  [ "${p#/proc/}" != $$ ] && line=$(tr '\\0\\n' '  ' < "$p/cmdline") || continue
+  case $line in "" | /.tpp/tppd*) ;; *) printf '%s\\n' "$line" ;; esac
+done
+"""
+
+
+async def still_running(sandbox: Sandbox, key: str) -> list[str]:
+    """Command lines of what commands of the team left running, bounded."""
+    seen = await sandbox.run(derived_id(key, "running"), _RUNNING, 30.0, merge=False)
+    lines = [line.strip() for line in str(seen["stdout"] or "").split("\n") if line.strip()]
+    more = [f"and {len(lines) - RUNNING_TOLD} more"] if len(lines) > RUNNING_TOLD else []
+    return [line[:200] for line in lines[:RUNNING_TOLD]] + more
+
+
+async def with_diff(found: Ending, turn: dict[str, Any], place: GitWorkspace, sandbox: Sandbox) -> Ending:
+    """The ending with what the turn changed, what stays behind, and what still runs.
 
     "Passed" is said of the very files that come home: not when some of the work cannot, not when files
     changed after the tests had run, not when the tree cannot be looked at.
@@ -133,10 +152,16 @@ async def with_diff(found: Ending, turn: dict[str, Any], place: GitWorkspace) ->
         record = await place.record(derived_id(key, "snapshot"), whole=True)
         diff = await place.diff(key, turn["base"], record.tree)
         later = await place.diff(key, found.tree, record.tree) if found.tree else {"files": []}
+        heavy = await place.too_large(key, turn["base"], record.tree, diff["patch_bytes"])
+        running = await still_running(sandbox, key)
     except TerminalError as error:
         return _unproven(found, f"the work tree could not be recorded: {error.detail}")
     found = dataclasses.replace(
-        found, files=diff["files"], patch_bytes=diff["patch_bytes"], left=worktree.bounded(record.left)
+        found,
+        files=diff["files"],
+        patch_bytes=diff["patch_bytes"],
+        left=worktree.bounded([*record.left, *heavy]),
+        running=running,
     )
     lost = [item["path"] for item in found.left if item["lost"]]
     if lost:

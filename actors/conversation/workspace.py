@@ -127,20 +127,25 @@ class GitWorkspace:
         key = new_id()
         record = await self.record(derived_id(key, "now"), keep=False, whole=True)
         made = await self._between(derived_id(key, "patch"), base, record.tree, PATCH_BYTES)
-        left = list(record.left)
+        heavy = await self.too_large(key, base, record.tree, made.patch_bytes)
+        if heavy:
+            paths = [left.path for left in heavy]
+            made = await self._between(derived_id(key, "rest"), base, record.tree, PATCH_BYTES, paths)
         if made.patch_bytes > PATCH_BYTES:
-            heavy = await self._heavy(derived_id(key, "heavy"), base, record.tree)
-            made = await self._between(derived_id(key, "rest"), base, record.tree, PATCH_BYTES, heavy)
-            if made.patch_bytes > PATCH_BYTES:
-                raise TooLarge(
-                    f"the changes are {made.patch_bytes} bytes as a patch; the limit is {PATCH_BYTES}",
-                    "Have the team delete what it generated, or fetch files one by one: "
-                    "GET /v1/sandboxes/{sandbox_id}/files?path=…",
-                )
-            why = "too large for a patch; fetch it with GET /v1/sandboxes/{sandbox_id}/files"
-            left += [Left(path, 1, why, True) for path in heavy]
+            raise TooLarge(
+                f"the changes are {made.patch_bytes} bytes as a patch; the limit is {PATCH_BYTES}",
+                "Have the team delete what it generated, or fetch files one by one: "
+                "GET /v1/sandboxes/{sandbox_id}/files?path=…",
+            )
         patch = unambiguous(made.patch)
-        return Change(made.files, patch, len(patch), left), record.tree
+        return Change(made.files, patch, len(patch), [*record.left, *heavy]), record.tree
+
+    async def too_large(self, key: str, base: str, to: str, patch_bytes: int) -> list[Left]:
+        """The changed files that a patch leaves out, when the whole of it would have `patch_bytes`."""
+        if patch_bytes <= PATCH_BYTES:
+            return []
+        why = "too large for a patch; fetch it with GET /v1/sandboxes/{sandbox_id}/files"
+        return [Left(path, 1, why, True) for path in await self._heavy(derived_id(key, "heavy"), base, to)]
 
     # ---- a record's two halves ----------------------------------------------------------------------
 

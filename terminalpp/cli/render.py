@@ -213,6 +213,9 @@ class Renderer:
         if history:
             self.screen.line(f"  tests: {history}")
         self.screen.line("  " + self.totals.cost_words(payload), "dim")
+        if running := payload.get("running"):
+            self.screen.line(f"  still running in the sandbox: {'; '.join(map(_one, running))}", "yellow")
+            self.screen.line("  (what it changes from now on is not in this turn's result)", "dim")
         self._commands.clear()
         self._calls.clear()
         self._whole.clear()

@@ -182,9 +182,10 @@ async def _deliver(
 
 def _why_not(turn: dict[str, Any]) -> str:
     """Why a turn's changes are not to be applied unseen; "": its tests are not green."""
-    if turn.get("outcome") == "unverified" and turn.get("reason"):
-        return str(turn["reason"])[:1].upper() + clean(str(turn["reason"]), one_line=True)[1:]
-    return ""
+    outcome, reason = turn.get("outcome"), clean(str(turn.get("reason") or ""), one_line=True)
+    if outcome == "unverified" and reason:
+        return reason[:1].upper() + reason[1:]
+    return "" if outcome in ("failed", "unverified") else "The turn did not come to its end"
 
 
 def _left(session: Session, screen: Screen, as_json: bool) -> Exit:

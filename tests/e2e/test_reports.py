@@ -80,6 +80,16 @@ REPORTS: dict[str, Report] = {
         ["mkdir -p node_modules/m && echo 1 > node_modules/m/a && echo 2 > node_modules/m/b && mkfifo queue"],
         [*TRUE, *APPLY], 1, ["2 files under node_modules", "queue", "cannot be brought home"], ["✓ passed"],
     ),
+    "a file too large for a patch is named, and the run is not passed": Report(
+        "git init -q . && echo x > x && " + START,
+        ["head -c 90000000 /dev/urandom > big.bin; echo small > small.txt"], [*TRUE, *APPLY], 1,
+        ["big.bin (too large for a patch", "cannot be brought home"], ["✓ passed"],
+    ),
+    "a background job that goes on is told": Report(
+        "git init -q . && echo x > x && " + START,
+        ["(sleep 987; echo late > late.txt) > /dev/null 2>&1 & echo y > x"], [*TRUE, *APPLY], 0,
+        ["still running in the sandbox", "sleep 987"], home={"x": b"y\n", "late.txt": None},
+    ),
     "an included folder of dependencies goes in and comes out": Report(
         "git init -q . && echo node_modules/ > .gitignore && " + START +
         " && mkdir node_modules && echo 1 > node_modules/m.js",
