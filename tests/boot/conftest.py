@@ -15,14 +15,14 @@ from runtime import settings
 from tests.boot.node import Node
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def folder() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="tpp boot "))
     yield path
     shutil.rmtree(path)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def node(folder: Path) -> Iterator[Node]:
     home = folder / ("long " * 40).strip()
     node = Node(home, "postgres,migrate,redis,ray,gateway")
@@ -30,7 +30,7 @@ def node(folder: Path) -> Iterator[Node]:
     assert not settings.run_dir(home).exists(), "something stays in /tmp"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def small_node(folder: Path) -> Iterator[Node]:
     """Without Ray: starts in half a second."""
     yield from _booted(Node(folder / "small", "postgres,redis"))

@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.stack import Stack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack():
     # bubblewrap here; the Docker driver has its own end-to-end test.
     folder = Path(tempfile.mkdtemp(prefix="tpp-e2e-"))

@@ -25,7 +25,7 @@ def settings_for(database_url: str, redis_url: str, home: Path) -> Settings:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def ray_head(
     postgres_url: str, template_database: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[RayHead]:
@@ -37,14 +37,14 @@ async def ray_head(
     head.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def runtime(ray_head: RayHead) -> AsyncIterator[Runtime]:
     runtime = await connect(ray_head.settings)
     yield runtime
     await runtime.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def cluster_database(ray_head: RayHead) -> AsyncIterator[Database]:
     database = await Database.connect(ray_head.settings.database_url)
     yield database
