@@ -95,6 +95,6 @@ async def test_in_packets_of_any_size(row: Row, tmp_path):
     await check(Play(tuple(data[n : n + 5] for n in range(0, len(data), 5))), row.want, tmp_path)
 
 
-def test_the_table_is_as_large_as_promised():
+async def test_the_table_is_as_large_as_promised():
     assert len(ROWS) >= 40
     assert len({row.name for row in ROWS}) == len(ROWS)
