@@ -37,6 +37,7 @@ class Report:
     absent: list[str] = field(default_factory=list)
     home: dict[str, bytes | None] = field(default_factory=dict)  # file -> content, None: not there
     check: Callable[[Path, str], None] | None = None
+    twice: bool = False  # tests/agents tries the same inside the sandbox: only in the slow run here
 
 
 def edit(path: str, old: str, new: str) -> dict[str, Any]:
@@ -61,7 +62,7 @@ REPORTS: dict[str, Report] = {
     "an edit of a CRLF file takes its line ends, both ways": Report(
         "git init -q . && git config core.autocrlf false && printf 'a = 1\\r\\nb = a - 1\\r\\n' > m.py && " + START,
         [edit("m.py", "a = 1\nb = a - 1", "a = 1\nb = a + 1"), edit("m.py", "b = a + 1", "c = 2\nb = a + c")],
-        [*TRUE, *APPLY], 0, home={"m.py": b"a = 1\r\nc = 2\r\nb = a + c\r\n"},
+        [*TRUE, *APPLY], 0, home={"m.py": b"a = 1\r\nc = 2\r\nb = a + c\r\n"}, twice=True,
     ),
     "what agents write under ignored names comes home": Report(
         "git init -q . && printf 'lib/\\nbuild/\\n.env\\n' > .gitignore && echo x > x && " + START,
@@ -142,12 +143,13 @@ REPORTS: dict[str, Report] = {
         home={"AGENTS.md": b"New rules\n", "run.sh": b"#!/bin/sh\necho two\n", "ro.txt": b"rw\n"},
         check=lambda repo, _: ((repo / "CLAUDE.md").is_symlink() and os.access(repo / "run.sh", os.X_OK))
         or pytest.fail("link or mode was lost"),
+        twice=True,
     ),
     "lines end at line feeds alone": Report(
         "git init -q . && printf 'a = 1\\n\\014\\nb = \"x\\342\\200\\250y\\302\\205\"\\nc = 3\\n' > m.py && " + START,
         [scripts.tool("read", path="m.py", offset=4, limit=1), scripts.tool("search", pattern="c = 3"),
          edit("m.py", "c = 3", "c = 4")],
-        [*TRUE, *APPLY], 0, home={"m.py": b'a = 1\n\x0c\nb = "x\xe2\x80\xa8y\xc2\x85"\nc = 4\n'},
+        [*TRUE, *APPLY], 0, home={"m.py": b'a = 1\n\x0c\nb = "x\xe2\x80\xa8y\xc2\x85"\nc = 4\n'}, twice=True,
     ),
     "a project without tests: applied when the flag asks, not called passed": Report(
         "git init -q . && echo x > x && " + START, ["echo y > x"], APPLY, 1, ["no tests"], ["✓ passed"],
@@ -184,7 +186,10 @@ REPORTS: dict[str, Report] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", REPORTS)
+ROWS = [pytest.param(name, marks=[pytest.mark.chaos] * row.twice) for name, row in REPORTS.items()]
+
+
+@pytest.mark.parametrize("name", ROWS)
 def test_report(stack: Stack, tmp_path: Path, name: str) -> None:
     report = REPORTS[name]
     repo = tmp_path / "repo"

@@ -294,7 +294,7 @@ EXAMPLES = settings(
 )
 
 
-@settings(EXAMPLES, max_examples=120)
+@settings(EXAMPLES, max_examples=60)
 @given(REPOSITORY, st.lists(CHANGE, min_size=1, max_size=10), st.booleans())
 def test_what_changed_comes_home_or_is_named(about, deeds, whole_turn):
     holds(about, deeds, whole_turn)
