@@ -151,7 +151,8 @@ async def with_diff(found: Ending, turn: dict[str, Any], place: GitWorkspace, sa
     try:
         record = await place.record(derived_id(key, "snapshot"), whole=True)
         diff = await place.diff(key, turn["base"], record.tree)
-        later = await place.diff(key, found.tree, record.tree) if found.tree else {"files": []}
+        moved = found.tree not in ("", record.tree)  # mostly not: then nothing is asked
+        later = await place.diff(key, found.tree, record.tree) if moved else {"files": []}
         heavy = await place.too_large(key, turn["base"], record.tree, diff["patch_bytes"])
         running = await still_running(sandbox, key)
     except TerminalError as error:

@@ -102,7 +102,8 @@ def _carry_out(screen: Screen, record: Record, patch: bytes, wish: Wish, as_json
             commit = branch.to_branch(patch, record.project(), wish.branch, _message(record))
             _say(screen, as_json, "branch", f"Branch {wish.branch} made at {commit[:12]}. "
                  f"See it: git log -p {shlex.quote(wish.branch)}", branch=wish.branch, commit=commit)
-            _tell_branch(screen, record, patch, as_json)
+            if not as_json:
+                _tell_branch(screen, record, patch)
         elif wish.patch is not None:
             _to_file(screen, patch, wish.patch, as_json)
         else:
@@ -145,16 +146,19 @@ def _left_words(item: dict[str, Any]) -> str:
     return f"{place} ({item['why']})"
 
 
-def _tell_branch(screen: Screen, record: Record, patch: bytes, as_json: bool) -> None:
+def _tell_branch(screen: Screen, record: Record, patch: bytes) -> None:
     """What is odd about a branch made of this patch: ignored files are in it, empty folders are not."""
     names = {touch.new or touch.old or "" for touch in patches.touches(patch)}
     folders = sorted(name for name in names if apply.is_folder(name))
     asked = b"".join(os.fsencode(name) + b"\0" for name in sorted(names - set(folders)))
-    raw = git.run("check-ignore", "-z", "--no-index", "--stdin", cwd=record.root, stdin=asked, ok=(0, 1, 128))
-    known = set(git.names(git.run("ls-files", "-z", cwd=record.root)))
-    ignored = [name for name in git.names(raw) if name not in known]
-    if as_json:
-        return
+    ignored: list[str] = []
+    try:
+        raw = git.run("check-ignore", "-z", "--no-index", "--stdin", cwd=record.root, stdin=asked, ok=(0, 1))
+        known = set(git.names(git.run("ls-files", "-z", cwd=record.root)))
+        ignored = [name for name in git.names(raw) if name not in known]
+    except git.GitFailed as error:  # the branch is made; only this note is missing, and that is said
+        words = clean(error.words, one_line=True)
+        screen.line(f"  git cannot tell which of these files it ignores: {words}", "yellow")
     if ignored:
         screen.line(f"  in the branch though git ignores them: {', '.join(map(show, ignored))}", "yellow")
     if folders:
