@@ -1,5 +1,5 @@
-"""What may be sent: strict bodies with examples. Unknown fields are refused, and so is the NUL character,
-which neither Postgres nor a command line can carry. Sizes are bytes, durations milliseconds."""
+"""What may be sent: strict bodies with examples. Unknown fields are refused, and so is what is no text
+(terminalpp/types/text.py). Sizes are bytes, durations milliseconds."""
 
 from __future__ import annotations
 
@@ -8,25 +8,11 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from terminalpp.types import errors
+from terminalpp.types import errors, text
 from terminalpp.types.limits import MESSAGE_BYTES
 
 WAIT_LIMIT_MS = 60_000
 SANDBOX_EXAMPLE = "0b0f2a63-5c1e-4d8a-9a55-7e2b60a0c0de"
-
-
-def _no_nul(value: Any) -> None:
-    match value:
-        case str():
-            if "\x00" in value:
-                raise ValueError("must not contain the NUL character")
-        case dict():
-            for name, inner in value.items():
-                _no_nul(name)
-                _no_nul(inner)
-        case list():
-            for inner in value:
-                _no_nul(inner)
 
 
 class Body(BaseModel):
@@ -36,8 +22,8 @@ class Body(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def refuse_nul(cls, value: Any) -> Any:
-        _no_nul(value)
+    def refuse_what_is_no_text(cls, value: Any) -> Any:
+        text.refuse(value, "body")
         return value
 
 

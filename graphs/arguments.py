@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from graphs.characters import clean
+from terminalpp.types.text import clean
 
 WRAPPERS = ("arguments", "parameters", "input", "args", "kwargs", "params")
 _TIMES_ENCODED, _TIMES_WRAPPED = 4, 3
@@ -46,7 +46,10 @@ def read(given: Any) -> Any:
             break
         value = decoded
     # The escapes are gone only now: a lone surrogate may have been hidden in one.
-    return clean(value if value is None or isinstance(value, Mapping) else given)
+    try:
+        return clean(value if value is None or isinstance(value, Mapping) else given)
+    except RecursionError:  # no tool takes anything that is nested hundreds of levels deep
+        return clean(given) if isinstance(given, str) else {}
 
 
 _NOTHING = object()

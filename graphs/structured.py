@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from graphs import thinking
+from terminalpp.types.text import clean
 
 _ITEMS, _CHARACTERS = 20, 600
 _OBJECTS = 40  # tried in one reply
@@ -152,12 +153,13 @@ def _loads(text: str) -> Any:
         tidy = _without_comments(candidate)
         for attempt in (candidate, tidy):
             try:
-                return json.loads(attempt, strict=False)
+                return clean(json.loads(attempt, strict=False))  # an escape hides what is no text till now
             except (ValueError, RecursionError):
                 continue
         python = _WORDS.sub(lambda match: match.group("text") or _PYTHON[match.group("word")], tidy)
         try:
-            return ast.literal_eval(re.sub(r"([{,]\s*)([A-Za-z_]\w*)(\s*:)", r'\1"\2"\3', python).strip())
+            tidied = re.sub(r"([{,]\s*)([A-Za-z_]\w*)(\s*:)", r'\1"\2"\3', python).strip()
+            return clean(ast.literal_eval(tidied))
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
             continue
     return None

@@ -18,19 +18,24 @@ import hashlib
 import posixpath
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from graphs import edit, listing, observation, search
 from graphs.ports import Hands
 from graphs.textfile import NotText, Style, TextFile, lines, rewritten
 from terminalpp.types.errors import FileProblem, NotFound
+from terminalpp.types.text import REPLACEMENT
 
 HOME = "/home/user"
 READ_LINES = 400
 MAX_FILE_BYTES = 10 * 1024 * 1024
 MAX_COMMAND_BYTES = 100_000  # quoted; one argument of execve holds 128 KiB
 OUTPUT_SCHEME = "output:"
+_REPLACED = (
+    "[your call holds U+FFFD: that is what ran or was written. Where you did not write it, it stands for a "
+    "character that is no text: NUL, or half of a surrogate pair]"
+)
 
 
 def _tool(
@@ -182,6 +187,15 @@ async def perform(
     name: str, arguments: Mapping[str, Any], prepared: Prepared, hands: Hands, *, timeout_s: float, limit: int
 ) -> Result:
     """Carry a prepared call out, or finish one that a crash interrupted. `limit`: characters shown."""
+    done = await _performed(name, arguments, prepared, hands, timeout_s, limit)
+    if any(isinstance(value, str) and REPLACEMENT in value for value in arguments.values()):
+        return replace(done, output=f"{done.output}\n{_REPLACED}")
+    return done
+
+
+async def _performed(
+    name: str, arguments: Mapping[str, Any], prepared: Prepared, hands: Hands, timeout_s: float, limit: int
+) -> Result:
     try:
         match name:
             case "bash":

@@ -10,9 +10,9 @@ from functools import cache
 from typing import Any, TypeVar
 
 from terminalpp.types.errors import InvalidInput
+from terminalpp.types.text import clean
 
 T = TypeVar("T")
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _ESCAPED = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 
 
@@ -39,17 +39,7 @@ def text(value: str) -> str:
 
     Command output may contain any byte; the journal keeps the bytes, rows keep readable text.
     """
-    return _UNSTORABLE.sub("�", value)
-
-
-def _clean(value: Any) -> Any:
-    if isinstance(value, str):
-        return text(value)
-    if isinstance(value, dict):
-        return {text(str(key)): _clean(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_clean(item) for item in value]
-    return value
+    return clean(value)
 
 
 def to_json(value: Any) -> str:
@@ -58,7 +48,7 @@ def to_json(value: Any) -> str:
         encoded = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
         # A pair of surrogates is an ordinary character; only the slow pass can tell a lone one.
         if _ESCAPED.search(encoded):
-            encoded = json.dumps(_clean(value), allow_nan=False, separators=(",", ":"))
+            encoded = json.dumps(clean(value), allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"not a JSON value: {error}") from error
     return encoded

@@ -19,9 +19,9 @@ from typing import Any
 from actors.model import failures, scripted, wire
 from actors.model.replies import Usage
 from actors.model.watch import Watch
-from graphs.characters import clean
 from runtime.settings import Settings
 from terminalpp.types import errors
+from terminalpp.types.text import clean
 
 _NOT_OPENAIS = ("anthropic", "bedrock", "bedrock_converse", "vertex_ai", "vertex_ai_beta", "gemini")
 SHORTEST_REPLY = 1024  # tokens that are asked for at least, however often the request was too long

@@ -13,8 +13,8 @@ from typing import Any
 
 from actors.model.deltas import FILTER, LENGTH, PARTS, Deltas
 from graphs import arguments, thinking
-from graphs.characters import clean
 from terminalpp.types import errors
+from terminalpp.types.text import clean
 
 LONGEST_THOUGHTS = 100_000  # characters of reasoning that are kept
 LONGEST_GIVEN = 300_000  # characters of JSON that are kept to be given back

@@ -15,7 +15,7 @@ from typing import Any
 
 from actors.model.deltas import Deltas
 from actors.model.watch import Watch
-from graphs.characters import clean
+from terminalpp.types.text import clean
 
 LONGEST_FOREIGN = 400  # characters of a body that is no reply, kept for the error's words
 _ERROR_WORDS = re.compile(
@@ -81,7 +81,7 @@ class Events:
     def _take(self, data: str, plain: bool = False) -> Iterator[bytes]:
         try:
             event = clean(json.loads(data, strict=False))
-        except ValueError:
+        except (ValueError, RecursionError):
             event = data.strip()
         if isinstance(event, str):
             self._words(event)

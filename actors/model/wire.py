@@ -28,7 +28,7 @@ import httpx
 from actors.model import sse
 from actors.model.deltas import Deltas
 from actors.model.watch import Watch, refusal
-from graphs.characters import clean
+from terminalpp.types.text import clean
 
 WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
 
@@ -172,7 +172,7 @@ class _Read(httpx.AsyncByteStream):
         """One JSON body: as a stream of events when that was asked for, else cleaned."""
         try:
             event = clean(json.loads(body, strict=False))
-        except ValueError:
+        except (ValueError, RecursionError):
             self._seen.foreign = "" if self._seen.broken else body[:sse.LONGEST_FOREIGN]
             return b""
         self._seen.ended = True

@@ -10,7 +10,7 @@ import pytest
 from gateway.auth import digest
 from schema import Database, users
 from terminalpp.types.limits import MESSAGE_BYTES
-from tests.gateway.conftest import Served
+from tests.gateway.conftest import Served, Talk
 
 ZERO = "00000000-0000-4000-8000-000000000000"
 
@@ -227,3 +227,35 @@ async def test_task_text_limits(served: Served, talk) -> None:
         # What the limit allows reaches the (absent) runtime, however JSON spells it.
         answer = await http.post(path, json={"text": "é" * (MESSAGE_BYTES // 2)})
         assert answer.status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ('{"name": "a\\u0000"}', "body.name"),
+        ('{"name": "\\ud83d"}', "body.name"),
+        ('{"resource_limits": {"memory": "1\\udfff"}}', "body.resource_limits.memory"),
+        ('{"a\\ud800": 1}', "body.a�"),
+    ],
+)
+async def test_what_is_no_text_is_refused_by_name(served: Served, body: str, field: str) -> None:
+    async with served.http() as http:
+        headers = {"content-type": "application/json"}
+        answer = await http.post("/v1/sandboxes", content=body, headers=headers)
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["detail"].startswith(field + ": ")
+    assert answer.json()["errors"][0]["field"] == field
+
+
+async def test_a_command_that_is_no_text_is_refused(served: Served, talk: Talk) -> None:
+    path = f"/v1/sandboxes/{talk.sandbox_id}/commands"
+    bodies = {
+        "body.argv.1": '{"argv": ["echo", "\\ud800"]}',
+        "body.env.A": '{"argv": ["true"], "env": {"A": "\\udfff"}}',
+        "body.command": '{"command": "a\\u0000"}',
+    }
+    async with served.http() as http:
+        for field, body in bodies.items():
+            answer = await http.post(path, content=body, headers={"content-type": "application/json"})
+            assert answer.status_code == 422, answer.text
+            assert answer.json()["errors"][0]["field"] == field

@@ -40,6 +40,11 @@ def test_plans_are_read_leniently(text):
     assert structured.plan(text) == PLAN
 
 
+def test_what_escapes_hide_is_scrubbed_too():
+    plan = structured.plan('{"goal": "g\\ud83d", "steps": ["s\\u0000"]}')
+    assert (plan["goal"], plan["steps"]) == ("g\N{REPLACEMENT CHARACTER}", ["s\N{REPLACEMENT CHARACTER}"])
+
+
 @pytest.mark.parametrize(
     "text",
     [

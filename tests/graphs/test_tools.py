@@ -49,6 +49,17 @@ async def use(world: World, name: str, limit: int = 4000, **arguments: object) -
     return await tools.perform(name, arguments, prepared, hands, timeout_s=5, limit=limit)
 
 
+async def test_a_replaced_character_is_said_never_silent():
+    """Half of a surrogate pair was replaced where the reply was read: what runs is not what was meant."""
+    mark = "\N{REPLACEMENT CHARACTER}"
+    ran = await use(world_with(None), "bash", command=f"echo {mark}")
+    assert mark in ran.output
+    assert "U+FFFD" in ran.output
+    written = await use(world_with(b""), "write", path="f", content=f"a{mark}")
+    assert "U+FFFD" in written.output
+    assert "U+FFFD" not in (await use(world_with(None), "bash", command="echo a")).output
+
+
 # ---- read ----------------------------------------------------------------------------------------
 
 
