@@ -12,11 +12,23 @@ from decimal import Decimal
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import JSONResponse
 
 from gateway.models import SANDBOX_EXAMPLE
+from terminalpp.types import text
 
 _ID = "7d0c4d57-0d53-4a34-a1a1-3a1f0f0c9c11"
 _TIME = "2026-11-22T10:00:00.000000Z"
+
+
+class Json(JSONResponse):
+    """JSON that can always be sent: what is no text in it (a file name of stray bytes) shows as U+FFFD."""
+
+    def render(self, content: Any) -> bytes:
+        try:
+            return super().render(content)
+        except UnicodeEncodeError:
+            return super().render(text.clean(content))
 
 
 class Answer(BaseModel):

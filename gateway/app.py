@@ -19,6 +19,7 @@ from gateway import commands, conversations, docs, health, openapi, problems, sa
 from gateway.auth import Tokens, digest
 from gateway.doors import Doors
 from gateway.edge import Edge
+from gateway.methods import Methods, head
 from gateway.metrics import Metrics, Pulse, template
 from gateway.state import Gateway
 from runtime.home import Home
@@ -34,6 +35,7 @@ class Application(FastAPI):
     """FastAPI behind `Edge`. `gateway` is there from the start of the lifespan on."""
 
     gateway: Gateway
+    methods: Methods
     edge: Edge | None = None
 
     def __init__(self, **options: Any) -> None:
@@ -42,6 +44,13 @@ class Application(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         return openapi.document(self)
+
+    async def answer(self, scope: Any, receive: Any, send: Any) -> None:
+        """What stands behind `Edge`."""
+        if scope["method"] == "HEAD":
+            await head(super().__call__, scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and self.edge is not None:
@@ -66,7 +75,7 @@ def create_app(
             app.gateway = gateway = await _open(settings, runtime, database, live, stack)
             gateway.metrics.known = frozenset(template(path) for path in app.openapi()["paths"])
             app.state.gateway = gateway
-            app.edge = Edge(super(Application, app).__call__, gateway)
+            app.edge = Edge(app.answer, gateway)
             app.opened.set()
             pulse = asyncio.create_task(gateway.pulse.run())
             try:
@@ -82,7 +91,6 @@ def create_app(
         openapi_url="/openapi.json",
         telemetry={"tracing": False},
         redirect_slashes=False,
-        strict_content_type=False,  # a body without a type is JSON; no cookie can send our token
     )
     problems.install(app)
     for router in (
@@ -93,6 +101,8 @@ def create_app(
         conversations.agents_router,
     ):
         app.include_router(router)
+
+    app.methods = Methods(app.openapi(), others=("/docs", "/openapi.json"))
 
     @app.get("/docs", include_in_schema=False)
     async def documentation() -> HTMLResponse:

@@ -16,17 +16,18 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from actors.sandbox import journal
 from actors.sandbox.answers import row_with_end
 from gateway import answers
+from gateway.answers import Json
 from gateway.models import WAIT_LIMIT_MS, CommandCreate, CommandWait, SignalSend
 from gateway.once import REPLAYED, id_for, once
 from gateway.paging import Cursor, Limit, page
+from gateway.routes import Route, StraightRoute
 from gateway.sandboxes import owned
 from gateway.state import Gateway, gateway_of, user_of
-from gateway.straight import StraightRoute
 from schema import executions
 from terminalpp.types.errors import (
     CommandFinished,
@@ -45,7 +46,7 @@ POLL_S = 0.05
 HEAD_BYTES = 65_536
 FINAL = frozenset(str(state) for state in ExecutionState if state.final)
 
-router = APIRouter(prefix="/v1/sandboxes/{sandbox_id}/commands", tags=["commands"])
+router = APIRouter(prefix="/v1/sandboxes/{sandbox_id}/commands", tags=["commands"], route_class=Route)
 
 
 def from_row(row: executions.Execution) -> dict[str, Any]:
@@ -82,7 +83,7 @@ async def run(request: Request, sandbox_id: UUID, body: CommandCreate) -> Respon
     timeout_s = body.wait_ms / 1000 + CALL_S
     ref = Ref("sandbox", sandbox)
     ran = await gateway.runtime.call(ref, "run", payload, timeout_s=timeout_s, idempotent=True)
-    return JSONResponse(
+    return Json(
         {
             "id": exec_id,
             "sandbox_id": sandbox,
@@ -128,7 +129,7 @@ async def list_all(request: Request, sandbox_id: UUID, limit: Limit = 100, curso
         rows = await executions.list(gateway.database, sandbox, **bounds)
         return [row_with_end(str(gateway.doors.run_dir(sandbox)), row) for row in rows]
 
-    return JSONResponse(await page(read, from_row, limit, cursor))
+    return Json(await page(read, from_row, limit, cursor))
 
 
 async def _row(gateway: Gateway, sandbox: str, command: str) -> executions.Execution:
@@ -142,7 +143,7 @@ async def _row(gateway: Gateway, sandbox: str, command: str) -> executions.Execu
 async def get(request: Request, sandbox_id: UUID, command_id: UUID) -> Response:
     """Its record. `stdout` and `stderr` are bounded extracts; the whole is under `…/output`."""
     gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
-    return JSONResponse(from_row(await _row(gateway, sandbox, str(command_id))))
+    return Json(from_row(await _row(gateway, sandbox, str(command_id))))
 
 
 # ---- output -------------------------------------------------------------------------------------
@@ -263,7 +264,7 @@ async def stdin(
         following = await door.stdin(command, offset, data, eof=eof)
     if following < offset + len(data):
         raise OffsetMismatch("not all of it was taken", "", {"expected": following})
-    return JSONResponse({"offset": following})
+    return Json({"offset": following})
 
 
 @router.post("/{command_id}/signal", operation_id="signalCommand", status_code=204)
@@ -289,7 +290,7 @@ async def wait(request: Request, sandbox_id: UUID, command_id: UUID, body: Comma
     """Its record when it has ended, or as it stands after `timeout_ms`."""
     gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
     await _row(gateway, sandbox, str(command_id))
-    return JSONResponse(from_row(await _ended(gateway, sandbox, str(command_id), body.timeout_ms)))
+    return Json(from_row(await _ended(gateway, sandbox, str(command_id), body.timeout_ms)))
 
 
 async def _ended(gateway: Gateway, sandbox: str, command: str, timeout_ms: int) -> executions.Execution:

@@ -7,12 +7,14 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from gateway import answers
+from gateway.answers import Json
 from gateway.models import ConversationCreate, MessageCreate, ModelChange
 from gateway.once import id_for, once
 from gateway.paging import Cursor, Limit, page
+from gateway.routes import Route
 from gateway.sandboxes import owned as owned_sandbox
 from gateway.sse import EventStream
 from gateway.state import Gateway, gateway_of, user_of
@@ -22,8 +24,8 @@ from terminalpp.types.ids import Ref
 
 DIFF_S = 110.0
 
-router = APIRouter(prefix="/v1/conversations", tags=["conversations"])
-agents_router = APIRouter(prefix="/v1/agents", tags=["agents"])
+router = APIRouter(prefix="/v1/conversations", tags=["conversations"], route_class=Route)
+agents_router = APIRouter(prefix="/v1/agents", tags=["agents"], route_class=Route)
 
 
 def from_row(row: conversations.Conversation) -> dict[str, Any]:
@@ -48,7 +50,7 @@ async def owned(request: Request, conversation_id: UUID) -> conversations.Conver
 
 
 async def _shown(gateway: Gateway, id: str, status: int = 200) -> Response:
-    return JSONResponse(from_row(await conversations.get(gateway.database, id)), status)
+    return Json(from_row(await conversations.get(gateway.database, id)), status)
 
 
 @router.post("", operation_id="createConversation", status_code=201, response_model=answers.Conversation)
@@ -75,12 +77,12 @@ async def list_all(request: Request, limit: Limit = 100, cursor: Cursor = None) 
     async def read(**bounds: int) -> list[conversations.Conversation]:
         return await conversations.list(gateway.database, user, **bounds)
 
-    return JSONResponse(await page(read, from_row, limit, cursor))
+    return Json(await page(read, from_row, limit, cursor))
 
 
 @router.get("/{conversation_id}", operation_id="getConversation", response_model=answers.Conversation)
 async def get(request: Request, conversation_id: UUID) -> Response:
-    return JSONResponse(from_row(await owned(request, conversation_id)))
+    return Json(from_row(await owned(request, conversation_id)))
 
 
 @router.post(
@@ -96,7 +98,7 @@ async def post(request: Request, conversation_id: UUID, body: MessageCreate) -> 
     message_id = id_for(request, "message")
     payload = {"message_id": message_id, "text": body.checked()}
     await gateway.runtime.send(Ref("conversation", row.id), "post", payload, message_id=message_id)
-    return JSONResponse({"message_id": message_id}, 202)
+    return Json({"message_id": message_id}, 202)
 
 
 @router.get(
@@ -138,7 +140,7 @@ async def cancel(request: Request, conversation_id: UUID) -> Response:
     async def work() -> Response:
         message_id = id_for(request, "cancel")
         said = await gateway.runtime.send(Ref("conversation", row.id), "cancel", {}, message_id=message_id)
-        return JSONResponse({"cancelled": bool(said["cancelled"])}, 202)
+        return Json({"cancelled": bool(said["cancelled"])}, 202)
 
     return await once(request, work)
 
@@ -169,7 +171,7 @@ async def diff(request: Request, conversation_id: UUID) -> Response:
     gateway, row = gateway_of(request), await owned(request, conversation_id)
     value = await gateway.runtime.call(Ref("conversation", row.id), "diff", {}, timeout_s=DIFF_S)
     if "application/json" in request.headers.get("accept", ""):
-        return JSONResponse({name: value[name] for name in ("patch", "files", "left")})
+        return Json({name: value[name] for name in ("patch", "files", "left")})
     return Response(base64.b64decode(value["patch"]), media_type="text/x-diff")
 
 
@@ -193,4 +195,4 @@ async def list_agents(
     def shape(row: agents.Agent) -> dict[str, Any]:
         return answers.from_row(answers.Agent, row, role=row.type)
 
-    return JSONResponse(await page(read, shape, limit, cursor))
+    return Json(await page(read, shape, limit, cursor))

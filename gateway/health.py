@@ -11,8 +11,10 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 
+from gateway.answers import Json
+from gateway.routes import Route
 from gateway.state import Gateway, gateway_of
 from schema import migrations, users
 from terminalpp import __version__
@@ -21,7 +23,7 @@ from terminalpp.types.errors import TerminalError, Unavailable
 CHECK_S = 3.0
 LAG_ALARM_S = 1.0
 
-router = APIRouter(tags=["server"])
+router = APIRouter(tags=["server"], route_class=Route)
 
 
 def _wants_json(request: Request) -> bool:
@@ -80,7 +82,7 @@ async def livez(request: Request) -> Response:
     """`lag_ms` is the worst delay of the event loop in the last 30 s. Always 200 while it can answer."""
     lag_ms = round(gateway_of(request).pulse.lag_seconds * 1000, 1)
     if _wants_json(request):
-        return JSONResponse({"alive": True, "lag_ms": lag_ms})
+        return Json({"alive": True, "lag_ms": lag_ms})
     word = "slow" if lag_ms > LAG_ALARM_S * 1000 else "ok"
     return PlainTextResponse(f"{word} loop lag {lag_ms} ms\n")
 
@@ -94,7 +96,7 @@ async def readyz(request: Request) -> Response:
     status = 200 if ready else 503
     headers = {} if ready else {"retry-after": "1"}
     if _wants_json(request):
-        return JSONResponse({"ready": ready, "checks": checks}, status, headers)
+        return Json({"ready": ready, "checks": checks}, status, headers)
     lines = [
         f"{'ok  ' if item['ok'] else 'FAIL'} {item['name']:<10} {item['detail']} ({item['ms']} ms)\n"
         for item in checks

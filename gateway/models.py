@@ -1,59 +1,64 @@
-"""What may be sent: strict bodies with examples. Unknown fields are refused, and so is what is no text
-(terminalpp/types/text.py). Sizes are bytes, durations milliseconds."""
+"""What may be sent: strict bodies with examples. Unknown fields and values of another type are refused: `"7"`
+and `true` are no numbers. `bodies` has read them before. Sizes are bytes, durations milliseconds."""
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from terminalpp.types import errors, text
+from gateway import words
+from terminalpp.types import errors
 from terminalpp.types.limits import MESSAGE_BYTES
 
 WAIT_LIMIT_MS = 60_000
+UUID_SPELLING = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 SANDBOX_EXAMPLE = "0b0f2a63-5c1e-4d8a-9a55-7e2b60a0c0de"
+
+STRICT = ConfigDict(extra="forbid", strict=True, regex_engine="python-re")
 
 
 class Body(BaseModel):
     """Base of every request body."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def refuse_what_is_no_text(cls, value: Any) -> Any:
-        text.refuse(value, "body")
-        return value
+    model_config = STRICT
 
 
-def _example(**values: Any) -> ConfigDict:
-    return ConfigDict(extra="forbid", json_schema_extra={"examples": [values]})
+def _example(schema: dict[str, Any] | None = None, /, **values: Any) -> ConfigDict:
+    """`schema`: what else the document says of the body."""
+    return STRICT | ConfigDict(json_schema_extra={"examples": [values], **(schema or {})})
 
 
-def _absolute(path: str) -> str:
-    if not path.startswith("/") or ".." in path.split("/"):
-        raise ValueError("must be an absolute path without `..`")
-    return path
+def _usual(value: Any) -> Any:
+    """An id in its one usual spelling; pydantic knows more of them."""
+    if not isinstance(value, str) or not UUID_SPELLING.fullmatch(value):
+        raise ValueError("must be a UUID, such as " + SANDBOX_EXAMPLE)
+    return value
 
 
-def _not_blank(text: str) -> str:
-    if not text.strip():
-        raise ValueError("must not be empty")
-    return text
+Id = Annotated[UUID, Field(strict=False), BeforeValidator(_usual)]
+AbsolutePath = Annotated[str, Field(max_length=512, pattern=words.ABSOLUTE)]
+Pattern = Annotated[str, Field(min_length=1, max_length=1000, pattern=words.ONE_LINE)]
+Model = Annotated[str, Field(min_length=1, max_length=200, pattern=words.NOT_BLANK)]
+Size = Annotated[int, Field(ge=1, le=2**60)] | Annotated[str, Field(pattern=words.SIZE)] | None
 
 
-AbsolutePath = Annotated[str, Field(max_length=512), AfterValidator(_absolute)]
-Pattern = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\r\n]+$")]
-Model = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_not_blank)]
+def _alone(name: str, other: str) -> dict[str, Any]:
+    """The schema of a body that has `name` and not `other`; null is as good as nothing."""
+    one = {"not": {"type": "null"}}
+    return {"required": [name], "properties": {name: one, other: {"type": "null"}}}
 
 
 class ResourceLimits(Body):
     model_config = _example(cpu="2", memory="2GB", disk="10GB", pids=512)
 
-    cpu: str | float | None = Field(None, description="CPUs, such as `2` or `0.5`.")
-    memory: str | int | None = Field(None, description="Bytes, or with a unit: `512MB`, `2GB`.")
-    disk: str | int | None = Field(None, description="Bytes, or with a unit.")
+    cpu: Annotated[float, Field(gt=0, le=1024)] | Annotated[str, Field(pattern=words.CPUS)] | None = Field(
+        None, description="CPUs, such as `2`, `0.5` or `500m`."
+    )
+    memory: Size = Field(None, description="Bytes, or with a unit: `512MB`, `2GB`.")
+    disk: Size = Field(None, description="Bytes, or with a unit.")
     pids: int | None = Field(None, ge=16, le=1_000_000, description="Processes and threads.")
     nofile: int | None = Field(None, ge=64, le=1_048_576, description="Open files of a process.")
 
@@ -61,7 +66,7 @@ class ResourceLimits(Body):
 class SandboxCreate(Body):
     model_config = _example(name="parser", network="none", resource_limits={"memory": "2GB"})
 
-    name: Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_not_blank)] | None = None
+    name: Annotated[str, Field(min_length=1, max_length=255, pattern=words.NOT_BLANK)] | None = None
     image: str | None = Field(None, min_length=1, max_length=255, description="Null: the built-in image.")
     network: Literal["none", "open"] | None = Field(None, description="Null: the server's default.")
     resource_limits: ResourceLimits | None = None
@@ -71,12 +76,17 @@ class SandboxCreate(Body):
 
 
 class CommandCreate(Body):
-    model_config = _example(command="python -m pytest -q", cwd="/home/user/project", wait_ms=5000)
+    model_config = _example(
+        {"oneOf": [_alone("command", "argv"), _alone("argv", "command")]},
+        command="python -m pytest -q", cwd="/home/user/project", wait_ms=5000,
+    )  # fmt: skip
 
     command: str | None = Field(None, min_length=1, max_length=131_072, description="A shell line.")
     argv: list[str] | None = Field(None, min_length=1, max_length=4096, description="Or a program as it is.")
     cwd: AbsolutePath | None = None
-    env: dict[Annotated[str, Field(pattern=r"^[^=]{1,255}$")], str] | None = Field(None, max_length=256)
+    env: dict[Annotated[str, Field(pattern=words.VARIABLE)], str] | None = Field(
+        None, max_length=256, json_schema_extra={"propertyNames": {"pattern": words.VARIABLE}}
+    )
     stdin: bool = Field(False, description="Keep standard input open for `POST …/stdin`.")
     wait_ms: int = Field(0, ge=0, le=WAIT_LIMIT_MS, description="Wait so long for the end of the command.")
 
@@ -109,8 +119,8 @@ class TurnLimits(Body):
 
     max_steps: int | None = Field(None, ge=1, le=10_000)
     max_seconds: float | None = Field(None, gt=0, le=604_800)
-    max_tokens: int | None = Field(None, ge=1)
-    max_usd: float | None = Field(None, gt=0)
+    max_tokens: int | None = Field(None, ge=1, le=10**12)
+    max_usd: float | None = Field(None, gt=0, le=1e9)
     repair_rounds: int | None = Field(None, ge=0, le=100)
 
 
@@ -119,7 +129,7 @@ class ConversationCreate(Body):
         sandbox_id=SANDBOX_EXAMPLE, workspace="/home/user/project", mode="team", test_command="pytest -q"
     )
 
-    sandbox_id: UUID
+    sandbox_id: Id
     workspace: AbsolutePath = Field(description="The directory in the sandbox that the team works in.")
     title: str | None = Field(None, max_length=255)
     model: Model | None = Field(None, description="A litellm model string. Null: the server's default.")
@@ -135,8 +145,10 @@ class ConversationCreate(Body):
 class MessageCreate(Body):
     model_config = _example(text="The test of the parser fails on empty input. Fix it.")
 
-    text: Annotated[str, AfterValidator(_not_blank)] = Field(
-        description=f"The task, or the next word in it; at most {MESSAGE_BYTES} bytes of UTF-8."
+    text: str = Field(
+        pattern=words.NOT_BLANK,
+        description=f"The task, or the next word in it; at most {MESSAGE_BYTES} bytes of UTF-8.",
+        json_schema_extra={"maxLength": MESSAGE_BYTES},
     )
 
     def checked(self) -> str:

@@ -13,8 +13,10 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
+from gateway import words
+from gateway.answers import Json
 from terminalpp.types import errors
 
 log = logging.getLogger("gateway")
@@ -22,12 +24,6 @@ log = logging.getLogger("gateway")
 MEDIA_TYPE = "application/problem+json"
 TYPE_BASE = "https://terminalpp.dev/errors/"
 RETRY_AFTER_S = {"overloaded": 1, "unavailable": 1, "idempotency-in-flight": 1}
-SHOWN_ERRORS = 20
-# Not taken as JSON all the same: a form and plain text are what any web page can make a browser send here.
-NOT_JSON = (
-    "Send it with `Content-Type: application/json`. `curl -d '{…}'` alone calls it a form: write "
-    "`curl --json '{…}'`, or add -H 'Content-Type: application/json'."
-)
 
 
 def problem(error: errors.TerminalError, request_id: str, instance: str) -> dict[str, Any]:
@@ -35,7 +31,7 @@ def problem(error: errors.TerminalError, request_id: str, instance: str) -> dict
     kind = type(error)
     body: dict[str, Any] = {
         "type": TYPE_BASE + error.code,
-        "title": (kind.__doc__ or kind.__name__).strip().partition("\n")[0].rstrip("."),
+        "title": kind.title,
         "status": error.status,
         "detail": error.detail,
         "instance": instance,
@@ -59,7 +55,7 @@ def answer(error: errors.TerminalError, request_id: str, instance: str) -> Respo
     if error.status in (429, 503) or error.code in RETRY_AFTER_S:
         headers["retry-after"] = str(RETRY_AFTER_S.get(error.code, 5))
     body = problem(error, request_id, instance)
-    return JSONResponse(body, status_code=error.status, headers=headers, media_type=MEDIA_TYPE)
+    return Json(body, status_code=error.status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def from_http(error: HTTPException) -> errors.TerminalError:
@@ -71,25 +67,18 @@ def from_http(error: HTTPException) -> errors.TerminalError:
     if error.status_code == 405:
         return errors.MethodNotAllowed()
     if error.status_code == 413:
-        return errors.TooLarge(str(error.detail))
+        return errors.TooLarge()
     if error.status_code < 500:
-        return errors.BadRequest(str(error.detail))
+        return errors.BadRequest()
     return errors.TerminalError("the request could not be answered")
 
 
 def from_validation(error: RequestValidationError) -> errors.InvalidInput:
-    """All wrong fields, by place; the values themselves are not echoed (they may be secret or huge)."""
-    listed = [
-        {"field": ".".join(str(part) for part in item["loc"]), "message": item["msg"], "kind": item["type"]}
-        for item in error.errors()[:SHOWN_ERRORS]
-    ]
-    first = listed[0] if listed else {"field": "body", "message": "invalid"}
-    detail, hint = f"{first['field']}: {first['message']}", ""
-    if first.get("kind") == "model_attributes_type":
-        hint = "Send a JSON object, with `Content-Type: application/json`."
-        if isinstance(error.body, bytes):
-            detail, hint = "body: its Content-Type is not JSON, so it was not read as JSON", NOT_JSON
-    return errors.InvalidInput(detail, hint, {"errors": listed})
+    """All wrong fields, by place and in our words."""
+    listed = words.listed(error.errors(), error.body)
+    first = listed[0] if listed else {"field": "body", "message": "is not valid"}
+    hint = "Send a JSON object." if first["field"] == "body" else ""
+    return errors.InvalidInput(f"{first['field']}: {first['message']}", hint, {"errors": listed})
 
 
 def error_of(error: BaseException) -> errors.TerminalError:
@@ -111,8 +100,14 @@ def install(app: FastAPI) -> None:
     """Hand every exception of `app` to this module."""
 
     async def handle(request: Request, error: Exception) -> Response:
-        found = error_of(error)
-        return answer(found, request.scope.get("request_id", ""), request.url.path)
+        found, path = error_of(error), request.url.path
+        given = answer(found, request.scope.get("request_id", ""), path)
+        if found.status == 405:
+            allowed = request.app.methods.allowed(path)
+            if request.method == "OPTIONS":
+                given = Response(status_code=204)
+            given.headers["allow"] = allowed
+        return given
 
     for kind in (errors.TerminalError, RequestValidationError, HTTPException, ConnectionError, Exception):
         app.add_exception_handler(kind, handle)

@@ -13,12 +13,14 @@ from urllib.parse import parse_qsl
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from gateway import answers
+from gateway.answers import Json
 from gateway.models import SandboxCreate
 from gateway.once import id_for, once
 from gateway.paging import Cursor, Limit, page, plain
+from gateway.routes import Route
 from gateway.state import Gateway, gateway_of, user_of
 from gateway.unpack import unpack
 from schema import sandboxes
@@ -28,7 +30,7 @@ from terminalpp.types.ids import Ref
 START_WAIT_S = 60.0
 FILE_LIMIT_BYTES = 64 * 1024 * 1024
 
-router = APIRouter(prefix="/v1/sandboxes", tags=["sandboxes"])
+router = APIRouter(prefix="/v1/sandboxes", tags=["sandboxes"], route_class=Route)
 Wait = Annotated[bool, Query(description="Answer once it runs or has failed, at most 60 s later.")]
 
 
@@ -46,7 +48,7 @@ async def owned(request: Request, sandbox_id: UUID) -> str:
 
 async def shown(gateway: Gateway, sandbox_id: str, status: int = 200) -> Response:
     row = await sandboxes.get(gateway.database, sandbox_id)
-    return JSONResponse(answers.from_row(answers.Sandbox, row), status)
+    return Json(answers.from_row(answers.Sandbox, row), status)
 
 
 async def _settled(gateway: Gateway, sandbox_id: str) -> None:
@@ -90,7 +92,7 @@ async def list_all(request: Request, limit: Limit = 100, cursor: Cursor = None) 
     async def read(**bounds: int) -> list[sandboxes.Sandbox]:
         return await sandboxes.list(gateway.database, user, **bounds)
 
-    return JSONResponse(await page(read, plain(answers.Sandbox), limit, cursor))
+    return Json(await page(read, plain(answers.Sandbox), limit, cursor))
 
 
 @router.get("/{sandbox_id}", operation_id="getSandbox", response_model=answers.Sandbox)
@@ -168,7 +170,7 @@ async def put_archive(request: Request, sandbox_id: UUID, path: PathQuery) -> Re
 
     async with gateway.doors.into(id) as door:
         counts = await unpack(door, base, chunks())
-    return JSONResponse(
+    return Json(
         {
             "files": counts.files,
             "directories": counts.directories,

@@ -16,9 +16,11 @@ _BY_CODE: dict[str, type[TerminalError]] = {}
 class TerminalError(Exception):
     """Base of every error that Terminal++ raises on purpose.
 
-    `detail` says what happened in this case; `hint` what to do next; `extra` is JSON for programs.
+    `title` names the kind, `detail` says what happened in this case, `hint` what to do next; `extra` is JSON
+    for programs.
     """
 
+    title: ClassVar[str] = "The server failed"
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
@@ -26,12 +28,14 @@ class TerminalError(Exception):
 
     def __init__(self, detail: str = "", hint: str = "", extra: dict[str, Any] | None = None) -> None:
         super().__init__(detail)
-        self.detail = detail or (type(self).__doc__ or type(self).__name__).strip().partition("\n")[0]
+        self.detail = detail or f"{type(self).title}."
         self.next_step = hint or type(self).hint
         self.extra = extra or {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if "title" not in cls.__dict__:
+            raise TypeError(f"{cls.__name__} has no title: what its kind is called, without a full stop")
         if cls.code in _BY_CODE and _BY_CODE[cls.code].__qualname__ != cls.__qualname__:
             raise TypeError(f"error code {cls.code!r} is taken by {_BY_CODE[cls.code].__name__}")
         _BY_CODE[cls.code] = cls
@@ -71,78 +75,73 @@ def all_codes() -> dict[str, type[TerminalError]]:
 
 
 class BadRequest(TerminalError):
-    """The request could not be read."""
-
+    title = "The request could not be read"
     code, status = "bad-request", 400
     hint = "GET /openapi.json says what each path expects."
 
 
 class MethodNotAllowed(TerminalError):
-    """This path does not know that method."""
-
+    title = "This path does not know that method"
     code, status = "method-not-allowed", 405
     hint = "GET /openapi.json lists every path with its methods."
 
 
-class InvalidInput(TerminalError):
-    """The request is not valid."""
+class UnsupportedMediaType(TerminalError):
+    title = "This path does not take a body of that type"
+    code, status = "unsupported-media-type", 415
+    hint = "GET /openapi.json names the type that each path takes."
 
+
+class InvalidInput(TerminalError):
+    title = "The request is not valid"
     code, status = "invalid-input", 422
     hint = "Correct the named field and send it again."
 
 
 class Unauthorized(TerminalError):
-    """A valid bearer token is needed."""
-
+    title = "A valid bearer token is needed"
     code, status = "unauthorized", 401
     hint = "Send `Authorization: Bearer <token>`; the owner's token is in TPP_HOME/secrets/owner.token."
 
 
 class Forbidden(TerminalError):
-    """This account may not do that."""
-
+    title = "This account may not do that"
     code, status = "forbidden", 403
     hint = "Ask the owner of the resource."
 
 
 class NotFound(TerminalError):
-    """There is no such thing."""
-
+    title = "There is no such thing"
     code, status = "not-found", 404
     hint = "Check the id; list what exists with `./tpp ps`."
 
 
 class Conflict(TerminalError):
-    """The request contradicts what is already there."""
-
+    title = "The request contradicts what is already there"
     code, status = "conflict", 409
     hint = "Read the present state, then decide again."
 
 
 class IdempotencyMismatch(TerminalError):
-    """This Idempotency-Key was used before with a different request."""
-
+    title = "This Idempotency-Key was used before with a different request"
     code, status = "idempotency-mismatch", 422
     hint = "Use a new key for a new request."
 
 
 class IdempotencyInFlight(TerminalError):
-    """The first request with this Idempotency-Key is still under way."""
-
+    title = "The first request with this Idempotency-Key is still under way"
     code, status, retryable = "idempotency-in-flight", 409, True
     hint = "Wait a moment and send the same request again."
 
 
 class TooLarge(TerminalError):
-    """The request is larger than the limit."""
-
+    title = "The request is larger than the limit"
     code, status = "too-large", 413
     hint = "Send less, or raise the limit named in the detail."
 
 
 class Overloaded(TerminalError):
-    """A queue is full."""
-
+    title = "A queue is full"
     code, status, retryable = "overloaded", 429, True
     hint = "Wait a second and send it again."
 
@@ -151,43 +150,37 @@ class Overloaded(TerminalError):
 
 
 class Fenced(TerminalError):
-    """A newer owner has taken this entity over; the write was refused."""
-
+    title = "A newer owner has taken this entity over; the write was refused"
     code, status, retryable = "fenced", 409, True
     hint = "Call the entity again: the call finds its new owner."
 
 
 class NotOwner(TerminalError):
-    """This cell does not host that entity (any more)."""
-
+    title = "This cell does not host that entity (any more)"
     code, status, retryable = "not-owner", 409, True
     hint = "Look the owner up and call again."
 
 
 class Quarantined(TerminalError):
-    """The entity failed too often and was put aside."""
-
+    title = "The entity failed too often and was put aside"
     code, status = "quarantined", 503
     hint = "Read the reason in `./tpp ps --json`; release it there once the cause is gone."
 
 
 class Unavailable(TerminalError):
-    """A part of the system does not answer."""
-
+    title = "A part of the system does not answer"
     code, status, retryable = "unavailable", 503, True
     hint = "`./tpp status` names the part; it is restarted by itself, so try again."
 
 
 class DeadlineExceeded(TerminalError):
-    """The call took longer than its deadline; whether it was carried out is not known."""
-
+    title = "The call took longer than its deadline; whether it was carried out is not known"
     code, status, retryable = "deadline-exceeded", 504, True
     hint = "Ask again under the same id: repeated work is recognised."
 
 
 class UnknownMethod(TerminalError):
-    """The entity has no such method."""
-
+    title = "The entity has no such method"
     code, status = "unknown-method", 400
     hint = "Client and server differ in version; restart with `./tpp down && ./tpp up`."
 
@@ -196,64 +189,55 @@ class UnknownMethod(TerminalError):
 
 
 class IsolationUnavailable(TerminalError):
-    """No isolation can be had on this machine, so no sandbox is started."""
-
+    title = "No isolation can be had on this machine, so no sandbox is started"
     code, status = "isolation-unavailable", 503
     hint = "Run `./tpp doctor`: it names what is missing and how to install it."
 
 
 class ImageUnavailable(TerminalError):
-    """The sandbox image cannot be had."""
-
+    title = "The sandbox image cannot be had"
     code, status = "image-unavailable", 422
     hint = "Check the name, or leave --image out to use the built-in one."
 
 
 class SandboxNotRunning(TerminalError):
-    """The sandbox is not running."""
-
+    title = "The sandbox is not running"
     code, status, retryable = "sandbox-not-running", 409, True
     hint = "Start it: POST /v1/sandboxes/{id}/start."
 
 
 class SandboxFailed(TerminalError):
-    """The sandbox could not be started."""
-
+    title = "The sandbox could not be started"
     code, status = "sandbox-failed", 503
     hint = "Run `./tpp doctor`; the reason is on the sandbox's record."
 
 
 class CommandNotStarted(TerminalError):
-    """The command could not be started."""
-
+    title = "The command could not be started"
     code, status = "command-not-started", 422
     hint = "Check the program's name and the working directory."
 
 
 class CommandFinished(TerminalError):
-    """The command has already ended."""
-
+    title = "The command has already ended"
     code, status = "command-finished", 409
     hint = "Read its record; start a new one to run it again."
 
 
 class OffsetMismatch(TerminalError):
-    """Standard input was written at the wrong offset."""
-
+    title = "Standard input was written at the wrong offset"
     code, status = "offset-mismatch", 409
     hint = "Continue at the offset named in `extra.expected`."
 
 
 class FileProblem(TerminalError):
-    """The file operation was refused."""
-
+    title = "The file operation was refused"
     code, status = "file-problem", 422
     hint = "Check the path and its kind."
 
 
 class DiskFull(TerminalError):
-    """There is no space left."""
-
+    title = "There is no space left"
     code, status = "disk-full", 507
     hint = "Free some space under TPP_HOME; nothing that was accepted is lost."
 
@@ -262,50 +246,43 @@ class DiskFull(TerminalError):
 
 
 class ModelKeyRejected(TerminalError):
-    """The provider did not accept the key."""
-
+    title = "The provider did not accept the key"
     code, status = "model-key-rejected", 502
     hint = "Set the provider's key (for example OPENAI_API_KEY) and run `./tpp down && ./tpp up`."
 
 
 class ModelUnknown(TerminalError):
-    """The provider has no such model."""
-
+    title = "The provider has no such model"
     code, status = "model-unknown", 422
     hint = "Check --model: it is a litellm model string such as `openai/gpt-4o`."
 
 
 class ModelUnreachable(TerminalError):
-    """The model's server could not be reached."""
-
+    title = "The model's server could not be reached"
     code, status, retryable = "model-unreachable", 502, True
     hint = "Check the network and TPP_MODEL_BASE_URL."
 
 
 class ModelOverloaded(TerminalError):
-    """The provider kept answering with an error or a rate limit."""
-
+    title = "The provider kept answering with an error or a rate limit"
     code, status, retryable = "model-overloaded", 502, True
     hint = "Wait, or choose another model with --model."
 
 
 class ModelReplyInvalid(TerminalError):
-    """The model's reply was empty or malformed."""
-
+    title = "The model's reply was empty or malformed"
     code, status = "model-reply-invalid", 502
     hint = "Try again, or choose another model with --model."
 
 
 class ModelReplyCut(TerminalError):
-    """The model's reply was cut by its length limit."""
-
+    title = "The model's reply was cut by its length limit"
     code, status = "model-reply-cut", 502
     hint = "Raise TPP_MODEL_MAX_TOKENS or choose a model with longer replies."
 
 
 class ModelRequestTooLong(TerminalError):
-    """The conversation no longer fits into the model's context."""
-
+    title = "The conversation no longer fits into the model's context"
     code, status = "model-request-too-long", 422
     hint = "Start a new conversation, or choose a model with a longer context."
 
@@ -314,35 +291,30 @@ class ModelRequestTooLong(TerminalError):
 
 
 class DatabaseTooNew(TerminalError):
-    """The database was written by a newer version."""
-
+    title = "The database was written by a newer version"
     code, status = "database-too-new", 503
     hint = "Use the newer version of Terminal++, or another TPP_HOME."
 
 
 class MigrationChanged(TerminalError):
-    """A migration that was already applied has been edited."""
-
+    title = "A migration that was already applied has been edited"
     code, status = "migration-changed", 503
     hint = "Restore the file as released; write a new migration instead."
 
 
 class HomeCorrupt(TerminalError):
-    """TPP_HOME cannot be used."""
-
+    title = "TPP_HOME cannot be used"
     code, status = "home-corrupt", 503
     hint = "The detail names the file; move it away or choose another TPP_HOME."
 
 
 class PortInUse(TerminalError):
-    """The address is taken by another program."""
-
+    title = "The address is taken by another program"
     code, status = "port-in-use", 503
     hint = "Stop that program, or set TPP_PORT to another port (0 chooses a free one)."
 
 
 class ServiceFailed(TerminalError):
-    """A service did not start."""
-
+    title = "A service did not start"
     code, status = "service-failed", 503
     hint = "The last lines of its log are in the detail; `./tpp doctor` checks the machine."

@@ -10,6 +10,7 @@ import pytest
 from gateway.auth import digest
 from schema import Database, users
 from terminalpp.types.limits import MESSAGE_BYTES
+from tests.eventually import eventually
 from tests.gateway.conftest import Served, Talk
 
 ZERO = "00000000-0000-4000-8000-000000000000"
@@ -74,23 +75,31 @@ async def test_known_token_costs_no_query(served: Served, database: Database) ->
 
 @pytest.mark.parametrize("type", ["application/x-www-form-urlencoded", "text/plain", "multipart/form-data"])
 @pytest.mark.parametrize("path", ["/v1/sandboxes", f"/v1/sandboxes/{ZERO}/commands"])
-async def test_json_that_comes_as_a_form_is_refused_and_told_what_to_type(
-    served: Served, path: str, type: str
-) -> None:
-    """`curl -d '{…}'` says that it is a form, and so may any web page: it is never read as JSON."""
+async def test_a_form_is_refused_and_told_what_to_type(served: Served, path: str, type: str) -> None:
     async with served.http() as http:
-        answer = await http.post(path, content=b'{"command": "ls"}', headers={"content-type": type})
+        answer = await http.post(path, content=b"command=ls", headers={"content-type": type})
     problem = answer.json()
-    assert (answer.status_code, problem["code"]) == (422, "invalid-input")
-    assert "Content-Type is not JSON" in problem["detail"]
+    assert (answer.status_code, problem["code"]) == (415, "unsupported-media-type")
+    assert type in problem["detail"]
     assert "Content-Type: application/json" in problem["hint"]
     assert "curl --json" in problem["hint"]
 
 
-async def test_json_that_is_no_object_is_not_taken_for_a_form(served: Served) -> None:
+async def test_what_curl_d_sends_is_taken_when_it_is_a_json_object(served: Served) -> None:
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    async with served.http() as http:
+        taken = await http.post("/v1/sandboxes", content=b' {"nmae": "x"}', headers=kind)
+        other = await http.post("/v1/sandboxes", content=b"[1]", headers=kind)
+    assert taken.json()["detail"] == "body.nmae: there is no such field"
+    assert other.status_code == 415
+
+
+async def test_json_that_is_no_object_is_named(served: Served) -> None:
     async with served.http() as http:
         answer = await http.post("/v1/sandboxes", json=["a"])
-    assert answer.json()["hint"] == "Send a JSON object, with `Content-Type: application/json`."
+    assert (answer.json()["detail"], answer.json()["hint"]) == (
+        "body: must be an object", "Send a JSON object."
+    )  # fmt: skip
 
 
 async def test_body_limits(served: Served) -> None:
@@ -131,15 +140,15 @@ async def test_an_endless_body_is_answered_and_cut_off(served: Served) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "field"),
     [
-        (b"{", 422, "body"),
+        (b"{", 400, None),
         (b'{"name": "a", "colour": "red"}', 422, "body.colour"),
-        (b'{"name": "a\\u0000b"}', 422, "body"),
+        (b'{"name": "a\\u0000b"}', 422, "body.name"),
         (b'{"name": "\\ud800"}', 422, "body.name"),
         (b'{"name": ""}', 422, "body.name"),
         (b'{"network": "bridge"}', 422, "body.network"),
         (b'{"auto_sleep_after_minutes": 1e30}', 422, "body.auto_sleep_after_minutes"),
         (b"[" * 200_000, 400, None),
-        (b"\xff\xfe", 422, "body"),
+        (b"\xff\xfe", 400, None),
         (b"[]", 422, "body"),
     ],
 )
@@ -259,3 +268,38 @@ async def test_a_command_that_is_no_text_is_refused(served: Served, talk: Talk) 
             answer = await http.post(path, content=body, headers={"content-type": "application/json"})
             assert answer.status_code == 422, answer.text
             assert answer.json()["errors"][0]["field"] == field
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/sandboxes", "GET, HEAD, OPTIONS, POST"),
+        ("/livez", "GET, HEAD, OPTIONS"),
+        ("/docs", "GET, HEAD, OPTIONS"),
+        ("/openapi.json", "GET, HEAD, OPTIONS"),
+        (f"/v1/sandboxes/{ZERO}/commands/{ZERO}/signal", "OPTIONS, POST"),
+    ],
+)
+async def test_options_and_a_refused_method_say_what_is_allowed(
+    served: Served, path: str, allowed: str
+) -> None:
+    async with served.http() as http:
+        options = await http.options(path)
+        refused = await http.request("TRACE", path)
+    assert (options.status_code, options.headers["allow"], options.content) == (204, allowed, b"")
+    assert (refused.status_code, refused.headers["allow"]) == (405, allowed)
+    assert refused.json()["code"] == "method-not-allowed"
+
+
+async def test_every_get_has_a_head_with_the_same_headers(served: Served, talk: Talk) -> None:
+    paths = ["/livez", "/docs", "/openapi.json", "/v1/sandboxes", f"/v1/sandboxes/{talk.sandbox_id}",
+             f"/v1/conversations/{talk.id}", f"/v1/conversations/{ZERO}"]  # fmt: skip
+    async with served.http() as http:
+        for path in paths:
+            got, head = await http.get(path), await http.head(path)
+            assert (head.status_code, head.content) == (got.status_code, b""), path
+            assert head.headers["content-type"] == got.headers["content-type"]
+        # A stream that never ends by itself has headers all the same.
+        head = await http.head(f"/v1/conversations/{talk.id}/events")
+    assert (head.status_code, head.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+    await eventually(lambda: served.app.gateway.streams == 0)
