@@ -22,6 +22,7 @@ from gateway.edge import Edge
 from gateway.methods import Methods, head
 from gateway.metrics import Metrics, Pulse, template
 from gateway.state import Gateway
+from runtime.disk import Disk
 from runtime.home import Home
 from runtime.settings import Settings
 from schema import Database, Live, users
@@ -156,4 +157,5 @@ async def _open(
         pulse=Pulse(metrics),
         tokens=Tokens(database),
         doors=doors,
+        disk=Disk(settings.home, settings.disk_reserve_bytes),
     )

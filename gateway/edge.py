@@ -2,9 +2,10 @@
 
 In this order: a request id (the caller's, if it is a sane one), the time taken and the status for the
 metrics; the token, for every path under /v1, before a byte of the body is read and before any
-validation could answer; the limit on the body, by its declared length at once and by count while it
-arrives. What escapes a route is logged with its request id and answered as a problem. A body that was
-not read to its end is taken for a moment longer and forgotten, then the connection is closed.
+validation could answer; room on the disk, for what would create data; the limit on the body, by its
+declared length at once and by count while it arrives. What escapes a route is logged with its request id
+and answered as a problem. A body that was not read to its end is taken for a moment longer and forgotten,
+then the connection is closed.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ log = logging.getLogger("gateway")
 
 LINGER_S = 2.0
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+# While the disk is nearly full these are refused, save what ends, frees or only looks.
+_CREATE = frozenset({"POST", "PUT", "PATCH"})
+_ENDS = re.compile(r"/(?:stop|cancel|signal|kill|wait|stdin)/?$|^/v1/operator/")
 _ARCHIVE = re.compile(r"/v1/sandboxes/[^/]+/archive/?")
 
 
@@ -49,6 +53,8 @@ class Edge:
         try:
             if scope["path"] == "/v1" or scope["path"].startswith("/v1/"):
                 scope["user_id"] = await self._gateway.tokens.user_of(bearer(headers))
+                if scope["method"] in _CREATE and not _ENDS.search(scope["path"]):
+                    self._gateway.disk.check()
             body.refuse_declared()
             await self._app(scope, body.receive, answer.send)
         except Exception as error:

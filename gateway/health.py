@@ -54,11 +54,16 @@ async def _actors(gateway: Gateway) -> str:
     return f"{len(cells)} cells"
 
 
+async def _disk(gateway: Gateway) -> str:
+    return gateway.disk.words()
+
+
 CHECKS: dict[str, Callable[[Gateway], Awaitable[str]]] = {
     "postgres": _database,
     "migrations": _migrations,
     "redis": _live,
     "ray": _actors,
+    "disk": _disk,  # a low one is told and makes nothing unready: reading and deleting go on
 }
 
 

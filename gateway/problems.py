@@ -17,13 +17,14 @@ from starlette.responses import Response
 
 from gateway import words
 from gateway.answers import Json
+from runtime.disk import full
 from terminalpp.types import errors
 
 log = logging.getLogger("gateway")
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_BASE = "https://terminalpp.dev/errors/"
-RETRY_AFTER_S = {"overloaded": 1, "unavailable": 1, "idempotency-in-flight": 1}
+RETRY_AFTER_S = {"overloaded": 1, "unavailable": 1, "idempotency-in-flight": 1, "disk-full": 5}
 
 
 def problem(error: errors.TerminalError, request_id: str, instance: str) -> dict[str, Any]:
@@ -90,6 +91,8 @@ def error_of(error: BaseException) -> errors.TerminalError:
             return from_validation(error)
         case HTTPException():
             return from_http(error)
+        case OSError() if (found := full(error)) is not None:
+            return found
         case ConnectionError():
             return errors.Unavailable("a part of the server is not reachable just now")
         case _:

@@ -11,6 +11,7 @@ from fastapi import Request
 from gateway.auth import Tokens
 from gateway.doors import Doors
 from gateway.metrics import Metrics, Pulse
+from runtime.disk import Disk
 from runtime.settings import Settings
 from schema import Database, Live
 
@@ -29,6 +30,7 @@ class Gateway:
     pulse: Pulse
     tokens: Tokens
     doors: Doors
+    disk: Disk
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     streams: int = 0                                        # event streams open now
     owners: dict[str, str] = field(default_factory=dict)    # sandbox id -> user id; never changes

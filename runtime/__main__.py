@@ -17,6 +17,7 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from runtime import boot
+from runtime.disk import shown
 from runtime.settings import load
 from terminalpp.types.errors import TerminalError
 
@@ -113,11 +114,14 @@ def _down(_options: argparse.Namespace, emit: Callable) -> int:
 
 
 def _status(options: argparse.Namespace, emit: Callable) -> int:
-    found = boot.status(load(os.environ), memory=options.memory)
+    found = boot.status(load(os.environ), memory=options.memory, room=True)
     if options.json:
         emit(found)
     else:
         emit({"step": "node", "detail": f"{found['state']} {found['url'] or ''}".strip()})
+        if room := found.get("disk"):
+            emit({"step": "disk", "detail": room["detail"]})
+            emit({"step": "home", "detail": shown(room["parts"], room["whole"])})
         for name, unit in found["services"].items():
             memory = f", {unit['memory_bytes'] // 1024**2} MiB" if "memory_bytes" in unit else ""
             words = f"{unit['state']}, process {unit['pid']}, restarts {unit['restarts']}{memory}"

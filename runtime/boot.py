@@ -19,6 +19,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from runtime import disk
 from runtime.home import Home, read_json, write_atomically
 from runtime.services import ROOT, Progress, Service, base_environment, helper, processes
 from runtime.services.gateway import Gateway
@@ -306,14 +307,17 @@ async def clean(home: Home, settings: Settings) -> bool:
         os.close(lock)
 
 
-def status(settings: Settings, *, memory: bool = False) -> Line:
-    """What runs: the state file, checked against the processes that are really there."""
+def status(settings: Settings, *, memory: bool = False, room: bool = False) -> Line:
+    """What runs: the state file, checked against the processes that are really there; with `room` also
+    `disk`, for which the home is walked."""
     home = Home(settings.home)
     state = read_json(home.state_file)
     running = home.locked()
+    extra = {"disk": disk_report(settings)} if room and home.path.exists() else {}
     if not running:
         return {
             "running": False,
+            **extra,
             "state": "stopped",
             "home": str(home.path),
             "url": None,
@@ -326,7 +330,22 @@ def status(settings: Settings, *, memory: bool = False) -> Line:
         unit["alive"] = bool(process and process.alive)
         if memory and process:
             unit["memory_bytes"] = processes.memory_bytes(process, owns.get(name, lambda _: False))
-    return {"running": True, "home": str(home.path), **state}
+    return {"running": True, "home": str(home.path), **extra, **state}
+
+
+def disk_report(settings: Settings) -> Line:
+    """How much room there is, in numbers and words, and what of the home takes how much (bytes)."""
+    room = disk.Disk(settings.home, settings.disk_reserve_bytes)
+    used = disk.usage(settings.home, settings.ray_dir)
+    return {
+        "free_bytes": room.free_bytes,
+        "reserve_bytes": room.reserve_bytes,
+        "low": room.low,
+        "warning": room.low or room.nearly_low,
+        "detail": room.words(),
+        "parts": used.parts,
+        "whole": used.whole,
+    }
 
 
 def database_url(settings: Settings) -> str:

@@ -8,6 +8,7 @@ sandbox, or no service, could be started.
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import importlib.util
 import os
@@ -20,8 +21,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime import isolation
-from runtime.home import DISK_NEEDED_BYTES, Home, port_free
+from runtime import disk, isolation
+from runtime.disk import WARN_TIMES
+from runtime.home import DISK_LEAST_BYTES, DISK_NEEDED_BYTES, Home, port_free
 from runtime.services import ROOT, helper, postgres, redis
 from runtime.settings import DEFAULT_PORT, GIB, MIB, Settings, run_dir, unknown_variables
 from terminalpp.types.errors import TerminalError
@@ -71,6 +73,7 @@ async def examine(settings: Settings, environ: Mapping[str, str]) -> list[Fact]:
         _cgroups(),
         _home(settings),
         _disk(settings),
+        await asyncio.to_thread(_home_size, settings),
         _memory(),
         _shared_memory(),
         _port(settings),
@@ -239,14 +242,23 @@ def _home(settings: Settings) -> Fact:
 
 def _disk(settings: Settings) -> Fact:
     place = next(p for p in (settings.home, *settings.home.parents) if p.exists())
-    free = shutil.disk_usage(place).free
+    room = disk.Disk(place, settings.disk_reserve_bytes)
+    first = not (settings.home / "pg").exists()
+    least = DISK_NEEDED_BYTES if first else DISK_LEAST_BYTES
+    fix = f"Free at least {(least if first else WARN_TIMES * room.reserve_bytes) // MIB} MiB"
     return Fact(
         "disk",
-        free >= DISK_NEEDED_BYTES,
-        f"{free / GIB:.1f} GiB free under {place}",
-        f"Free at least {DISK_NEEDED_BYTES // MIB} MiB or set TPP_HOME to another disk.",
-        required=True,
+        room.free_bytes >= least and not room.nearly_low,
+        f"{room.words()}, under {place}",
+        f"{fix} (the line `home size` shows what takes it), or set TPP_HOME to another disk.",
+        required=room.free_bytes < least,
     )
+
+
+def _home_size(settings: Settings) -> Fact:
+    used = disk.usage(settings.home, settings.ray_dir)
+    words = disk.shown(used.parts, used.whole) or "nothing yet"
+    return Fact("home size", None, f"{used.total_bytes // MIB} MiB: {words}")
 
 
 def _memory() -> Fact:

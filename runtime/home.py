@@ -16,7 +16,6 @@ import fcntl
 import json
 import os
 import secrets
-import shutil
 import socket
 import stat
 import zlib
@@ -24,17 +23,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from runtime import disk
 from runtime.settings import MIB
 from terminalpp.types.errors import DiskFull, HomeCorrupt, PortInUse
 
 FORMAT = 1
 DISK_NEEDED_BYTES = 512 * MIB  # a first boot writes about 120 MB; the rest is room to work in
+DISK_LEAST_BYTES = 16 * MIB  # what a boot itself writes: Ray's session, logs, a checkpoint of Postgres
 FOLDERS = ("run", "secrets", "logs", "bin", "sandboxes", "artifacts", "demo", "redis", "ray")
 # Below the range from which the kernel picks ports of outgoing connections (32768 and up), so that a
 # remembered port is not taken by chance while we are down.
 PORTS = range(20_000, 32_000)
 
-OTHERS = ("pg", "pg.new", "tmp", "patches", "runs")  # made on demand, by Postgres' first start and the CLI
+# Made on demand: by the supervisor, by Postgres' first start, by the CLI.
+OTHERS = ("ballast", "pg", "pg.new", "tmp", "patches", "runs")
 
 
 class Home:
@@ -59,7 +61,7 @@ class Home:
             self._check_format()
             if stat.S_IMODE(found.st_mode) != 0o700:
                 self.path.chmod(0o700)
-            check_disk(self.path)
+            self._check_room()
             for name in FOLDERS:
                 folder = self.path / name
                 folder.mkdir(mode=0o700, exist_ok=True)
@@ -71,6 +73,15 @@ class Home:
         except OSError as error:
             raise from_os_error(error, self.path) from None
         write_atomically(self.path / "format", f"{FORMAT}\n")
+
+    def _check_room(self) -> None:
+        """A first boot needs room; later ones come up with next to none, so that things can be deleted."""
+        if not (self.path / "pg").exists():
+            check_disk(self.path)
+            return
+        if disk.free_bytes(self.path) < DISK_LEAST_BYTES:
+            (self.path / "ballast").unlink(missing_ok=True)
+        check_disk(self.path, DISK_LEAST_BYTES)
 
     def _check_format(self) -> None:
         marker = self.path / "format"
@@ -178,13 +189,13 @@ def port_free(port: int) -> bool:
 
 def check_disk(path: Path, needed_bytes: int = DISK_NEEDED_BYTES) -> None:
     """Raises DiskFull when the file system of `path` has less than `needed_bytes` for us."""
-    free = shutil.disk_usage(path).free
+    free = disk.free_bytes(path)
     if free < needed_bytes:
         raise DiskFull(f"{path} has {free // MIB} MiB free; {needed_bytes // MIB} MiB are needed")
 
 
 def from_os_error(error: OSError, path: Path) -> DiskFull | HomeCorrupt:
-    if error.errno in (28, 122):  # ENOSPC, EDQUOT
+    if disk.full(error):
         return DiskFull(f"no space left for {error.filename or path}")
     return HomeCorrupt(f"{error.filename or path}: {error.strerror}")
 

@@ -60,6 +60,10 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = _setting(
         "info", "Least severe level that the services write to `logs/`.")
 
+    disk_reserve_bytes: int = _setting(
+        512 * MIB, "Room kept free on the file system of the home: below it new work is refused (507), while "
+        "reading, stopping and deleting go on.", ge=0)
+
     # the actor system
     cells_per_node: int | None = _setting(
         None, "Most cells (Ray actors) on this node. Unset: from its memory and CPUs.", ge=1, le=10_000)

@@ -259,7 +259,7 @@ class Steward:
                 await self.locate(ref)
             except errors.TerminalError as error:
                 log.warning("%s has work and cannot be woken: %s", ref, error)
-                if not isinstance(error, (errors.Quarantined, errors.Unavailable)):
+                if not isinstance(error, (errors.Quarantined, errors.Unavailable, errors.DiskFull)):
                     # Else it would be tried each second for ever; the back-off grows with the count.
                     count = await entities.record_failure(
                         self._database, ref, error.to_json(), window_s=3600, backoff_s=5.0

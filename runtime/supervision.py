@@ -14,12 +14,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from terminalpp.types.errors import Fenced, NotOwner, TerminalError
+from runtime.disk import full
+from terminalpp.types.errors import DiskFull, Fenced, NotOwner, TerminalError
 
 MESSAGE_ATTEMPTS = 3
 CRASHES_PER_MESSAGE = 5    # cells that died while the message was at the head of the mailbox
 EFFECT_ATTEMPTS = 8
 EFFECT_ATTEMPTS_OUTSIDE = 30  # for trouble outside: about ten minutes
+ROOM_PAUSE_SECONDS = 5.0
 BUDGET_FAILURES = 10       # so that one poison message alone (3) never reaches it
 BUDGET_WINDOW_SECONDS = 120.0
 BACKOFF_FIRST_SECONDS = 0.1
@@ -47,6 +49,7 @@ def backoff(attempt: int) -> float:
 
 def judge_message(error: Exception, attempt: int, outside_failures: int = 0) -> Ruling:
     """`attempt`: defects of this message so far, this one included; `outside_failures`: likewise."""
+    error = full(error) or error
     if isinstance(error, (Fenced, NotOwner)):
         return Ruling(Verdict.DROP)
     if isinstance(error, TerminalError) and type(error) is not TerminalError:
@@ -59,9 +62,13 @@ def judge_message(error: Exception, attempt: int, outside_failures: int = 0) -> 
 
 
 def judge_effect(error: Exception, attempt: int) -> Ruling:
-    """An effect reaches outside, so a retryable error is counted too, but never against the entity."""
+    """An effect reaches outside, so a retryable error is counted too, but never against the entity.
+    A full disk is waited out without end: until there is room nothing can go on, and then all of it can."""
+    error = full(error) or error
     if isinstance(error, (Fenced, NotOwner)):
         return Ruling(Verdict.DROP)
+    if isinstance(error, DiskFull):
+        return Ruling(Verdict.RETRY, min(backoff(attempt), ROOM_PAUSE_SECONDS))
     on_purpose = isinstance(error, TerminalError) and type(error) is not TerminalError
     if on_purpose and not error.retryable:  # type: ignore[attr-defined]
         return Ruling(Verdict.DEAD)

@@ -24,6 +24,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
+from runtime import tending
 from runtime.home import Home, write_atomically
 from runtime.services import ROOT, Progress, Service, processes
 from runtime.services.processes import Running
@@ -67,6 +68,7 @@ class Supervisor:
         self._state, self._error = "starting", None
         self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self._keepers: list[asyncio.Task[None]] = []
+        self._tending: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str | None:
@@ -80,6 +82,7 @@ class Supervisor:
         early: list[asyncio.Task[None]] = []
         try:
             self._write()
+            self._tending = asyncio.create_task(tending.tend(self.home, self.settings), name="tending")
             for unit in self.units.values():
                 unit.service.leftover = bool(unit.leftovers())
             for name, unit in self.units.items():
@@ -124,9 +127,10 @@ class Supervisor:
 
     async def stop(self, state: str = "stopped") -> None:
         """Stop in reverse order. Returns when nothing of ours runs any more; may be repeated."""
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
+        beside = [*self._keepers, *([self._tending] if self._tending else [])]
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         self._keepers.clear()
         self._state = "stopping"
         last = self._last

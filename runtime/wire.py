@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from runtime.disk import full
 from terminalpp.types import errors
 from terminalpp.types.ids import Ref
 
@@ -65,7 +66,8 @@ def unpack(data: bytes) -> Any:
 
 
 def as_terminal(error: BaseException) -> errors.TerminalError:
-    """`error` itself, or an internal error with its type and words: nothing else leaves a cell."""
+    """`error` itself, DiskFull for a full disk, or an internal error with its type and words: nothing else
+    leaves a cell."""
     if isinstance(error, errors.TerminalError):
         return error
-    return errors.TerminalError(f"{type(error).__name__}: {error}")
+    return full(error) or errors.TerminalError(f"{type(error).__name__}: {error}")

@@ -81,6 +81,8 @@ def translate(error: BaseException) -> errors.TerminalError | None:
         return errors.Unavailable(f"two transactions collided: {error}")
     if isinstance(error, asyncpg.DiskFullError):
         return errors.DiskFull(f"the database has no space left: {error}")
+    if isinstance(error, (asyncpg.InsufficientResourcesError, asyncpg.PostgresIOError)):
+        return errors.Unavailable(f"the database lacks what it needs: {error}")
     if isinstance(error, (asyncpg.DataError, asyncpg.CharacterNotInRepertoireError)):
         return errors.InvalidInput(f"the database cannot hold this value: {error}")
     if isinstance(error, asyncpg.ForeignKeyViolationError):

@@ -7,6 +7,7 @@ written when a command ends; a command that outlives its timeout does not overwr
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import shlex
 import time
@@ -17,10 +18,11 @@ from actors.agent.turn_log import TurnLog
 from actors.sandbox.door import Door
 from graphs.ports import Observation
 from runtime import Runtime
-from terminalpp.types.errors import IdempotencyMismatch, NotFound, SandboxNotRunning
+from terminalpp.types.errors import IdempotencyMismatch, NotFound, SandboxNotRunning, Unavailable
 from terminalpp.types.ids import Ref
 
 WAIT_MS = 20_000  # one wait; longer commands are waited for in slices
+STEP_SECONDS = 10.0  # for what ends a command, beyond its own time
 HEAD_BYTES = 48 * 1024  # of a command's output in an answer
 TAIL_BYTES = 48 * 1024
 
@@ -79,8 +81,12 @@ class Sandbox:
         merge: bool = True,
         env: dict[str, str] | None = None,
         cwd: str = "/home/user",
+        room: bool = False,
     ) -> dict[str, Any]:
-        """Start `script` once and wait up to `timeout_s`; the sandbox's record of it (see `Sandbox.run`)."""
+        """Start `script` once and wait up to `timeout_s`; the sandbox's record of it (see `Sandbox.run`).
+
+        `room`: wait first until the disk is no longer nearly full.
+        """
         payload = {
             "exec_id": exec_id,
             "command": script,
@@ -91,19 +97,20 @@ class Sandbox:
             "stdin": False,
             "conversation_id": self.conversation_id,
             "head_bytes": HEAD_BYTES,
+            "room": room,
         }
         if self.agent is not None:
             payload["agent"] = self.agent
-        deadline = time.monotonic() + timeout_s
+        wait_ms = int(max(0.0, min(WAIT_MS, timeout_s * 1000)))
         while True:
             try:
-                seen = await patient(
-                    self.runtime, self.ref, "run", {**payload, "wait_ms": _slice_ms(deadline)}
-                )
+                seen = await patient(self.runtime, self.ref, "run", {**payload, "wait_ms": wait_ms})
                 break
             except SandboxNotRunning:
                 await self.attach()
-        return seen if _over(seen, deadline) else await self.wait(exec_id, deadline - time.monotonic())
+        # Counted from its start: before, it may have waited for its sandbox, or for room on the disk.
+        left = timeout_s - wait_ms / 1000
+        return seen if left <= 0 or _over(seen) else await self.wait(exec_id, left)
 
     async def wait(self, exec_id: str, timeout_s: float) -> dict[str, Any]:
         """The record after the command's end, or after `timeout_s` seconds."""
@@ -115,7 +122,7 @@ class Sandbox:
                 "wait",
                 {"exec_id": exec_id, "timeout_ms": _slice_ms(deadline), "head_bytes": HEAD_BYTES},
             )
-            if _over(seen, deadline):
+            if _over(seen) or time.monotonic() >= deadline:
                 return seen
 
     async def kill(self, exec_id: str) -> None:
@@ -130,13 +137,17 @@ class Sandbox:
         there before, this one is refused, and the real one is killed until it has ended.
         """
         with contextlib.suppress(IdempotencyMismatch):
-            seen = await self.run(exec_id, ":", timeout_s)
+            try:
+                async with asyncio.timeout(timeout_s + STEP_SECONDS):
+                    seen = await self.run(exec_id, ":", timeout_s)
+            except TimeoutError:
+                raise Unavailable("the sandbox could not be asked in time") from None
             return {**seen, "status": "killed", "exit_code": None, "reason": "never started"}
         deadline = time.monotonic() + timeout_s
         while True:
             await self.kill(exec_id)
             seen = await self.wait(exec_id, 1.0)
-            if _over(seen, deadline):
+            if _over(seen) or time.monotonic() >= deadline:
                 return seen
 
     async def bytes_of(
@@ -222,7 +233,7 @@ class SandboxHands:
             "exec_id",
         )
         seen = await self.sandbox.observation(
-            exec_id, await self.sandbox.run(exec_id, script, timeout_s, env=env)
+            exec_id, await self.sandbox.run(exec_id, script, timeout_s, env=env, room=True)
         )
         if not seen.running:
             await self.log.emit_once("command.finished", self.agent, finished(exec_id, seen), "exec_id")
@@ -251,8 +262,8 @@ def _slice_ms(deadline: float) -> int:
     return int(max(0.0, min(WAIT_MS, (deadline - time.monotonic()) * 1000)))
 
 
-def _over(seen: dict[str, Any], deadline: float) -> bool:
-    return seen["status"] not in ("pending", "running") or time.monotonic() >= deadline
+def _over(seen: dict[str, Any]) -> bool:
+    return seen["status"] not in ("pending", "running")
 
 
 def finished(exec_id: str, seen: Observation) -> dict[str, Any]:

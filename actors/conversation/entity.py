@@ -28,6 +28,7 @@ from runtime import Action, Entity, Turn, durable, effect, readonly, volatile
 from schema import agents, conversations, events, messages
 from terminalpp.types.errors import (
     DeadlineExceeded,
+    DiskFull,
     Fenced,
     InvalidInput,
     NotOwner,
@@ -43,7 +44,7 @@ from terminalpp.types.states import AgentRole, TurnOutcome
 MODEL = Ref("model", "0")
 STOP_SECONDS = 20.0  # how long a cancellation waits for an agent that cannot be reached
 # Trouble around the turn, not in it: the action is tried again and goes on at the last committed step.
-WAITED_OUT = (Unavailable, DeadlineExceeded, NotOwner, Overloaded, SandboxNotRunning)
+WAITED_OUT = (Unavailable, DeadlineExceeded, DiskFull, NotOwner, Overloaded, SandboxNotRunning)
 
 
 class Conversation(Entity):

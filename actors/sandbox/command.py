@@ -20,7 +20,7 @@ EXTRA = "="  # see the head of this file
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_COMMAND_BYTES = 120_000  # Linux takes 128 KiB as one argument, and `-c` makes it one
 _OPTIONS = {"exec_id", "command", "argv", "cwd", "env", "merge", "stdin", "agent", "conversation_id", "mode",
-            "wait_ms", "head_bytes", "user_id", "idempotency_key"}
+            "wait_ms", "head_bytes", "user_id", "idempotency_key", "room"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from actors.sandbox.answers import HEAD_BYTES
 from actors.sandbox.commands import Commands, attached_of
 from actors.sandbox.core import Wanted
 from runtime import Action, Context, Entity, Turn, durable, effect, readonly, volatile
+from runtime.disk import Disk
 from schema import sandboxes
 from terminalpp.types import errors
 from terminalpp.types.ids import Ref
@@ -45,6 +46,7 @@ class Sandbox(Entity):
         super().__init__(ref, context)
         self.run_dir = str(Path(context.settings.home) / "sandboxes" / ref.id / "run")
         self.commands = Commands(context, ref.id, self.run_dir, self._look_after, self._usable)
+        self._disk = Disk(context.settings.home, context.settings.disk_reserve_bytes)
         self._changed = asyncio.Event()
         self._looking = asyncio.Lock()
         self._touched = 0.0
@@ -140,7 +142,8 @@ class Sandbox(Entity):
         """Run a command once per `exec_id`, wait up to `wait_ms` for its end.
 
         Payload: exec_id, `command` (text for the shell) or `argv`, and optionally cwd, env, merge,
-        stdin, agent, conversation_id, mode, wait_ms (0), head_bytes (64 KiB). Returns exec_id, status,
+        stdin, agent, conversation_id, mode, wait_ms (0), head_bytes (64 KiB), `room` (refuse a new command
+        with DiskFull while the disk is nearly full). Returns exec_id, status,
         exit_code, stdout and stderr (the first `head_bytes` of each, undecodable bytes replaced),
         stdout_bytes, stderr_bytes, truncated, duration_ms, reason, created_at and `created` (false: an
         earlier call started it). A command that could not be started is an answer (`failed`, exit_code
@@ -148,6 +151,10 @@ class Sandbox(Entity):
         Raises InvalidInput, SandboxNotRunning (a person stopped it), IdempotencyMismatch, and what
         starting a sandbox raises.
         """
+        if payload.get("room") and self._disk.low:
+            if (before := await self.commands.repeated(payload)) is not None:
+                return before
+            self._disk.check()
         if not self.core.usable:
             if (before := await self.commands.repeated(payload)) is not None:
                 return before

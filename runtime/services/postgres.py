@@ -96,13 +96,13 @@ class Postgres(Service):
     async def prepare(self, settings: Settings, progress: Progress) -> dict[str, Any]:
         version = self.data / "PG_VERSION"
         if not self.data.exists():
+            check_disk(self.home.path)
             progress("progress", "creating the database cluster")
             await self._initialise()
         elif not version.exists():
             raise HomeCorrupt(f"{version} is missing: {self.data} is no complete database")
         elif (found := version.read_text(errors="replace").strip()) != MAJOR:
             raise HomeCorrupt(f"{self.data} was made by PostgreSQL {found[:20]!r}; this version runs {MAJOR}")
-        check_disk(self.data)
         password = self.home.secret("postgres.password", create=False)
         return {"database_url": url(self.home.port(self.name, ours=self.leftover), password)}
 

@@ -80,6 +80,12 @@ def status(screen: Screen, *, as_json: bool, memory: bool) -> Exit:
                          str(unit.get("restarts", 0)), size, str(unit.get("detail") or "")])
         if rows:
             table(screen, ["SERVICE", "STATE", "PROCESS", "RESTARTS", "MEMORY", "DETAIL"], rows)
+        if room := found.get("disk"):
+            colour = "red" if room["low"] else "yellow" if room["warning"] else "dim"
+            screen.line(screen.paint(f"disk: {room['detail']}", colour))
+            parts = sorted(room["parts"].items(), key=lambda part: -part[1])
+            told = ", ".join(f"{name} {size // 1024**2} MiB" for name, size in parts if size >= 1024**2)
+            screen.line(f"home: {told}" + ("" if room["whole"] else " (not all could be counted in time)"))
         if not found.get("running"):
             screen.line("Start it: ./tpp up")
     return Exit.OK if found.get("running") else Exit.NOT_GREEN

@@ -173,6 +173,15 @@ class Unavailable(TerminalError):
     hint = "`./tpp status` names the part; it is restarted by itself, so try again."
 
 
+class DiskFull(TerminalError):
+    title = "There is no space left"
+    code, status, retryable = "disk-full", 507, True
+    hint = (
+        "Free some space under TPP_HOME (`./tpp status` shows what takes it). Nothing that was accepted is "
+        "lost, and all of it goes on by itself."
+    )
+
+
 class DeadlineExceeded(TerminalError):
     title = "The call took longer than its deadline; whether it was carried out is not known"
     code, status, retryable = "deadline-exceeded", 504, True
@@ -234,12 +243,6 @@ class FileProblem(TerminalError):
     title = "The file operation was refused"
     code, status = "file-problem", 422
     hint = "Check the path and its kind."
-
-
-class DiskFull(TerminalError):
-    title = "There is no space left"
-    code, status = "disk-full", 507
-    hint = "Free some space under TPP_HOME; nothing that was accepted is lost."
 
 
 # ---- models -------------------------------------------------------------------------------------

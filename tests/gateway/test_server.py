@@ -41,12 +41,12 @@ async def test_readyz_names_the_part_that_is_missing(served: Served) -> None:
         answer = await http.get("/readyz")
     assert found["ready"] is False
     assert {check["name"]: check["ok"] for check in found["checks"]} == {
-        "postgres": True, "migrations": True, "redis": True, "ray": False,
+        "postgres": True, "migrations": True, "redis": True, "ray": False, "disk": True,
     }  # fmt: skip
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "1"
     lines = answer.text.splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert [line.split()[:2] for line in lines if line.startswith("FAIL")] == [["FAIL", "ray"]]
 
 
