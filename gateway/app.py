@@ -19,6 +19,7 @@ from gateway import commands, conversations, docs, health, openapi, problems, sa
 from gateway.auth import Tokens, digest
 from gateway.doors import Doors
 from gateway.edge import Edge
+from gateway.feeds import Feeds
 from gateway.methods import Methods, head
 from gateway.metrics import Metrics, Pulse, template
 from gateway.state import Gateway
@@ -78,12 +79,13 @@ def create_app(
             app.state.gateway = gateway
             app.edge = Edge(app.answer, gateway)
             app.opened.set()
-            pulse = asyncio.create_task(gateway.pulse.run())
+            background = [asyncio.create_task(work) for work in (gateway.pulse.run(), _wake_at_end(gateway))]
             try:
                 yield
             finally:
                 gateway.draining.set()
-                pulse.cancel()
+                for task in background:
+                    task.cancel()
 
     app = Application(
         lifespan=lifespan,
@@ -110,6 +112,11 @@ def create_app(
         return HTMLResponse(docs.page(app.openapi()))
 
     return app
+
+
+async def _wake_at_end(gateway: Gateway) -> None:
+    await gateway.draining.wait()
+    gateway.feeds.wake()
 
 
 async def _open(
@@ -158,4 +165,5 @@ async def _open(
         tokens=Tokens(database),
         doors=doors,
         disk=Disk(settings.home, settings.disk_reserve_bytes),
+        feeds=Feeds(database, live),
     )

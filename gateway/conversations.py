@@ -126,7 +126,7 @@ async def follow_events(
             raise InvalidInput("Last-Event-ID must be the number of an event")
         after = int(last_event_id)
     row = await owned(request, conversation_id)
-    return EventStream(gateway_of(request), row.id, after, follow)
+    return EventStream(gateway_of(request), row.id, row.event_seq, after, follow)
 
 
 @router.post(

@@ -10,6 +10,7 @@ from fastapi import Request
 
 from gateway.auth import Tokens
 from gateway.doors import Doors
+from gateway.feeds import Feeds
 from gateway.metrics import Metrics, Pulse
 from runtime.disk import Disk
 from runtime.settings import Settings
@@ -31,6 +32,7 @@ class Gateway:
     tokens: Tokens
     doors: Doors
     disk: Disk
+    feeds: Feeds
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     streams: int = 0                                        # event streams open now
     owners: dict[str, str] = field(default_factory=dict)    # sandbox id -> user id; never changes

@@ -25,6 +25,17 @@ class Event:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """An event whose payload is JSON text as Postgres writes it: UTF-8, control characters escaped."""
+
+    seq: int
+    type: str
+    actor: str
+    created_at: datetime
+    payload: str
+
+
 async def append(
     c: Connection, conversation_id: str, events: Sequence[tuple[str, str, dict[str, Any]]]
 ) -> int:
@@ -44,6 +55,15 @@ async def append(
 async def read(c: Executor, conversation_id: str, after_seq: int = 0, limit: int = 500) -> list[Event]:
     """At most `limit` events with `seq > after_seq`, in order."""
     return rows.many(Event, await c.fetch(_Q.read, conversation_id, after_seq, limit))
+
+
+async def page(
+    c: Executor, conversation_id: str, after_seq: int, until_seq: int, limit: int, max_bytes: int
+) -> list[Line]:
+    """Events with `after_seq < seq <= until_seq`, in order: at most `limit`, and (but for the last one) of
+    less than `max_bytes` as they are stored, which is compressed."""
+    found = await c.fetch(_Q.page, conversation_id, after_seq, until_seq, limit, max_bytes)
+    return [Line(*record) for record in found]
 
 
 async def last_seq(c: Executor, conversation_id: str) -> int:

@@ -15,6 +15,17 @@ SELECT before + 1 FROM head
 -- Events after a number, in order.
 SELECT * FROM events WHERE conversation_id = $1 AND seq > $2 ORDER BY seq LIMIT $3
 
+-- page --
+-- Events between two numbers, in order, their payloads as text: at most $4, and so many that those before the
+-- last are stored in less than $5 bytes. Nothing is decoded only to be encoded again.
+SELECT seq, type, actor, created_at, payload FROM (
+    SELECT seq, type, actor, created_at, payload::text AS payload,
+        sum(pg_column_size(payload)) OVER (ORDER BY seq) - pg_column_size(payload) AS before
+    FROM (
+        SELECT * FROM events WHERE conversation_id = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4
+    ) AS next
+) AS counted WHERE before < $5 ORDER BY seq
+
 -- last_seq --
 -- The number of the last event; 0 when there is none.
 SELECT event_seq FROM ai_conversations WHERE id = $1

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway import sse
+from gateway import feeds, sse
 from schema import Database, Live
 from terminalpp.client.events import Parser
 from terminalpp.types import errors
@@ -24,21 +24,21 @@ async def head(served: Served, talk: Talk, after: int = 0) -> list[dict]:
 
 
 async def test_replay_is_whole_and_in_order(served: Served, talk: Talk) -> None:
-    await talk.say(sse.PAGE * 2 + 7, "long " * 50)
+    await talk.say(feeds.PAGE * 2 + 7, "long " * 50)
     events = await head(served, talk)
-    assert [event["seq"] for event in events] == list(range(1, sse.PAGE * 2 + 8))
+    assert [event["seq"] for event in events] == list(range(1, feeds.PAGE * 2 + 8))
     assert events[0]["payload"] == {"text": "long " * 50 + " 0"}
     assert (events[0]["type"], events[0]["actor"]) == ("model.delta", "coder")
-    assert [event["seq"] for event in await head(served, talk, after=sse.PAGE)] == list(
-        range(sse.PAGE + 1, sse.PAGE * 2 + 8)
+    assert [event["seq"] for event in await head(served, talk, after=feeds.PAGE)] == list(
+        range(feeds.PAGE + 1, feeds.PAGE * 2 + 8)
     )
     assert await head(served, talk, after=10**9) == []
 
 
 async def test_exactly_one_page_ends_too(served: Served, talk: Talk) -> None:
-    await talk.say(sse.PAGE)
-    assert len(await head(served, talk)) == sse.PAGE
-    assert await head(served, talk, after=sse.PAGE) == []
+    await talk.say(feeds.PAGE)
+    assert len(await head(served, talk)) == feeds.PAGE
+    assert await head(served, talk, after=feeds.PAGE) == []
 
 
 async def test_the_wire_is_what_the_standard_says(served: Served, talk: Talk) -> None:
@@ -136,7 +136,7 @@ async def test_silence_is_filled_with_heartbeats(
     served: Served, talk: Talk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sse, "HEARTBEAT_S", 0.1)
-    monkeypatch.setattr(sse, "POLL_S", 0.05)
+    monkeypatch.setattr(feeds, "POLL_S", 0.05)
     async with served.http() as http, http.stream("GET", f"/v1/conversations/{talk.id}/events") as answer:
         text = b""
         async for chunk in answer.aiter_bytes():
@@ -147,7 +147,7 @@ async def test_silence_is_filled_with_heartbeats(
 
 async def test_a_client_that_does_not_read_costs_one_page(served: Served, talk: Talk) -> None:
     """Its stream waits in `send`; the log is read no further than a page beyond what was sent."""
-    await talk.say(sse.PAGE * 8, "x" * 2000)
+    await talk.say(feeds.PAGE * 8, "x" * 2000)
     port = int(served.url.rpartition(":")[2])
     _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
     lines = [f"GET /v1/conversations/{talk.id}/events HTTP/1.1", f"Authorization: Bearer {served.token}"]
@@ -162,8 +162,8 @@ async def test_a_client_that_does_not_read_costs_one_page(served: Served, talk: 
         return same and last > 0
 
     await eventually(settled, timeout_s=10, interval_s=0.3)
-    assert sent.get() < sse.PAGE * 8
-    assert len(await head(served, talk)) == sse.PAGE * 8  # others are not held up
+    assert sent.get() < feeds.PAGE * 8
+    assert len(await head(served, talk)) == feeds.PAGE * 8  # others are not held up
     writer.close()
     await eventually(lambda: served.app.gateway.streams == 0, timeout_s=5)
 
@@ -229,3 +229,36 @@ def test_parser_takes_any_cut(size: int) -> None:
         found += parser.feed(wire[at : at + size])
     assert found == [("a", b"x\ny"), ("message", b"\xe2\x80\xa8")]
     assert parser.done
+
+
+async def test_a_page_is_read_once_for_all_and_few_are_kept(
+    served: Served, talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = await talk.say(feeds.PAGE + 3)
+    shared = served.app.gateway.feeds
+    async with shared.following(talk.id, last) as feed:
+        first, *others = await asyncio.gather(*(feed.page(0) for _ in range(20)))
+        assert all(page is first for page in others)
+        assert await feed.page(0) is first
+        assert (first.last, (await feed.page(first.last)).last) == (feeds.PAGE, last)
+        # Of what is kept, the page used longest ago goes.
+        monkeypatch.setattr(feeds, "KEPT_BYTES", first.size)
+        await feed.page(1)
+        assert await feed.page(0) is not first
+        assert shared._kept_bytes == sum(page.size for page in shared._kept.values()) <= first.size
+        # A signal that says too much is found out by looking.
+        feed.advance(last + 5)
+        assert (await feed.page(last)).count == 0
+        assert feed.head == last
+    assert shared._open == {}
+
+
+async def test_a_page_is_bounded_by_bytes_too(served: Served, talk: Talk) -> None:
+    from random import Random
+
+    noise = Random(8)
+    for _ in range(4):
+        await talk.say(1, noise.randbytes(feeds.PAGE_BYTES // 2).hex())
+    async with served.app.gateway.feeds.following(talk.id, 4) as feed:
+        assert 1 <= (await feed.page(0)).count < 4
+    assert [event["seq"] for event in await head(served, talk)] == [1, 2, 3, 4]
