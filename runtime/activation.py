@@ -1,11 +1,14 @@
-"""One active entity: its object, its mailbox, its turns and its background work.
+"""One active entity: its object, its calls, its turns and its background work.
 
 What it guarantees:
-- Messages are applied one at a time, in order. State, actions, sends and the mark "done" are committed in
-  one transaction under the fence, so a message is applied once or not at all.
+- Messages are applied one at a time, in order (`runtime.mail`). State, actions, sends and the mark "done" are
+  committed in one transaction under the fence, so a message is applied once or not at all.
 - The object is never ahead of the database: whatever a failed turn did to it is discarded with it.
+- Nobody reaches an object before its `activated()` has returned, after a restart neither.
 - Volatile calls run beside the turns and are bounded; the excess is refused with Overloaded.
 - Nothing runs on after `close`: tasks are cancelled, waiting callers are told to look elsewhere.
+- An entity in quarantine is active like any other, but does only what its class names in `in_quarantine`:
+  `activated()`, which may be what is broken, is not called, and no failure is counted.
 
 Rules of failure are pure and live in `runtime.supervision`; effects in `runtime.effects`.
 """
@@ -23,9 +26,10 @@ from runtime import supervision, turns, wire
 from runtime.context import Context
 from runtime.decorators import Kind
 from runtime.effects import Effects
-from runtime.entity import Entity, Turn, turn_method
-from runtime.supervision import Verdict
-from runtime.turns import Answer, Answers
+from runtime.entity import EFFECT_FAILED, Entity, Turn
+from runtime.mail import Mail
+from runtime.supervision import Cause
+from runtime.turns import Answer
 from schema import entities, mailbox
 from terminalpp.types import errors
 from terminalpp.types.ids import Ref
@@ -46,38 +50,39 @@ class Activation:
         self.fence = row.fence
         self.cls = cls
         self.closed = False
+        self.quarantined = row.quarantined_at is not None
+        self.ready = asyncio.Event()  # the object may be used
         self.last_used = host.clock()
         self._callers: set[asyncio.Task[Any]] = set()
-        self.answers = Answers()
         self.context = Context(self)
+        self.mail = Mail(self)
         self.effects = Effects(self)
         self.entity = self._make(row.state)
         self._turn_lock = asyncio.Lock()
-        self._mail = asyncio.Event()
+        self._restarting = asyncio.Lock()
         self._spawned: set[asyncio.Task[Any]] = set()
-        self._loop: asyncio.Task[None] | None = None
-        self.outside_failures = 0
         self._defects = row.failures
 
     # ---- life ------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Calls `activated` and begins to work. Whatever `activated` raises is raised here."""
-        await self.entity.activated()
-        self._mail.set()
-        self._loop = asyncio.create_task(self._mail_loop(), name=f"mailbox {self.ref}")
+        if not self.quarantined:
+            await self.entity.activated()
+        self.check_open()
+        self.ready.set()
+        self.mail.start()
         self.effects.start()
 
     async def close(self, error: Exception | None = None) -> None:
         """Stop everything; idempotent. Callers still waiting get `error` (None: look elsewhere)."""
         self.closed = True
-        self.answers.fail_all(error or wire.Refused(wire.NOT_HERE))
-        tasks = [*self._callers, *self._spawned, *self.effects.stop()]
-        if self._loop is not None:
-            tasks.append(self._loop)
+        self.mail.answers.fail_all(error or wire.Refused(wire.NOT_HERE))
+        tasks = [*self._callers, *self._spawned, *self.effects.stop(), *self.mail.stop()]
         me = asyncio.current_task()
         for task in tasks:
-            task.cancel()
+            if task is not me:
+                task.cancel()
         await asyncio.gather(*(task for task in tasks if task is not me), return_exceptions=True)
 
     async def passivate(self) -> None:
@@ -97,8 +102,8 @@ class Activation:
     @property
     def idle(self) -> bool:
         return not (
-            self.calls or self._spawned or self.effects.running or self.answers.awaited
-            or self._turn_lock.locked() or self._mail.is_set()
+            self.calls or self._spawned or self.effects.running or self._turn_lock.locked()
+            or self._restarting.locked() or not self.mail.idle
         )
 
     @property
@@ -106,10 +111,14 @@ class Activation:
         """Seconds since the last call, turn or effect; 0 while something is under way."""
         return self.host.clock() - self.last_used if self.idle else 0.0
 
-    def check_serving(self) -> None:
-        """Raises Fenced once closed, Unavailable while the cell cannot prove its lease."""
+    def check_open(self) -> None:
+        """Raises Fenced once closed."""
         if self.closed:
             raise errors.Fenced(f"{self.ref} is no longer active here")
+
+    def check_serving(self) -> None:
+        """Raises Fenced once closed, Unavailable while the cell cannot prove its lease."""
+        self.check_open()
         if not self.host.serving:
             raise errors.Unavailable(f"{self.ref}: the lease could not be renewed")
 
@@ -117,6 +126,24 @@ class Activation:
         entity = self.cls(self.ref, self.context)
         entity.state = state
         return entity
+
+    # ---- quarantine --------------------------------------------------------------------------------
+
+    @property
+    def only(self) -> list[str] | None:
+        """Names of the methods and effects that are carried out; None: all."""
+        return [*self.cls.in_quarantine, EFFECT_FAILED] if self.quarantined else None
+
+    async def check_allowed(self, method: str) -> None:
+        """Raises Quarantined, or Refused when the entity was released meanwhile (and drops itself)."""
+        if not self.quarantined:
+            return
+        row = await entities.load(self.host.database, self.ref)
+        if row is None or row.quarantined_at is None or row.fence != self.fence:
+            self.host.drop(self, errors.Fenced(f"{self.ref} was released"))
+            raise wire.Refused(wire.NOT_HERE)
+        if method not in self.cls.in_quarantine:
+            raise row.quarantine()
 
     # ---- calls beside the turns --------------------------------------------------------------------
 
@@ -130,8 +157,17 @@ class Activation:
             raise errors.UnknownMethod(f"{self.ref}: {method} {word}")
         if self.calls >= CALLS_MAX:
             raise errors.Overloaded(f"{self.ref} has {CALLS_MAX} calls under way")
+        began = False
+
+        async def carry_out() -> Any:
+            nonlocal began
+            await self.check_allowed(method)
+            await self.ready.wait()
+            began = True
+            return await getattr(self.entity, method)(payload)
+
         # A task of its own, so that `close` can end it without ending the caller's.
-        task = asyncio.create_task(getattr(self.entity, method)(payload), name=f"{method} of {self.ref}")
+        task = asyncio.create_task(carry_out(), name=f"{method} of {self.ref}")
         self._callers.add(task)
         try:
             return await task
@@ -140,12 +176,27 @@ class Activation:
             raise
         except asyncio.CancelledError:
             if self.closed and task.cancelled():
+                if not began:
+                    raise wire.Refused(wire.NOT_HERE) from None
                 raise errors.Fenced(f"{self.ref} was dropped during {method}") from None
             task.cancel()
             raise
         finally:
             self._callers.discard(task)
             self.last_used = self.host.clock()
+
+    async def deliver(self, message_id: str) -> Answer:
+        """Wait for the answer of a stored message.
+
+        Raises Refused if the entity leaves meanwhile, Quarantined when the message has to wait for a release.
+        """
+        if self.closed:
+            raise wire.Refused(wire.NOT_HERE)
+        if self.quarantined:
+            row = await mailbox.result_of(self.host.database, message_id)
+            if row is not None and not row.finished:
+                await self.check_allowed(row.method)
+        return await self.mail.deliver(message_id)
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         if self.closed:
@@ -161,11 +212,14 @@ class Activation:
         self.last_used = self.host.clock()
         if task.cancelled() or self.closed or (error := task.exception()) is None:
             return
-        if isinstance(error, errors.Fenced):
-            self.host.drop(self, error)
-        else:
-            log.error("%s failed", task.get_name(), exc_info=error)
-            self.host.background(self.restart(error), f"restart {self.ref}")
+        match supervision.cause_of(error):
+            case Cause.FENCED:
+                self.host.drop(self, errors.Fenced(str(error)))
+            case Cause.DEFECT:
+                log.error("%s failed", task.get_name(), exc_info=error)
+                self.host.background(self.restart(error), f"restart {self.ref}")
+            case cause:
+                log.warning("%s ended (%s): %r", task.get_name(), cause, error)
 
     # ---- turns -------------------------------------------------------------------------------------
 
@@ -190,98 +244,17 @@ class Activation:
         for ref in {send.ref for send in turn.sends}:
             self.host.nudge(ref)
 
-    async def deliver(self, message_id: str) -> Answer:
-        """Wait for the answer of a stored message. Raises Refused if the entity leaves meanwhile."""
-        if self.closed:
-            raise wire.Refused(wire.NOT_HERE)
-        future = self.answers.expect(message_id)
-        self._mail.set()
-        try:
-            return await future
-        finally:
-            self.answers.forget(message_id, future)
-
     def wake(self) -> None:
         """There may be mail or a due action."""
-        self._mail.set()
+        self.mail.wake()
         self.effects.wake()
-
-    async def _mail_loop(self) -> None:
-        database = self.host.database
-        while not self.closed:
-            await self._mail.wait()
-            self._mail.clear()
-            try:
-                while (message := await mailbox.next_message(database, self.ref)) is not None:
-                    await self._apply(message)
-                for message_id in self.answers.awaited:
-                    # A message that was finished before its caller began to wait.
-                    row = await mailbox.result_of(database, message_id)
-                    if row is not None and row.finished:
-                        self.answers.settle(message_id, Answer.of(row))
-            except errors.Fenced as error:
-                self.host.drop(self, error)
-                return
-            except Exception as error:
-                # Only the database can fail here; turns have their own judge. The net is the cell's poll.
-                log.warning("mailbox of %s: %s", self.ref, error)
-                await asyncio.sleep(0.5)
-                self._mail.set()
-
-    async def _apply(self, message: mailbox.MailRow) -> None:
-        try:
-            result = await self._take_turn(message)
-        except Exception as error:
-            await self._failed(message, error)
-        else:
-            self.outside_failures = 0
-            self.answers.settle(message.message_id, Answer(result, None))
-
-    async def _take_turn(self, message: mailbox.MailRow) -> Any:
-        found = turn_method(self.cls, message.method)
-        if found is None:
-            raise errors.UnknownMethod(f"{self.ref} has no durable method {message.method!r}")
-        name, payload = found
-        if payload is None:
-            payload = message.payload
-        async with self.open_turn(message.message_id) as turn:
-            result = await getattr(self.entity, name)(turn, payload)
-            wire.encode(result)
-            await mailbox.finish(turn.connection, message.message_id, result)
-        return result
-
-    async def _failed(self, message: mailbox.MailRow, error: Exception) -> None:
-        attempt = message.attempts + 1
-        self.outside_failures += 1
-        ruling = supervision.judge_message(error, attempt, self.outside_failures)
-        reason = wire.as_terminal(error).to_json()
-        if ruling.defect:
-            log.error("%s.%s failed (%d)", self.ref, message.method, attempt, exc_info=error)
-        if ruling.verdict is Verdict.DROP:
-            raise errors.Fenced(str(error)) from error
-        if ruling.verdict is Verdict.RETRY:
-            if ruling.defect:
-                await mailbox.record_attempt(self.host.database, message.message_id, reason)
-            await asyncio.sleep(ruling.pause_seconds)
-        else:
-            async with self.host.database.fenced(self.fence) as connection:
-                if ruling.verdict is Verdict.REFUSED:
-                    await mailbox.fail(connection, message.message_id, reason)
-                else:
-                    await mailbox.to_dead_letter(connection, message.message_id, reason)
-            self.answers.settle(message.message_id, Answer(None, reason))
-        if ruling.defect:
-            await self.restart(error)
-        elif ruling.verdict is Verdict.RETRY:
-            # Whether the commit happened is not known: the database says what the state is.
-            row = await entities.load(self.host.database, self.ref)
-            if row is not None and row.fence == self.fence:
-                self.entity.state = row.state
 
     # ---- supervision -------------------------------------------------------------------------------
 
     async def count_failure(self, error: BaseException) -> bool:
         """Count a defect against the entity; True when that put it into quarantine (and ended us)."""
+        if self.quarantined:
+            return False
         reason = wire.as_terminal(error).to_json()
         count = await entities.record_failure(
             self.host.database, self.ref, reason, window_s=supervision.BUDGET_WINDOW_SECONDS,
@@ -295,10 +268,35 @@ class Activation:
         self.host.drop(self, errors.Quarantined(f"{self.ref} was put aside: {reason['detail']}"))
         return True
 
-    async def restart(self, error: BaseException) -> None:
-        """A new object from the committed state; background work of the old one ends."""
-        if self.closed or await self.count_failure(error):
-            return
+    async def restart(self, error: BaseException, *, counted: bool = True) -> None:
+        """A new object from the committed state; background work of the old one ends.
+
+        A new object whose `activated` is refused, or meets weather, is given up: the next call makes another.
+        """
+        async with self._restarting:
+            while not self.closed:
+                if counted and await self.count_failure(error):
+                    return
+                self.ready.clear()
+                if not await self._renewed():
+                    return
+                try:
+                    if not self.quarantined:
+                        await self.entity.activated()
+                except Exception as again:
+                    log.exception("%s failed in activated()", self.ref)
+                    if supervision.cause_of(again) is not Cause.DEFECT:
+                        self.host.give_up(self, again)
+                        return
+                    error, counted = again, True
+                    await asyncio.sleep(supervision.backoff(self._defects))
+                else:
+                    self.ready.set()
+                    self.wake()
+                    return
+
+    async def _renewed(self) -> bool:
+        """Make the object anew; False when the entity is no longer ours."""
         async with self._turn_lock:
             tasks = [task for task in self._spawned if task is not asyncio.current_task()]
             for task in tasks:
@@ -307,16 +305,9 @@ class Activation:
             row = await entities.load(self.host.database, self.ref)
             if row is None or row.fence != self.fence:
                 self.host.drop(self, errors.Fenced(f"{self.ref} has a newer owner"))
-                return
+                return False
             self.entity = self._make(row.state)
-        try:
-            await self.entity.activated()
-        except Exception as again:
-            log.exception("%s failed in activated()", self.ref)
-            await asyncio.sleep(supervision.backoff(self._defects))
-            await self.restart(again)
-            return
-        self.wake()
+            return True
 
     async def note_crash(self) -> None:
         """The last owner died with this entity. What it was working on may be what killed it.

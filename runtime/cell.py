@@ -104,39 +104,29 @@ class Cell:
 
     async def activate(self, data: bytes) -> bytes:
         """[kind, id, takeover_from, crashed] → null."""
-        ref, (takeover_from, crashed) = wire.parse(data)
-        host = await self._booted_host()
-        return await _reply(host.activate(ref, takeover_from, crashed))
+        return await _reply(_activate(await self._booted_host(), data))
 
     async def call(self, data: bytes) -> bytes:
         """[kind, id, method, payload] → the method's value."""
-        ref, (method, payload) = wire.parse(data)
-        host = await self._booted_host()
-        return await _reply(_call(host, ref, method, payload))
+        return await _reply(_call(await self._booted_host(), data))
 
     async def deliver(self, data: bytes) -> bytes:
         """[kind, id, message_id] → the stored message's result, once it was applied."""
-        ref, (message_id,) = wire.parse(data)
-        host = await self._booted_host()
-        return await _reply(_deliver(host, ref, message_id))
+        return await _reply(_deliver(await self._booted_host(), data))
 
     async def nudge(self, data: bytes) -> bytes:
-        ref, _ = wire.parse(data)
-        host = await self._booted_host()
-        return await _reply(_nudge(host, ref))
+        return await _reply(_nudge(await self._booted_host(), data))
 
     async def locate(self, data: bytes) -> bytes:
         """[kind, id] → the name of the cell that hosts it now. Only of the steward."""
-        ref, _ = wire.parse(data)
         await self._booted_host()
         if self._steward is None:
             return wire.refusal(wire.NOT_HERE)
-        return await _reply(self._steward.locate(ref))
+        return await _reply(self._steward.locate(wire.parse(data)[0]))
 
-    async def retire(self) -> None:
-        """Give all entities up in good order, before the steward ends this cell."""
-        host = await self._booted_host()
-        await host.stop()
+    async def retire(self) -> bool:
+        """Stop, before the steward ends this cell; False when an entity came meanwhile."""
+        return await (await self._booted_host()).retire()
 
     # ---- the control loop --------------------------------------------------------------------------
 
@@ -173,13 +163,20 @@ async def _reply(work: Any) -> bytes:
         return wire.failure(packed)
 
 
-async def _call(host: Host, ref: Any, method: str, payload: Any) -> Any:
+async def _activate(host: Host, data: bytes) -> None:
+    ref, (takeover_from, crashed) = wire.parse(data)
+    await host.activate(ref, takeover_from, crashed)
+
+
+async def _call(host: Host, data: bytes) -> Any:
+    ref, (method, payload) = wire.parse(data)
     return await host.find(ref).call(method, payload)
 
 
-async def _deliver(host: Host, ref: Any, message_id: str) -> Any:
+async def _deliver(host: Host, data: bytes) -> Any:
+    ref, (message_id,) = wire.parse(data)
     return (await host.find(ref).deliver(message_id)).unwrap()
 
 
-async def _nudge(host: Host, ref: Any) -> None:
-    host.find(ref).wake()
+async def _nudge(host: Host, data: bytes) -> None:
+    host.find(wire.parse(data)[0]).wake()

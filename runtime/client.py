@@ -23,6 +23,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runtime import wire
+from runtime.registry import Registry
 from schema import mailbox
 from terminalpp.types import errors
 from terminalpp.types.ids import Ref, new_id
@@ -74,6 +75,7 @@ class Runtime:
         self._database = database
         self._cells = cells
         self._owns_database = owns_database
+        self._registry = Registry.load(settings.entity_registry, settings.preload_registry)
         self._steward = f"cell/{settings.node_id}/0"
         self._locations: OrderedDict[Ref, str] = OrderedDict()
         self._locating: dict[Ref, asyncio.Task[str]] = {}
@@ -86,11 +88,14 @@ class Runtime:
     ) -> Any:
         """Call a `@volatile` or `@readonly` method; activates the entity if need be.
 
-        Raises what the method raised (TerminalError), Overloaded, Quarantined, DeadlineExceeded, and
-        Unavailable when the cell died under the call. `idempotent` allows repeating it in that case.
+        Raises what the method raised (TerminalError), InvalidInput and TooLarge (see `wire.check`),
+        Overloaded, Quarantined, DeadlineExceeded, and Unavailable when the cell died under the call.
+        `idempotent` allows repeating it in that case.
         """
         deadline = time.monotonic() + timeout_s
-        data = wire.request(ref, method, {} if payload is None else payload)
+        payload = {} if payload is None else payload
+        data = wire.request(ref, method, payload)
+        wire.check(ref, method, payload, data)
         pause = PAUSE_FIRST_SECONDS
         while True:
             cell = self._locations.get(ref) or await self._locate(ref, deadline)
@@ -117,14 +122,17 @@ class Runtime:
     ) -> Any:
         """Store a durable message; with `wait`, its result once it was applied.
 
-        Raises Overloaded and IdempotencyMismatch (not stored), what the method raised (stored as the
-        answer), Quarantined and DeadlineExceeded (stored; it will be applied; ask again under the id).
+        Raises InvalidInput, TooLarge, NotFound (no such kind), Overloaded and IdempotencyMismatch (not
+        stored), what the method raised (stored as the answer), Quarantined, DiskFull and DeadlineExceeded
+        (stored; it will be applied; ask again under the id).
         """
         deadline = time.monotonic() + timeout_s
         message_id = message_id or new_id()
+        payload = {} if payload is None else payload
+        wire.check(ref, method, payload, wire.encode(payload), message_id)
+        self._registry.group_of(ref.kind)
         row = await mailbox.enqueue(
-            self._database, ref, message_id, method, {} if payload is None else payload, sender,
-            self._settings.mailbox_max_depth,
+            self._database, ref, message_id, method, payload, sender, self._settings.mailbox_max_depth
         )
         if row.finished:
             return _answer(row)
@@ -203,7 +211,8 @@ class Runtime:
             self._locating[ref] = task
             task.add_done_callback(lambda done: self._located(ref, done))
         try:
-            return await asyncio.wait_for(asyncio.shield(task), _left(deadline))
+            async with asyncio.timeout(_left(deadline)):
+                return await asyncio.shield(task)
         except TimeoutError:
             raise errors.Unavailable(f"{ref}: no cell could take it in time") from None
 

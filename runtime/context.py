@@ -36,7 +36,8 @@ class Context:
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         """Run `work` in the background for as long as the entity is active; it keeps the entity active.
 
-        If it raises, the entity is restarted from its committed state (Fenced: dropped).
+        If it raises what is a defect (`supervision.Cause`), the entity is restarted from its committed state;
+        a refusal or weather is logged: work that must outlive weather waits it out itself.
         """
         return self._activation.spawn(work, name)
 
@@ -49,6 +50,11 @@ class Context:
         self._activation.check_serving()
         async with self.database.fenced(self.fence) as connection:
             yield connection
+
+    @property
+    def quarantined(self) -> bool:
+        """Only the methods and effects that the class names in `in_quarantine` are carried out."""
+        return self._activation.quarantined
 
     def turn(self) -> AbstractAsyncContextManager[Turn]:
         """A turn for background work: waits for the running one, then gives state and transaction.

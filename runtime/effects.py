@@ -3,7 +3,7 @@
 Actions run beside each other and beside the turns, at most `EFFECTS_MAX` at once (the rest wait as rows).
 An action is done when its method returned and the mark is committed; a crash in between repeats the
 method with the same `Action.id`. Bookkeeping is fenced, so a stale owner can neither finish nor bury
-an action.
+an action. When an action is due is told by the database's clock alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from runtime import supervision, wire
@@ -53,15 +52,17 @@ class Effects:
     async def interrupted(self) -> bool:
         """Whether some action may have been under way when the last owner died."""
         rows = await outbox.pending(self._activation.host.database, self._activation.ref)
-        return any(_seconds_until(row.retry_at) <= 0 for row in rows)
+        return any(row.due_in_seconds <= 0 for row in rows)
 
     async def _dispatch(self) -> None:
         activation = self._activation
         pause: float | None = None
         while not activation.closed:
             with contextlib.suppress(TimeoutError):  # the time of an action's next try has come
-                await asyncio.wait_for(self._wake.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
             self._wake.clear()
+            await activation.ready.wait()
             if not activation.host.serving:
                 pause = 0.5
                 continue
@@ -72,10 +73,11 @@ class Effects:
                 pause = 1.0
                 continue
             pause = None
+            only = activation.only
             for row in rows:
-                if row.action_id in self._running:
+                if row.action_id in self._running or (only is not None and row.name not in only):
                     continue
-                wait = _seconds_until(row.retry_at)
+                wait = row.due_in_seconds
                 if wait > 0:
                     pause = wait if pause is None else min(pause, wait)
                 elif len(self._running) < EFFECTS_MAX:
@@ -130,6 +132,3 @@ class Effects:
                 )
         activation.wake()
 
-
-def _seconds_until(moment: datetime) -> float:
-    return (moment - datetime.now(UTC)).total_seconds()

@@ -29,6 +29,9 @@ class Entity:
     kind: ClassVar[str]
     group: ClassVar[str] = "general"
     idle_seconds: ClassVar[float] = 120.0
+    # Methods and effects that are carried out in quarantine too: what ends it, deletes it or only reads. They
+    # find an object whose `activated` was not called, and `context.quarantined`.
+    in_quarantine: ClassVar[frozenset[str]] = frozenset()
     methods: ClassVar[dict[str, Kind]] = {}
 
     def __init__(self, ref: Ref, context: Context) -> None:
@@ -41,7 +44,10 @@ class Entity:
         cls.methods = methods_of(cls)
 
     async def activated(self) -> None:
-        """Called once the entity is claimed and `state` is loaded, before the first message."""
+        """Called once the entity is claimed and `state` is loaded, before the first message or call.
+
+        Nobody is answered until it returns: long work is spawned. It may not call its own entity.
+        """
 
     async def passivated(self) -> None:
         """Called before the entity is given up in peace. A crash calls nothing: keep no secrets here."""

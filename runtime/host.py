@@ -5,6 +5,8 @@ What it guarantees:
 - It serves only while it can prove its lease on its own clock; then it refuses calls and starts no turn.
   Work under way goes on: its writes are fenced, and so is the sandbox helper.
 - What a renewal does not confirm was taken over, and is dropped at once.
+- Passivation is decided and made known in one step of the loop: a call either finds the entity active and
+  keeps it so, or finds it gone; the next activation waits until the last one has let go.
 - No wake-up is needed for liveness: each second it asks which of its entities have work (one query).
 
 It refuses to decide who hosts what: the steward does.
@@ -18,8 +20,9 @@ import time
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from runtime import leases, wire
+from runtime import leases, supervision, wire
 from runtime.activation import Activation
+from runtime.supervision import Cause
 from schema import entities
 from terminalpp.types import errors
 from terminalpp.types.ids import Ref
@@ -57,6 +60,8 @@ class Host:
         self.idle_since = clock()
         self._table: dict[Ref, Activation] = {}
         self._activating: dict[Ref, asyncio.Task[None]] = {}
+        self._leaving: dict[Ref, asyncio.Task[Any]] = {}
+        self._retired = False
         self._lease = leases.Lease.begin(settings.lease_seconds, clock())
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -68,19 +73,30 @@ class Host:
 
     async def stop(self) -> None:
         """Give everything up in good order; returns when stopped."""
-        for task in list(self._tasks):
+        leaving = list(self._leaving.values())
+        tasks = [*self._activating.values(), *(task for task in self._tasks if task not in leaving)]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *leaving, return_exceptions=True)
         activations = list(self._table.values())
         self._table.clear()
         for error in await asyncio.gather(*(a.passivate() for a in activations), return_exceptions=True):
             if isinstance(error, Exception):
                 log.warning("an entity was not given up and its lease must run out: %r", error)
 
-    def background(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+    async def retire(self) -> bool:
+        """Stop for good if nothing is hosted; False, and nothing done, if something is."""
+        if self.count:
+            return False
+        self._retired = True  # in one step with the look: nothing can arrive any more
+        await self.stop()
+        return True
+
+    def background(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._background_done)
+        return task
 
     def _background_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -117,15 +133,15 @@ class Host:
         """Wake the entity if it is here; else its own cell's poll or the sweeper will."""
         if (activation := self._table.get(ref)) is not None:
             activation.wake()
-        else:
+        elif ref not in self._activating:  # it looks into its mailbox when it starts
             self.runtime.nudge(ref)
 
     async def activate(self, ref: Ref, takeover_from: str | None = None, crashed: bool = False) -> None:
         """Claim and start the entity unless it is here. Two callers at once share one claim.
 
         `takeover_from`: an owner known to be dead. `crashed`: the last owner did not give it up in peace.
-        Raises Unavailable while another live owner holds it, Quarantined, Overloaded, and whatever
-        its `activated` raises.
+        One in quarantine is activated too, for what it may do there. Raises Unavailable while another live
+        owner holds it, Quarantined when its cells keep dying, Overloaded, and what its `activated` raises.
         """
         if (present := self._table.get(ref)) is not None and not present.closed:
             return
@@ -137,10 +153,12 @@ class Host:
         await asyncio.shield(task)
 
     async def _activate(self, ref: Ref, takeover_from: str | None, crashed: bool) -> None:
-        if not self.serving:
+        if not self.serving or self._retired:
             raise wire.Refused(wire.SUSPENDED)
         if len(self._table) >= ENTITIES_MAX:
             raise errors.Overloaded(f"this cell hosts {ENTITIES_MAX} entities")
+        if (leaving := self._leaving.get(ref)) is not None:
+            await asyncio.wait([leaving])
         cls = await asyncio.to_thread(self.registry.class_of, ref.kind)
         row = await entities.claim(
             self.database, ref, self.owner, self.settings.lease_seconds, takeover_from
@@ -149,13 +167,12 @@ class Host:
             raise errors.Unavailable(f"{ref} is held by another cell")
         activation = Activation(self, cls, row)
         try:
-            if crashed:
+            if crashed and not activation.quarantined:
                 await activation.note_crash()
-            self._table[ref] = activation
             await activation.start()
+            self._table[ref] = activation  # only now: nobody reaches it before it is whole
         except BaseException as error:
-            self._forget(activation)
-            if isinstance(error, Exception) and not isinstance(error, errors.TerminalError):
+            if supervision.cause_of(error) is Cause.DEFECT and isinstance(error, Exception):
                 log.exception("%s could not be activated", ref)
                 await activation.count_failure(error)
             await activation.close(error if isinstance(error, Exception) else None)
@@ -167,16 +184,35 @@ class Host:
         if activation.closed:
             return
         log.warning("dropping %s at epoch %d: %s", activation.ref, activation.fence.epoch, error)
-        activation.closed = True
-        self._forget(activation)
         fenced = isinstance(error, errors.Fenced)
-        self.background(activation.close(None if fenced else error), f"close {activation.ref}")
+        self._leave(activation, activation.close(None if fenced else error))
 
-    def _forget(self, activation: Activation) -> None:
-        if self._table.get(activation.ref) is activation:
-            del self._table[activation.ref]
+    def give_up(self, activation: Activation, error: Exception) -> None:
+        """Forget an entity that cannot go on here, and let the next caller claim it anew."""
+        if activation.closed:
+            return
+        log.warning("giving %s up: %s", activation.ref, error)
+
+        async def leave() -> None:
+            await activation.close(error)
+            await entities.release(self.database, activation.fence)
+
+        self._leave(activation, leave())
+
+    def _leave(self, activation: Activation, work: Coroutine[Any, Any, Any]) -> None:
+        """From this very step on it takes nothing; `work` ends what is under way."""
+        ref = activation.ref
+        activation.closed = True
+        if self._table.get(ref) is activation:
+            del self._table[ref]
         if not self._table:
             self.idle_since = self.clock()
+        task = self._leaving[ref] = self.background(work, f"{ref} leaves")
+        task.add_done_callback(lambda done: self._left(ref, done))
+
+    def _left(self, ref: Ref, task: asyncio.Task[Any]) -> None:
+        if self._leaving.get(ref) is task:
+            del self._leaving[ref]
 
     # ---- the rounds ------------------------------------------------------------------------------
 
@@ -192,10 +228,8 @@ class Host:
         """One renewal of all leases; drops what it does not confirm."""
         sent_at = self.clock()
         held = {self._key(activation) for activation in self._table.values()}
-        confirmed = await asyncio.wait_for(
-            entities.renew(self.database, self.owner, self.settings.lease_seconds),
-            self.settings.lease_seconds * leases.MARGIN,
-        )
+        async with asyncio.timeout(self.settings.lease_seconds * leases.MARGIN):
+            confirmed = await entities.renew(self.database, self.owner, self.settings.lease_seconds)
         self._lease = self._lease.renewed(sent_at)
         for kind, id, epoch in leases.lost(held, confirmed):
             activation = self._table.get(Ref(kind, id))
@@ -219,8 +253,7 @@ class Host:
                 activation.wake()
         for activation in list(self._table.values()):
             if activation.idle_for > activation.cls.idle_seconds and not activation.closed:
-                self._forget(activation)
-                self.background(activation.passivate(), f"passivate {activation.ref}")
+                self._leave(activation, activation.passivate())
 
     @staticmethod
     def _key(activation: Activation) -> leases.Key:

@@ -42,6 +42,7 @@ MISSES_UNREACHABLE = 2
 MISSES_KILL = 10           # half a minute: stopped, or stuck in a way that its own watchdog cannot see
 RETENTION_SECONDS = 3600.0  # the policies count in days
 SWEEP_LIMIT = 100
+AGAIN_SECONDS = 5.0        # until an entity that could not be woken is tried again
 SWEEP_AT_ONCE = 8
 DEAD_OWNERS_KEPT = 512
 
@@ -141,7 +142,7 @@ class Steward:
         if group in placement.SINGLE:
             for name, of in self._starting.items():
                 if of == group:
-                    return await self._wait_for(name)
+                    return await self._until_booted(name)
         return await self._start_cell(group)
 
     async def _start_cell(self, group: str) -> str:
@@ -149,11 +150,11 @@ class Steward:
         self._starting[name] = group
         try:
             await self._cells.start(name, group)
-            return await self._wait_for(name, group)
+            return await self._until_booted(name, group)
         finally:
             self._starting.pop(name, None)
 
-    async def _wait_for(self, name: str, group: str = "") -> str:
+    async def _until_booted(self, name: str, group: str = "") -> str:
         try:
             owner = await self._cells.ask(name, "booted", timeout_s=START_SECONDS)
         except CellLost as lost:
@@ -204,12 +205,10 @@ class Steward:
         """At the start: which cells exist, and which owners on record are none of them."""
         names = [name for name in await self._cells.names() if name.startswith(self._prefix)]
         await asyncio.gather(*(self._fresh(name) for name in {*names, self._name}))
-        for entity in await entities.list_entities(self._database):
-            if entity.owner is None or not entity.owner.startswith(self._prefix):
-                continue
-            known = self._known.get(entity.owner.rpartition("@")[0])
-            if known is None or known.owner not in (None, entity.owner):
-                self._bury(entity.owner)
+        for owner in await entities.owners(self._database, self._prefix):
+            known = self._known.get(owner.rpartition("@")[0])
+            if known is None or known.owner not in (None, owner):
+                self._bury(owner)
 
     # ---- the rounds --------------------------------------------------------------------------------
 
@@ -260,23 +259,20 @@ class Steward:
             except errors.TerminalError as error:
                 log.warning("%s has work and cannot be woken: %s", ref, error)
                 if not isinstance(error, (errors.Quarantined, errors.Unavailable, errors.DiskFull)):
-                    # Else it would be tried each second for ever; the back-off grows with the count.
-                    count = await entities.record_failure(
-                        self._database, ref, error.to_json(), window_s=3600, backoff_s=5.0
-                    )
-                    log.info("%s failed to wake %d times", ref, count)
+                    # Else it would be tried each second. Not counted: the cell that tried has judged it.
+                    await entities.defer(self._database, ref, error.to_json(), AGAIN_SECONDS)
 
     async def _spare(self, group: str) -> None:
         await self._start_cell(group)
 
     async def _end(self, name: str) -> None:
-        """Retire an empty cell; entities that came meanwhile are given up in good order and placed anew."""
+        """Retire an empty cell; one that an entity came to meanwhile stays."""
         known = self._known.pop(name)
-        try:
-            await self._cells.ask(name, "retire", timeout_s=PING_SECONDS)
-        finally:
+        if await self._cells.ask(name, "retire", timeout_s=PING_SECONDS):
             await self._cells.kill(name, restart=False)
             self._bury(known.owner)
+        else:
+            self._known.setdefault(name, known)
 
 
 class _Reservation:

@@ -81,12 +81,15 @@ class Answers:
             if not future.done():
                 future.set_result(answer)
 
+    def fail(self, message_id: str, error: Exception) -> None:
+        """Tell who waits now; the message itself has no answer yet."""
+        for future in self._waiting.pop(message_id, []):
+            if not future.done():
+                future.set_exception(error)
+
     def fail_all(self, error: Exception) -> None:
-        for futures in self._waiting.values():
-            for future in futures:
-                if not future.done():
-                    future.set_exception(error)
-        self._waiting.clear()
+        for message_id in self.awaited:
+            self.fail(message_id, error)
 
     @property
     def awaited(self) -> list[str]:

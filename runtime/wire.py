@@ -2,19 +2,38 @@
 
 A reply says which of three things happened: the method's value; an error it raised; or a refusal, which
 is the cell's own word that the method was *not* started, so that the caller may ask elsewhere.
+
+`check` is the runtime's door: what is not an address, a method's name or a payload that every part behind
+it can hold (Postgres takes no NUL, no encoder takes half a character) is refused there, before anything was
+stored or an entity was woken for it.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import re
 from typing import Any
 
 from runtime.disk import full
+from schema.database import translate
 from terminalpp.types import errors
 from terminalpp.types.ids import Ref
 
 NOT_HERE = "not-here"    # this cell does not host the entity
 SUSPENDED = "suspended"  # this cell cannot prove that it still owns anything
+
+PAYLOAD_BYTES = 8 * 1024 * 1024  # an archive goes past the entities; the largest that comes is a message
+_KIND = re.compile(r"[a-z][a-z0-9_-]{0,19}")              # as long as the column
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,199}")  # never a path: entities name files by it
+_METHOD = re.compile(r"[a-z][a-z0-9_]{0,99}")
+_MESSAGE_ID = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,300}")
+_RESERVED = frozenset({"effect_failed"})  # the runtime's own messages
+_SUSPECT = re.compile(rb"\\u(?:0000|d[89a-f])")
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+# Of an OSError: the machine has run out of something.
+_NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS})
 
 
 class Refused(Exception):
@@ -27,6 +46,36 @@ def encode(value: Any) -> bytes:
         return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise errors.InvalidInput(f"payloads and results are JSON values: {error}") from error
+
+
+def check(ref: Ref, method: str, payload: Any, data: bytes, message_id: str = "-") -> None:
+    """Raises InvalidInput and TooLarge, naming what is wrong with the address, the method or the payload.
+
+    `data` is the payload as JSON, alone or within a request.
+    """
+    for name, value, pattern in (
+        ("kind", ref.kind, _KIND), ("id", ref.id, _ID), ("method", method, _METHOD),
+        ("message_id", message_id, _MESSAGE_ID),
+    ):
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise errors.InvalidInput(f"{name}: {str(value)[:80]!a} is not allowed there")
+    if method in _RESERVED:
+        raise errors.InvalidInput(f"method: {method} is the runtime's own")
+    if not isinstance(payload, dict):
+        raise errors.InvalidInput("the payload must be a JSON object")
+    if len(data) > PAYLOAD_BYTES:
+        raise errors.TooLarge(f"the payload has {len(data)} bytes; the limit is {PAYLOAD_BYTES}")
+    if _SUSPECT.search(data) and not storable(payload):
+        raise errors.InvalidInput("the payload has a NUL or half of a surrogate pair in it")
+
+
+def storable(value: Any) -> bool:
+    """Whether every text within the JSON value is one that UTF-8 and Postgres can hold."""
+    if isinstance(value, str):
+        return _UNSTORABLE.search(value) is None
+    if isinstance(value, dict):
+        return all(storable(name) and storable(item) for name, item in value.items())
+    return all(storable(item) for item in value) if isinstance(value, (list, tuple)) else True
 
 
 def request(ref: Ref, *parts: Any) -> bytes:
@@ -66,8 +115,23 @@ def unpack(data: bytes) -> Any:
 
 
 def as_terminal(error: BaseException) -> errors.TerminalError:
-    """`error` itself, DiskFull for a full disk, or an internal error with its type and words: nothing else
-    leaves a cell."""
-    if isinstance(error, errors.TerminalError):
-        return error
-    return full(error) or errors.TerminalError(f"{type(error).__name__}: {error}")
+    """`error` itself, or what it means in our words; an internal error with its type and words for what is a
+    defect of ours. Nothing else leaves a cell."""
+    words = f"{type(error).__name__}: {error}"
+    if room := full(error):
+        return room
+    match error:
+        case errors.TerminalError():
+            return error
+        case UnicodeError():
+            return errors.InvalidInput(f"a text cannot be encoded: {error.reason}"
+                                       if hasattr(error, "reason") else words)
+        case TimeoutError():
+            return errors.DeadlineExceeded(str(error) or "it took longer than it may")
+        case ConnectionError():
+            return errors.Unavailable(words)
+        case OSError(errno=number) if number in _NO_ROOM:
+            return errors.Overloaded(words)
+        case OSError():
+            return errors.TerminalError(words)
+    return translate(error) or errors.TerminalError(words)

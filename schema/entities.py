@@ -45,6 +45,12 @@ class Entity:
     def fence(self) -> Fence:
         return Fence(self.kind, self.id, self.epoch)
 
+    def quarantine(self) -> errors.Quarantined:
+        """Why it is put aside, as the error that callers get."""
+        reason = (self.last_error or {}).get("detail", "no reason recorded")
+        extra = {"kind": self.kind, "id": self.id}
+        return errors.Quarantined(f"{self.ref} was put aside: {reason}", extra=extra)
+
 
 @dataclass(frozen=True, slots=True)
 class Owner:
@@ -69,16 +75,11 @@ async def claim(
     """Ownership for `lease_s` seconds under a raised epoch; None while a live other owner holds it.
 
     `takeover_from` names an owner known to be dead, whose lease need not be waited for. The entity is
-    created if it is new. One round trip when it succeeds. Raises Quarantined.
+    created if it is new. One round trip. One in quarantine is claimed too: what it may do is up to its owner.
     """
-    record = await c.fetchrow(_Q.claim, ref.kind, ref.id, owner, float(lease_s), takeover_from)
-    if record is not None:
-        return rows.one(Entity, record)
-    held = await load(c, ref)
-    if held is not None and held.quarantined_at is not None:
-        reason = (held.last_error or {}).get("detail", "no reason recorded")
-        raise errors.Quarantined(f"{ref} was put aside: {reason}", extra={"kind": ref.kind, "id": ref.id})
-    return None
+    return rows.maybe(
+        Entity, await c.fetchrow(_Q.claim, ref.kind, ref.id, owner, float(lease_s), takeover_from)
+    )
 
 
 async def renew(c: Executor, owner: str, lease_s: float) -> set[tuple[str, str, int]]:
@@ -123,14 +124,24 @@ async def record_failure(
     return await c.fetchval(_Q.record_failure, ref.kind, ref.id, error, float(window_s), float(backoff_s))
 
 
+async def defer(c: Executor, ref: Ref, error: dict[str, Any], seconds: float) -> None:
+    """The sweeper does not wake the entity for so long; nothing is counted."""
+    await c.execute(_Q.defer, ref.kind, ref.id, error, float(seconds))
+
+
 async def quarantine(c: Executor, ref: Ref, error: dict[str, Any]) -> None:
-    """Puts the entity aside: `claim` raises Quarantined until `release_quarantine`. Fences its owner."""
+    """Puts the entity aside until `release_quarantine`. Fences its owner."""
     await c.execute(_Q.quarantine, ref.kind, ref.id, error)
 
 
 async def release_quarantine(c: Executor, ref: Ref) -> bool:
-    """False if it was not in quarantine."""
+    """Takes it back, with a clean count of failures; fences its owner. False if it was not in quarantine."""
     return await c.execute(_Q.release_quarantine, ref.kind, ref.id) == "UPDATE 1"
+
+
+async def owners(c: Executor, prefix: str) -> list[str]:
+    """Every owner on record whose name begins with `prefix`."""
+    return [record["owner"] for record in await c.fetch(_Q.owners, prefix)]
 
 
 async def orphans_with_work(c: Executor, limit: int, dead_owners: Sequence[str] = ()) -> list[Ref]:

@@ -1,4 +1,8 @@
-"""The event log of a conversation: `(conversation_id, seq)`, gapless from 1, replayable for ever."""
+"""The event log of a conversation: `(conversation_id, seq)`, gapless from 1, replayable for ever.
+
+Some types are about one thing each, which the payload names (`KEYS`): the first event about it carries its id
+as `key`, unique in the database, and is found by it however long the log is.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,10 @@ from schema.sql import Queries
 from terminalpp.types import errors
 
 _Q = Queries("events")
+KEYS = {
+    "message.accepted": "message_id", "model.finished": "call_id", "command.started": "exec_id",
+    "command.finished": "exec_id", "tests.finished": "exec_id", "setup.finished": "exec_id",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +54,8 @@ async def append(
     """
     if not events:
         raise ValueError("there is nothing to append")
-    first = await c.fetchval(_Q.append, conversation_id, [list(event) for event in events])
+    keyed = [[type, actor, payload, key_of(type, payload)] for type, actor, payload in events]
+    first = await c.fetchval(_Q.append, conversation_id, keyed)
     if first is None:
         raise errors.NotFound(f"there is no conversation {conversation_id}")
     return first
@@ -74,9 +83,17 @@ async def last_seq(c: Executor, conversation_id: str) -> int:
     return seq
 
 
-async def find(c: Executor, conversation_id: str, type: str, key_field: str, key: str) -> Event | None:
-    """The first event of `type` whose payload's `key_field` is `key` (model.finished by call_id)."""
-    return rows.maybe(Event, await c.fetchrow(_Q.find, conversation_id, type, key_field, key))
+def key_of(type: str, payload: dict[str, Any]) -> str | None:
+    """What the event is about; None for a type without a key, or a payload that does not name it."""
+    value = payload.get(KEYS.get(type, ""))
+    return None if value is None else str(value)
+
+
+async def find(c: Executor, conversation_id: str, type: str, key: str) -> Event | None:
+    """The first event of `type` (one of `KEYS`) about `key`."""
+    if type not in KEYS:
+        raise ValueError(f"events of type {type} have no key")
+    return rows.maybe(Event, await c.fetchrow(_Q.find, conversation_id, type, key))
 
 
 async def read_types(

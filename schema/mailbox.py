@@ -8,6 +8,7 @@ senders at one moment. Results live until `prune`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -82,9 +83,10 @@ async def enqueue(
     return row
 
 
-async def next_message(c: Executor, ref: Ref) -> MailRow | None:
-    """The oldest waiting message, without taking it: only the entity's owner asks."""
-    return rows.maybe(MailRow, await c.fetchrow(_Q.next_message, ref.kind, ref.id))
+async def next_message(c: Executor, ref: Ref, only: Sequence[str] | None = None) -> MailRow | None:
+    """The oldest waiting message (of the methods `only`), without taking it: only the entity's owner asks."""
+    methods = None if only is None else list(only)
+    return rows.maybe(MailRow, await c.fetchrow(_Q.next_message, ref.kind, ref.id, methods))
 
 
 async def pending_count(c: Executor, ref: Ref) -> int:

@@ -17,7 +17,10 @@ _Q = Queries("outbox")
 
 @dataclass(frozen=True, slots=True)
 class ActionRow:
-    """`status`: pending, done, dead. `attempts` counts failures so far."""
+    """`status`: pending, done, dead. `attempts` counts failures so far.
+
+    `due_in_seconds`: until `retry_at`, when this was read, by the database's clock; negative once due.
+    """
 
     action_id: str
     seq: int
@@ -30,6 +33,7 @@ class ActionRow:
     attempts: int
     error: dict[str, Any] | None
     retry_at: datetime
+    due_in_seconds: float
     created_at: datetime
     finished_at: datetime | None
 

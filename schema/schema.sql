@@ -285,6 +285,7 @@ CREATE TABLE entities (
     CONSTRAINT entities_pkey PRIMARY KEY (kind, id)
 ) WITH (fillfactor=70);
 CREATE INDEX idx_entities_owner ON public.entities USING btree (owner) WHERE (owner IS NOT NULL);
+CREATE INDEX idx_entities_quarantined ON public.entities USING btree (kind, id) WHERE (quarantined_at IS NOT NULL);
 
 CREATE TABLE events (
     conversation_id uuid NOT NULL,
@@ -293,11 +294,13 @@ CREATE TABLE events (
     actor character varying(50) NOT NULL,
     payload jsonb NOT NULL,
     created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+    key text,
     CONSTRAINT ck_events_seq CHECK ((seq > 0)),
     CONSTRAINT events_conversation_id_fkey FOREIGN KEY (conversation_id) REFERENCES ai_conversations(id) ON DELETE CASCADE,
     CONSTRAINT events_pkey PRIMARY KEY (conversation_id, seq)
 );
 CREATE INDEX idx_events_type ON public.events USING btree (conversation_id, type, seq);
+CREATE UNIQUE INDEX uq_events_key ON public.events USING btree (conversation_id, type, key) WHERE (key IS NOT NULL);
 
 CREATE TABLE file_versions (
     id uuid NOT NULL DEFAULT gen_random_uuid(),

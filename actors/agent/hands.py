@@ -230,13 +230,12 @@ class SandboxHands:
             "command.started",
             self.agent,
             {"exec_id": exec_id, "command": command, "cwd": self.workspace, "agent": self.agent},
-            "exec_id",
         )
         seen = await self.sandbox.observation(
             exec_id, await self.sandbox.run(exec_id, script, timeout_s, env=env, room=True)
         )
         if not seen.running:
-            await self.log.emit_once("command.finished", self.agent, finished(exec_id, seen), "exec_id")
+            await self.log.emit_once("command.finished", self.agent, finished(exec_id, seen))
         return seen
 
     async def kill(self, exec_id: str) -> None:

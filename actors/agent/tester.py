@@ -66,7 +66,7 @@ async def run_tests(task: dict[str, Any], hands: SandboxHands) -> dict[str, Any]
     )
     told = _to_json(report, choice, found, exec_id, seen)
     told["weakened"] = await _weakened(task, hands, command, report)
-    await hands.log.emit_once("tests.finished", hands.agent, _event(task, command, told, choice), "exec_id")
+    await hands.log.emit_once("tests.finished", hands.agent, _event(task, command, told, choice))
     return {"status": "done", "command": command, "report": told, "exec_id": exec_id, "note": choice.note}
 
 
@@ -143,7 +143,7 @@ async def _run(
         killed = seen.status == "killed" and seen.duration_ms >= timeout_s * 1000
         return _as_timeout(seen) if killed else seen
     ended = await hands.end(exec_id)
-    await hands.log.emit_once("command.finished", hands.agent, finished(exec_id, ended), "exec_id")
+    await hands.log.emit_once("command.finished", hands.agent, finished(exec_id, ended))
     return _as_timeout(ended)
 
 

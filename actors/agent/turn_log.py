@@ -86,10 +86,12 @@ class TurnLog:
     async def emit(self, type: str, actor: str, payload: dict[str, Any]) -> Event:
         return Event(await self.append([(type, actor, payload)]), type, actor, payload, time.time())
 
-    async def emit_once(self, type: str, actor: str, payload: dict[str, Any], key: str) -> None:
-        """Append unless the turn has an event of this type whose `key` has the same value."""
+    async def emit_once(self, type: str, actor: str, payload: dict[str, Any]) -> None:
+        """Append unless the conversation has an event of this type about the same thing (`events.KEYS`)."""
+        key = events.key_of(type, payload)
+        assert key is not None
         async with self.open() as (connection, _):
-            if await events.find(connection, self.conversation_id, type, key, payload[key]) is not None:
+            if await events.find(connection, self.conversation_id, type, key) is not None:
                 return
             seq = await events.append(connection, self.conversation_id, [(type, actor, payload)])
         await self.live.publish(self.conversation_id, seq)
@@ -120,7 +122,7 @@ class TurnLog:
                     None
                     if message_id in had
                     else await events.find(
-                        connection, self.conversation_id, "message.accepted", "message_id", message_id
+                        connection, self.conversation_id, "message.accepted", message_id
                     )
                 )
                 if found is not None:

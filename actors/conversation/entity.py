@@ -156,9 +156,7 @@ class Conversation(Entity):
         if begun is None:
             return None
         self._cancelled = asyncio.Event()
-        asked = await events.find(
-            turn.connection, self.ref.id, "message.accepted", "message_id", begun["message_id"]
-        )
+        asked = await events.find(turn.connection, self.ref.id, "message.accepted", begun["message_id"])
         task = asked.payload["text"] if asked is not None else ""
         begun["seq"] = await events.append(
             turn.connection,
@@ -287,9 +285,7 @@ class Conversation(Entity):
         told = await events.read_types(t.connection, self.ref.id, closing.TYPES, turn["seq"])
         entries = closing.entries(told, turn, ending, time.time(), ended)
         first = await events.append(t.connection, self.ref.id, entries)
-        asked = await events.find(
-            t.connection, self.ref.id, "message.accepted", "message_id", turn["message_id"]
-        )
+        asked = await events.find(t.connection, self.ref.id, "message.accepted", turn["message_id"])
         delivered = {row.payload["message_id"] for row in told if row.type == "message.delivered"}
         core.ended(
             t.state,

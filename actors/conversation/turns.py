@@ -35,9 +35,7 @@ async def run(entity: Conversation, turn: dict[str, Any], sandbox: Sandbox, log:
     context, state = entity.context, entity.state
     place = workspace(entity, sandbox)
     base = await prepare(entity, turn, sandbox, log, place)
-    asked = await events.find(
-        context.database, entity.ref.id, "message.accepted", "message_id", turn["message_id"]
-    )
+    asked = await events.find(context.database, entity.ref.id, "message.accepted", turn["message_id"])
     spec = TurnSpec(
         conversation_id=entity.ref.id,
         turn_id=turn["turn_id"],
@@ -98,12 +96,11 @@ async def _set_up(command: str, sandbox: Sandbox, log: TurnLog, workspace: str, 
     )
     if seen.running:
         seen = await hands.end(exec_id)
-        await log.emit_once("command.finished", "system", finished(exec_id, seen), "exec_id")
+        await log.emit_once("command.finished", "system", finished(exec_id, seen))
     await log.emit_once(
         "setup.finished",
         "system",
         {"command": command, "exec_id": exec_id, "exit_code": seen.exit_code, "ok": seen.exit_code == 0},
-        "exec_id",
     )
 
 

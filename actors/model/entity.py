@@ -88,7 +88,7 @@ class Model(Entity):
 
     async def _complete(self, request: dict[str, Any]) -> dict[str, Any]:
         recorded = await events.find(
-            self.context.database, request["conversation_id"], "model.finished", "call_id", request["call_id"]
+            self.context.database, request["conversation_id"], "model.finished", request["call_id"]
         )
         if recorded is not None:
             return recorded.payload

@@ -7,15 +7,17 @@ SELECT * FROM entities WHERE kind = $1 AND id = $2
 -- The conflicting row is locked before WHERE is judged on its newest version, so of two claimers one wins.
 -- The same owner may claim again: its first claim's answer may have been lost. clock_timestamp, not now():
 -- after waiting for that lock, now() would still be the time at which the statement began.
+-- One in quarantine may have mail that it must leave: it is not to be woken for it again at once.
 INSERT INTO entities AS e (kind, id, owner, epoch, lease_expires_at)
 VALUES ($1, $2, $3, 1, clock_timestamp() + make_interval(secs => $4))
 ON CONFLICT (kind, id) DO UPDATE SET
     owner = excluded.owner,
     epoch = e.epoch + 1,
     lease_expires_at = clock_timestamp() + make_interval(secs => $4),
+    retry_at = CASE WHEN e.quarantined_at IS NULL THEN e.retry_at
+        ELSE clock_timestamp() + interval '5 minutes' END,
     updated_at = clock_timestamp()
-WHERE e.quarantined_at IS NULL
-    AND (e.owner IS NULL OR e.owner = $3 OR e.owner = $5 OR e.lease_expires_at < clock_timestamp())
+WHERE e.owner IS NULL OR e.owner = $3 OR e.owner = $5 OR e.lease_expires_at < clock_timestamp()
 RETURNING *
 
 -- renew --
@@ -62,17 +64,27 @@ ON CONFLICT (kind, id) DO UPDATE SET
 RETURNING failures
 
 -- quarantine --
--- Puts the entity aside with the reason on record; its owner, if any, is fenced at once.
+-- Puts the entity aside with the reason on record; its owner, if any, is fenced at once. It may be woken at
+-- once, for what is done in quarantine too.
 INSERT INTO entities AS e (kind, id, quarantined_at, last_error)
 VALUES ($1, $2, clock_timestamp(), $3)
 ON CONFLICT (kind, id) DO UPDATE SET
     quarantined_at = coalesce(e.quarantined_at, clock_timestamp()), last_error = excluded.last_error,
+    retry_at = NULL,
     owner = NULL, lease_expires_at = NULL, epoch = e.epoch + 1, updated_at = clock_timestamp()
 
--- release_quarantine --
--- Lets the entity be claimed again, with a clean count of failures.
-UPDATE entities SET quarantined_at = NULL, failures = 0, first_failure_at = NULL, retry_at = NULL,
+-- defer --
+-- Forbids waking the entity for $4 seconds; nothing is counted.
+INSERT INTO entities AS e (kind, id, last_error, retry_at)
+VALUES ($1, $2, $3, clock_timestamp() + make_interval(secs => $4))
+ON CONFLICT (kind, id) DO UPDATE SET last_error = excluded.last_error, retry_at = excluded.retry_at,
     updated_at = clock_timestamp()
+
+-- release_quarantine --
+-- Lets the entity work again, with a clean count of failures. Whoever holds it, holds it as one in
+-- quarantine: it is fenced, and the next claim is a whole one.
+UPDATE entities SET quarantined_at = NULL, failures = 0, first_failure_at = NULL, retry_at = NULL,
+    owner = NULL, lease_expires_at = NULL, epoch = epoch + 1, updated_at = clock_timestamp()
 WHERE kind = $1 AND id = $2 AND quarantined_at IS NOT NULL
 
 -- orphans_with_work --
@@ -86,7 +98,7 @@ SELECT w.kind, w.id FROM (
 ) AS w
 LEFT JOIN entities e ON e.kind = w.kind AND e.id = w.id
 WHERE (e.owner IS NULL OR e.lease_expires_at < clock_timestamp() OR e.owner = ANY($2::text[]))
-    AND e.quarantined_at IS NULL AND (e.retry_at IS NULL OR e.retry_at <= clock_timestamp())
+    AND (e.retry_at IS NULL OR e.retry_at <= clock_timestamp())
 ORDER BY w.since LIMIT $1
 
 -- owned_with_work --
@@ -97,6 +109,10 @@ WHERE e.owner = $1 AND (
     OR EXISTS (SELECT 1 FROM outbox o WHERE o.kind = e.kind AND o.id = e.id AND o.status = 'pending'
         AND o.retry_at <= clock_timestamp()))
 ORDER BY e.kind, e.id LIMIT $2
+
+-- owners --
+-- Every owner on record whose name begins with $1.
+SELECT DISTINCT owner FROM entities WHERE starts_with(owner, $1)
 
 -- list_entities --
 -- Entities in key order, with filters by kind, owner and quarantine.

@@ -1,12 +1,15 @@
 -- append --
 -- Takes the next numbers and writes the events. The conversation's row stays locked until the transaction
 -- ends, so no reader can see event n+1 before event n: the log has no gaps, not even for a moment.
+-- The first event of a type and key carries the key.
 WITH head AS (
     UPDATE ai_conversations SET event_seq = event_seq + jsonb_array_length($2::jsonb)
     WHERE id = $1 RETURNING event_seq - jsonb_array_length($2::jsonb) AS before
 ), written AS (
-    INSERT INTO events (conversation_id, seq, type, actor, payload)
-    SELECT $1, head.before + item.n, item.value ->> 0, item.value ->> 1, item.value -> 2
+    INSERT INTO events (conversation_id, seq, type, actor, payload, key)
+    SELECT $1, head.before + item.n, item.value ->> 0, item.value ->> 1, item.value -> 2,
+        CASE WHEN NOT EXISTS (SELECT 1 FROM events e WHERE e.conversation_id = $1
+            AND e.type = item.value ->> 0 AND e.key = item.value ->> 3) THEN item.value ->> 3 END
     FROM head, jsonb_array_elements($2::jsonb) WITH ORDINALITY AS item(value, n)
 )
 SELECT before + 1 FROM head
@@ -31,8 +34,8 @@ SELECT seq, type, actor, created_at, payload FROM (
 SELECT event_seq FROM ai_conversations WHERE id = $1
 
 -- find --
--- The first event of a type whose payload has $4 under the field $3.
-SELECT * FROM events WHERE conversation_id = $1 AND type = $2 AND payload ->> $3 = $4 ORDER BY seq LIMIT 1
+-- The event of a type that carries the key.
+SELECT * FROM events WHERE conversation_id = $1 AND type = $2 AND key = $3
 
 -- read_types --
 -- Events of some types after a number, in order.

@@ -20,8 +20,10 @@ SELECT false, m.* FROM mailbox m WHERE m.message_id = $1 AND NOT EXISTS (SELECT 
 SELECT *, false AS created FROM mailbox WHERE message_id = $1
 
 -- next_message --
--- The entity's oldest message that waits.
-SELECT *, false AS created FROM mailbox WHERE kind = $1 AND id = $2 AND status = 'pending' ORDER BY seq LIMIT 1
+-- The entity's oldest message that waits; with $3, of those methods.
+SELECT *, false AS created FROM mailbox WHERE kind = $1 AND id = $2 AND status = 'pending'
+    AND ($3::text[] IS NULL OR method = ANY($3))
+ORDER BY seq LIMIT 1
 
 -- pending_count --
 -- How many messages wait for the entity.
@@ -53,8 +55,10 @@ SELECT 'mailbox', message_id, kind, id, method, payload, $2, attempts FROM dead
 RETURNING id
 
 -- prune --
--- Forgets finished messages older than $1 seconds, at most $2 at a time.
+-- Forgets finished messages older than $1 seconds, at most $2 at a time; dead ones stay with their letter.
 DELETE FROM mailbox WHERE message_id IN (
-    SELECT message_id FROM mailbox
-    WHERE finished_at < now() - make_interval(secs => $1) AND status <> 'dead' LIMIT $2
+    SELECT message_id FROM mailbox WHERE finished_at < now() - make_interval(secs => $1) AND (status <> 'dead'
+        OR NOT EXISTS (SELECT 1 FROM dead_letters d
+            WHERE d.source = 'mailbox' AND d.source_id = message_id AND d.replayed_at IS NULL))
+    LIMIT $2
 )

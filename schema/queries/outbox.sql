@@ -12,11 +12,13 @@ SELECT EXISTS (SELECT 1 FROM owned) AS owned, EXISTS (SELECT 1 FROM added) AS ad
 
 -- pending --
 -- The entity's actions that are not done, in order; those with a later retry_at are waiting for it.
-SELECT * FROM outbox WHERE kind = $1 AND id = $2 AND status = 'pending' ORDER BY seq
+SELECT *, extract(epoch FROM retry_at - clock_timestamp())::float8 AS due_in_seconds
+FROM outbox WHERE kind = $1 AND id = $2 AND status = 'pending' ORDER BY seq
 
 -- get --
 -- One action by id.
-SELECT * FROM outbox WHERE action_id = $1
+SELECT *, extract(epoch FROM retry_at - clock_timestamp())::float8 AS due_in_seconds
+FROM outbox WHERE action_id = $1
 
 -- done --
 -- The action's effect has happened.
@@ -43,8 +45,10 @@ SELECT 'outbox', action_id, kind, id, name, payload, $2, attempts FROM dead
 RETURNING id
 
 -- prune --
--- Forgets finished actions older than $1 seconds, at most $2 at a time.
+-- Forgets finished actions older than $1 seconds, at most $2 at a time; dead ones stay with their letter.
 DELETE FROM outbox WHERE action_id IN (
-    SELECT action_id FROM outbox
-    WHERE finished_at < now() - make_interval(secs => $1) AND status <> 'dead' LIMIT $2
+    SELECT action_id FROM outbox WHERE finished_at < now() - make_interval(secs => $1) AND (status <> 'dead'
+        OR NOT EXISTS (SELECT 1 FROM dead_letters d
+            WHERE d.source = 'outbox' AND d.source_id = action_id AND d.replayed_at IS NULL))
+    LIMIT $2
 )

@@ -16,9 +16,12 @@ SELECT * FROM reminders WHERE kind = $1 AND id = $2 ORDER BY name
 
 -- fire_due --
 -- Moves due reminders into mailboxes: the message id is the slot's, so a slot can only be added once.
--- SKIP LOCKED lets several pollers share the work; slots missed while nothing ran count as one.
+-- SKIP LOCKED lets several pollers share the work; slots missed while nothing ran count as one, those of an
+-- entity in quarantine too.
 WITH due AS MATERIALIZED (
-    SELECT * FROM reminders WHERE due_at <= clock_timestamp() ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED
+    SELECT * FROM reminders r WHERE due_at <= clock_timestamp() AND NOT EXISTS (
+        SELECT 1 FROM entities e WHERE e.kind = r.kind AND e.id = r.id AND e.quarantined_at IS NOT NULL)
+    ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED
 ), next AS (
     UPDATE reminders r SET slot = r.slot + 1,
         due_at = r.due_at + make_interval(secs => r.every_seconds

@@ -34,7 +34,7 @@ class Provider(Entity):
     @readonly
     async def complete(self, payload: dict[str, Any]) -> dict[str, Any]:
         id, call_id = payload["conversation_id"], payload["call_id"]
-        known = await events.find(self.context.database, id, "model.finished", "call_id", call_id)
+        known = await events.find(self.context.database, id, "model.finished", call_id)
         if known is not None:
             return known.payload
         about = {name: payload.get(name) for name in ("call_id", "task_id", "agent", "model")}

@@ -178,9 +178,7 @@ async def test_nothing_is_written_behind_the_end_of_the_turn(place: Place, after
 
 async def test_once_is_once_also_when_two_write_at_the_same_time(place: Place):
     log = place.log()
-    await asyncio.gather(
-        *(log.emit_once("command.started", "coder", {"exec_id": "e"}, "exec_id") for _ in range(8))
-    )
+    await asyncio.gather(*(log.emit_once("command.started", "coder", {"exec_id": "e"}) for _ in range(8)))
     assert await events.last_seq(place.database, place.id) == 1
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from runtime import Action, Entity, Turn, durable, effect, readonly, volatile
-from terminalpp.types.errors import Conflict
+from terminalpp.types.errors import Conflict, DiskFull, InvalidInput, TerminalError, Unavailable
 from terminalpp.types.ids import Ref
 from tests.eventually import eventually
 
@@ -19,6 +21,7 @@ ENTITIES = {
     "sleepy": "tests.runtime.entities:Sleepy",
     "stubborn": "tests.runtime.entities:Stubborn",
     "talker": "tests.runtime.conversation_entities:Talker",
+    "trouble": "tests.runtime.entities:Trouble",
     "missing": "tests.runtime.no_such_module:Nothing",
 }
 PRELOAD = {"general": ["tests.runtime.entities"], "conversation": ["tests.runtime.conversation_entities"]}
@@ -170,14 +173,105 @@ class Sleepy(Entity):
         return {"epoch": self.context.fence.epoch, **self.state}
 
 
+OBSTACLES: dict[str, Exception] = {}
+TROUBLES: dict[str, Callable[[], Any]] = {
+    "refusal": lambda: _raise(Conflict("no")),
+    "bad input": lambda: _raise(InvalidInput("what is that?")),
+    "surrogate": lambda: "\ud800".encode(),
+    "unavailable": lambda: _raise(Unavailable("the database is away")),
+    "time-out": lambda: _raise(TimeoutError()),
+    "reset": lambda: _raise(ConnectionResetError(errno.ECONNRESET, "reset")),
+    "disk full": lambda: _raise(DiskFull("no space")),
+    "no space": lambda: _raise(OSError(errno.ENOSPC, "no space")),
+    "no descriptors": lambda: _raise(OSError(errno.EMFILE, "too many open files")),
+    "no processes": lambda: _raise(BlockingIOError(errno.EAGAIN, "try again")),
+    "defect": lambda: 1 / 0,
+    "internal": lambda: _raise(TerminalError("a defect somewhere else")),
+}
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+class Trouble(Entity):
+    """Meets trouble of a named kind, wherever it is asked to, `times` times."""
+
+    kind = "trouble"
+    in_quarantine = frozenset({"end", "peek", "tidy"})
+
+    async def activated(self) -> None:
+        MADE[self.ref.id] = MADE.get(self.ref.id, 0) + 1
+        await asyncio.sleep(0)  # a call that came now would find a half-made object
+        self.whole = True
+
+    def _meet(self, payload: dict[str, Any]) -> None:
+        key = (self.ref.id, payload["trouble"])
+        MET[key] = MET.get(key, 0) + 1
+        if MET[key] <= payload.get("times", 1):
+            TROUBLES[payload["trouble"]]()
+
+    @durable
+    async def turn(self, turn: Turn, payload: dict[str, Any]) -> str:
+        turn.state["turns"] = turn.state.get("turns", 0) + 1
+        self._meet(payload)
+        return "done"
+
+    @durable
+    async def act(self, turn: Turn, payload: dict[str, Any]) -> str:
+        return turn.act(payload.get("name", "perform"), payload)
+
+    @durable
+    async def end(self, turn: Turn, payload: dict[str, Any]) -> str:
+        turn.state["ended"] = True
+        turn.act("tidy", payload)
+        return "ended"
+
+    @effect
+    async def perform(self, action: Action) -> None:
+        self._meet(action.payload)
+
+    @effect
+    async def tidy(self, action: Action) -> None:
+        async with self.context.turn() as turn:
+            turn.state["tidied"] = True
+
+    @volatile
+    async def call(self, payload: dict[str, Any]) -> str:
+        self._meet(payload)
+        return "done"
+
+    @volatile
+    async def spawn(self, payload: dict[str, Any]) -> None:
+        async def work() -> None:
+            self._meet(payload)
+
+        self.context.spawn(work(), "work")
+
+    @readonly
+    async def peek(self, payload: dict[str, Any]) -> dict[str, Any]:
+        return {"quarantined": self.context.quarantined, **self.state}
+
+    @readonly
+    async def whole_object(self, payload: dict[str, Any]) -> bool:
+        return self.whole
+
+    async def on_effect_failed(self, turn: Turn, payload: dict[str, Any]) -> None:
+        turn.state["failed_effect"] = payload["error"]["code"]
+
+
+MADE: dict[str, int] = {}  # how often `activated` was called, by id
+MET: dict[tuple[str, str], int] = {}
+
+
 class Stubborn(Entity):
-    """Cannot be activated while the file of its id exists."""
+    """Cannot be activated while there is an obstacle under its id."""
 
     kind = "stubborn"
 
     async def activated(self) -> None:
-        if Path(self.ref.id).exists():
-            raise RuntimeError("not today")
+        if OBSTACLES.get(self.ref.id):
+            raise OBSTACLES[self.ref.id]
 
     @readonly
     async def get(self, payload: dict[str, Any]) -> str:

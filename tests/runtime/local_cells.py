@@ -25,9 +25,8 @@ class LocalCells:
             return await cell._reply(self._locate(args[0]))
         if name not in self.hosts:
             raise CellLost(name, "gone", gone=True)
-        ref, parts = wire.parse(args[0])
         work = {"call": cell._call, "deliver": cell._deliver, "nudge": cell._nudge}[method]
-        return await cell._reply(work(self.hosts[name], ref, *parts))
+        return await cell._reply(work(self.hosts[name], args[0]))
 
     async def _locate(self, data: bytes) -> str:
         ref, _ = wire.parse(data)

@@ -14,6 +14,7 @@ from schema import Database, dead_letters, entities, mailbox, outbox, reminders
 from terminalpp.types import errors
 from terminalpp.types.ids import Ref, new_id
 from tests.eventually import eventually
+from tests.runtime.entities import OBSTACLES
 from tests.runtime.local_cells import LocalNode
 
 
@@ -101,7 +102,7 @@ async def test_turn_that_cannot_be_committed_leaves_its_message_waiting(
         await mailbox.enqueue(node.database, full, f"{full.id}-{n}", "add", {}, None)
     await node.runtime.send(counter, "forward", {"to": str(full), "tag": 1}, message_id="f2", wait=False)
     host = node.cells.hosts["cell/test/1"]
-    await eventually(lambda: host.count == 1 and host.find(counter).outside_failures >= 2)
+    await eventually(lambda: host.list() and host.find(counter).mail.outside_failures >= 2)
     assert (await mailbox.result_of(node.database, "f2")).status == "pending"
     assert await state(node, counter) == {}
     await mailbox.fail(node.database, f"{full.id}-0", {})
@@ -113,15 +114,14 @@ async def test_turn_that_cannot_be_committed_leaves_its_message_waiting(
     assert await state(node, counter) == {"forwarded": 1}
 
 
-async def test_activation_that_fails_is_told_and_counted(node: LocalNode, tmp_path: Path) -> None:
-    obstacle = tmp_path / "obstacle"
-    obstacle.touch()
-    ref = Ref("stubborn", str(obstacle))
+async def test_activation_that_fails_is_told_and_counted(node: LocalNode) -> None:
+    ref = Ref("stubborn", new_id())
+    OBSTACLES[ref.id] = RuntimeError("not today")
     with pytest.raises(errors.TerminalError, match="not today"):
         await node.runtime.call(ref, "get")
     row = await entities.load(node.database, ref)
     assert (row.failures, row.owner) == (1, None)
-    obstacle.unlink()
+    del OBSTACLES[ref.id]
     assert await node.runtime.call(ref, "get") == "here"
 
 

@@ -7,9 +7,9 @@ import asyncio
 import asyncpg
 import pytest
 
-from schema import Database, entities, events, mailbox, outbox
+from schema import Database, entities, events, mailbox, outbox, quarantines
 from schema.conversations import Conversation
-from terminalpp.types.errors import Fenced, Quarantined
+from terminalpp.types.errors import Fenced, NotFound, Quarantined
 from terminalpp.types.ids import Fence, Ref, new_id
 
 REF = Ref("sandbox", "one")
@@ -166,17 +166,58 @@ async def test_failures_are_counted_in_a_window(database: Database) -> None:
     assert (await entities.load(database, REF)).failures == 0
 
 
-async def test_quarantine_fences_and_refuses_until_released(database: Database, fence: Fence) -> None:
+async def test_quarantine_fences_its_owner_and_so_does_the_release(database: Database, fence: Fence) -> None:
     ref = Ref(fence.kind, fence.id)
     await entities.quarantine(database, ref, ERROR)
-    with pytest.raises(Quarantined, match="it broke"):
-        await entities.claim(database, ref, "cell-b", 10)
     with pytest.raises(Fenced):
         await entities.save_state(database, fence, {})
     assert [entity.ref for entity in await entities.list_entities(database, quarantined=True)] == [ref]
+    aside = await entities.claim(database, ref, "cell-b", 10)
+    assert "it broke" in str(aside.quarantine())
+    assert isinstance(aside.quarantine(), Quarantined)
     assert await entities.release_quarantine(database, ref)
     assert not await entities.release_quarantine(database, ref)
-    assert (await entities.claim(database, ref, "cell-b", 10)).epoch == fence.epoch + 2
+    with pytest.raises(Fenced):
+        await entities.save_state(database, aside.fence, {})
+    whole = await entities.claim(database, ref, "cell-c", 10)
+    assert whole.quarantined_at is None
+    assert whole.epoch > aside.epoch
+
+
+async def test_what_is_in_quarantine_is_woken_once_and_then_seldom(database: Database) -> None:
+    """It may have mail that it must leave for its release: else the sweeper would wake it each second."""
+    ref = Ref("agent", "aside")
+    await mailbox.enqueue(database, ref, new_id(), "do", {})
+    await entities.quarantine(database, ref, ERROR)
+    assert await entities.orphans_with_work(database, 10) == [ref]
+    await entities.release(database, (await entities.claim(database, ref, "cell-a", 10)).fence)
+    assert await entities.orphans_with_work(database, 10) == []
+    await entities.release_quarantine(database, ref)
+    assert await entities.orphans_with_work(database, 10) == [ref]
+
+
+async def test_quarantines_are_listed_by_key_with_what_waits(database: Database) -> None:
+    refs = [Ref("agent", "a"), Ref("agent", "b"), Ref("sandbox", "a")]
+    for ref in refs:
+        await entities.quarantine(database, ref, ERROR)
+    await mailbox.enqueue(database, refs[1], new_id(), "do", {})
+    found = await quarantines.list(database, limit=2)
+    assert [Ref(row.kind, row.id) for row in found] == refs[:2]
+    assert [row.messages for row in found] == [0, 1]
+    assert [row.kind for row in await quarantines.list(database, ("agent", "b"))] == ["sandbox"]
+    assert await quarantines.count_by_kind(database) == {"agent": 2, "sandbox": 1}
+    assert await quarantines.reasons(database, "agent", ["a", "c"]) == {"a": "it broke"}
+    assert (await quarantines.get(database, refs[2])).error == ERROR
+    with pytest.raises(NotFound):
+        await quarantines.get(database, Ref("agent", "c"))
+
+
+async def test_owners_on_record_are_named_however_many_entities_they_hold(database: Database) -> None:
+    await database.execute(
+        "INSERT INTO entities (kind, id, owner, lease_expires_at) SELECT 'agent', n::text, "
+        "'cell/a/' || n % 3, now() FROM generate_series(1, 1500) n")
+    await entities.claim(database, Ref("agent", "z"), "cell/b/1", 10)
+    assert sorted(await entities.owners(database, "cell/a/")) == ["cell/a/0", "cell/a/1", "cell/a/2"]
 
 
 async def test_orphans_are_those_with_work_and_no_live_owner(database: Database) -> None:
@@ -193,7 +234,6 @@ async def test_orphans_are_those_with_work_and_no_live_owner(database: Database)
     await expire(database, expired)
     backing_off = await mail("backing-off")
     await entities.record_failure(database, backing_off, ERROR, backoff_s=60)
-    await entities.quarantine(database, await mail("quarantined"), ERROR)
     acting = await entities.claim(database, Ref("agent", "acting"), "cell-z", 10)
     await outbox.add(database, acting.fence, "a", "start", {})
     await outbox.failed(database, "a", ERROR, 60.0)

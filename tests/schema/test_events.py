@@ -77,9 +77,9 @@ async def test_finding_and_filtering(database: Database, conversation: Conversat
     batch = [(kind, "coder", {"call_id": f"c{n}"}) for n in range(3) for kind in kinds]
     async with database.fenced(fence) as connection:
         await events.append(connection, conversation.id, batch)
-    found = await events.find(database, conversation.id, "model.finished", "call_id", "c1")
+    found = await events.find(database, conversation.id, "model.finished", "c1")
     assert found.seq == 4
-    assert await events.find(database, conversation.id, "model.finished", "call_id", "c9") is None
+    assert await events.find(database, conversation.id, "model.finished", "c9") is None
     some = await events.read_types(database, conversation.id, ["model.finished", "other"], after_seq=2)
     assert [event.seq for event in some] == [4, 6]
 

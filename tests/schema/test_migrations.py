@@ -12,6 +12,8 @@ import pytest
 from schema import database, dump, migrations
 from terminalpp.types.errors import DatabaseTooNew, MigrationChanged
 
+KNOWN = len(list(migrations.FOLDER.glob("*.sql")))
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -38,7 +40,7 @@ async def test_the_migrations_make_what_schema_sql_says(empty_database_url: str)
 
 async def test_a_second_run_has_nothing_to_do(empty_database_url: str) -> None:
     first = await migrations.migrate(empty_database_url)
-    assert [(state.version, state.name) for state in first] == [(1, "seed"), (2, "repairs"), (3, "runtime")]
+    assert [state.version for state in first] == list(range(1, KNOWN + 1))
     assert await migrations.migrate(empty_database_url) == []
     assert {state.state for state in await migrations.status(empty_database_url)} == {"applied"}
 
@@ -50,7 +52,7 @@ async def test_status_of_an_empty_database_changes_nothing(empty_database_url: s
 
 async def test_two_runs_at_once_apply_everything_once(empty_database_url: str) -> None:
     runs = await asyncio.gather(*(migrations.migrate(empty_database_url) for _ in range(4)))
-    assert sorted(len(applied) for applied in runs) == [0, 0, 0, 3]
+    assert sorted(len(applied) for applied in runs) == [0, 0, 0, KNOWN]
     assert await migrations.verify(empty_database_url) == []
 
 
