@@ -17,7 +17,7 @@ from typing import Any
 
 from runtime.disk import full
 from schema.database import translate
-from terminalpp.types import errors
+from terminalpp.types import errors, text
 from terminalpp.types.ids import Ref
 
 NOT_HERE = "not-here"    # this cell does not host the entity
@@ -30,7 +30,6 @@ _METHOD = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _MESSAGE_ID = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,300}")
 _RESERVED = frozenset({"effect_failed"})  # the runtime's own messages
 _SUSPECT = re.compile(rb"\\u(?:0000|d[89a-f])")
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 # Of an OSError: the machine has run out of something.
 _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS})
@@ -65,17 +64,8 @@ def check(ref: Ref, method: str, payload: Any, data: bytes, message_id: str = "-
         raise errors.InvalidInput("the payload must be a JSON object")
     if len(data) > PAYLOAD_BYTES:
         raise errors.TooLarge(f"the payload has {len(data)} bytes; the limit is {PAYLOAD_BYTES}")
-    if _SUSPECT.search(data) and not storable(payload):
-        raise errors.InvalidInput("the payload has a NUL or half of a surrogate pair in it")
-
-
-def storable(value: Any) -> bool:
-    """Whether every text within the JSON value is one that UTF-8 and Postgres can hold."""
-    if isinstance(value, str):
-        return _UNSTORABLE.search(value) is None
-    if isinstance(value, dict):
-        return all(storable(name) and storable(item) for name, item in value.items())
-    return all(storable(item) for item in value) if isinstance(value, (list, tuple)) else True
+    if _SUSPECT.search(data):
+        text.refuse(payload, "payload")
 
 
 def request(ref: Ref, *parts: Any) -> bytes:

@@ -41,6 +41,7 @@ NODE_WAIT_MS = 1000
 
 class Sandbox(Entity):
     kind = "sandbox"
+    in_quarantine = frozenset({"stop", "destroy", "status", "settled", "wait", "attach", "halt", "remove"})
 
     def __init__(self, ref: Ref, context: Context) -> None:
         super().__init__(ref, context)
@@ -174,8 +175,11 @@ class Sandbox(Entity):
     async def attach(self, payload: dict[str, Any]) -> dict[str, Any]:
         """The way in for a `Door`, after starting the sandbox where needed. `timeout_ms`: longest wait.
 
-        Raises NotFound, DeadlineExceeded (still starting), and what starting a sandbox raises.
+        Raises NotFound, DeadlineExceeded (still starting), and what starting a sandbox raises. In quarantine
+        it lets readers into one that runs, and starts none.
         """
+        if self.context.quarantined and not self.core.usable:
+            raise errors.Quarantined(f"sandbox {self.ref.id} does not run and was put aside")
         await self._usable(float(payload.get("timeout_ms", ATTACH_SECONDS * 1000)) / 1000)
         if not await self._answers() and await self._look_after():
             await self._usable()
@@ -253,8 +257,9 @@ class Sandbox(Entity):
         if s.generation != generation or not s.ending:
             return
         await self._attach()
-        with contextlib.suppress(errors.SandboxNotRunning, errors.Unavailable, errors.DeadlineExceeded):
-            await self.commands.kill_all()
+        if not self.context.quarantined:  # there the polite way may be what is broken
+            with contextlib.suppress(errors.SandboxNotRunning, errors.Unavailable, errors.DeadlineExceeded):
+                await self.commands.kill_all()
         await self._node("stop_sandbox", {"sandbox_id": self.ref.id, "driver": s.driver}, 120)
         await self._apply(core.Stopped(generation))
 
@@ -358,9 +363,10 @@ class Sandbox(Entity):
     async def _news(self, deadline: float) -> None:
         """Return when something changed, or soon."""
         self._changed.clear()
+        left = max(0.01, deadline - time.monotonic())
         with contextlib.suppress(TimeoutError):
-            left = max(0.01, deadline - time.monotonic())
-            await asyncio.wait_for(self._changed.wait(), min(POLL_SECONDS, left))
+            async with asyncio.timeout(min(POLL_SECONDS, left)):
+                await self._changed.wait()
 
     async def _answers(self) -> bool:
         try:
