@@ -66,20 +66,20 @@ async def test_an_edited_migration_is_refused(empty_database_url: str, folder: P
     with pytest.raises(MigrationChanged):
         await migrations.verify(empty_database_url, folder=folder)
     states = await migrations.status(empty_database_url, folder=folder)
-    assert [state.state for state in states] == ["applied", "changed", "applied"]
+    assert [state.state for state in states] == ["applied", "changed"] + ["applied"] * (KNOWN - 2)
 
 
 async def test_a_newer_database_is_refused(empty_database_url: str, folder: Path) -> None:
-    (folder / "0004_future.sql").write_text("CREATE TABLE future (id integer);\n")
+    (folder / f"{KNOWN + 1:04}_future.sql").write_text("CREATE TABLE future (id integer);\n")
     await migrations.migrate(empty_database_url, folder=folder)
-    with pytest.raises(DatabaseTooNew, match=r"4 \(future\)"):
+    with pytest.raises(DatabaseTooNew, match=rf"{KNOWN + 1} \(future\)"):
         await migrations.migrate(empty_database_url)
     with pytest.raises(DatabaseTooNew):
         await migrations.verify(empty_database_url)
 
 
 async def test_a_failing_migration_leaves_no_trace(empty_database_url: str, folder: Path) -> None:
-    (folder / "0004_broken.sql").write_text("CREATE TABLE half (id integer);\nSELECT 1 / 0;\n")
+    (folder / f"{KNOWN + 1:04}_broken.sql").write_text("CREATE TABLE half (id integer);\nSELECT 1 / 0;\n")
     with pytest.raises(asyncpg.DivisionByZeroError):
         await migrations.migrate(empty_database_url, folder=folder)
     assert await run(empty_database_url, "SELECT to_regclass('half') IS NULL")
@@ -89,7 +89,7 @@ async def test_a_failing_migration_leaves_no_trace(empty_database_url: str, fold
 
 
 async def test_numbers_have_no_gaps(folder: Path) -> None:
-    (folder / "0009_far.sql").write_text("SELECT 1;\n")
+    (folder / "0999_far.sql").write_text("SELECT 1;\n")
     with pytest.raises(ValueError, match="without gaps"):
         migrations.known(folder)
 
