@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
@@ -157,6 +157,43 @@ class Uploaded(Answer):
     directories: int
     symlinks: int
     bytes: int
+
+
+_FILE = {
+    "path": "/home/user/a.py", "path_raw": "/home/user/a.py", "name": "a.py", "type": "file", "size": 120,
+    "mode": "0644", "modified_at": _TIME, "target": None, "target_raw": None,
+}  # fmt: skip
+
+
+class AnyFile(Answer):
+    """What is at a path. `…_raw`: its bytes percent-encoded; as text, what is no UTF-8 is U+FFFD."""
+
+    path: str
+    path_raw: str
+    name: str
+    type: Literal["file", "directory", "symlink", "other"]
+    size: int
+    mode: str = Field(description="Four octal digits.")
+    modified_at: str | None
+    target: str | None = Field(description="Of a symlink.")
+    target_raw: str | None
+
+
+class File(AnyFile):
+    model_config = _example(**_FILE, etag='"2c7fe5-78-18eb7b4b75e60fb3-18eb7b4b75e60fb3"')
+
+    etag: str | None = Field(description="Of a regular file that is not being written to just now.")
+
+
+class FileListed(AnyFile):
+    model_config = _example(**_FILE, error=None)
+
+    error: str | None = Field(description="Why what is in this directory could not be listed.")
+
+
+class FilePage(Answer):
+    items: list[FileListed]
+    next_cursor: str | None
 
 
 class Accepted(Answer):

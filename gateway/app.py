@@ -15,7 +15,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.responses import HTMLResponse
 
-from gateway import commands, conversations, docs, health, openapi, problems, sandboxes
+from gateway import commands, conversations, docs, files, folders, health, openapi, pack, problems, sandboxes
 from gateway.auth import Tokens, digest
 from gateway.doors import Doors
 from gateway.edge import Edge
@@ -100,6 +100,9 @@ def create_app(
         commands.router,  # first: routes are tried in this order, and this one's are asked for most often
         health.router,
         sandboxes.router,
+        files.router,
+        folders.router,
+        pack.router,
         conversations.router,
         conversations.agents_router,
     ):

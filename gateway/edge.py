@@ -32,6 +32,7 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # While the disk is nearly full these are refused, save what ends, frees or only looks.
 _CREATE = frozenset({"POST", "PUT", "PATCH"})
 _ENDS = re.compile(r"/(?:stop|cancel|signal|kill|wait|stdin)/?$|^/v1/operator/")
+_FILE = re.compile(r"/v1/sandboxes/[^/]+/files/?")
 _ARCHIVE = re.compile(r"/v1/sandboxes/[^/]+/archive/?")
 
 
@@ -48,7 +49,7 @@ class Edge:
             return
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         scope["request_id"] = _request_id(headers)
-        body = _Body(receive, headers, *self._limit(scope["path"]))
+        body = _Body(receive, headers, *self._limit(scope["method"], scope["path"]))
         answer = _Answer(scope, send, body, self._gateway.metrics)
         try:
             if scope["path"] == "/v1" or scope["path"].startswith("/v1/"):
@@ -70,8 +71,10 @@ class Edge:
             found = errors.Unavailable("the server is being restarted")
             await problems.answer(found, scope["request_id"], scope["path"])(scope, receive, answer.send)
 
-    def _limit(self, path: str) -> tuple[int, str]:
+    def _limit(self, method: str, path: str) -> tuple[int, str]:
         settings = self._gateway.settings
+        if method == "PUT" and _FILE.fullmatch(path):
+            return settings.file_limit_bytes, "TPP_FILE_LIMIT_BYTES"
         if _ARCHIVE.fullmatch(path):
             return settings.archive_limit_bytes, "TPP_ARCHIVE_LIMIT_BYTES"
         return settings.body_limit_bytes, "TPP_BODY_LIMIT_BYTES"

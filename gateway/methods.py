@@ -34,7 +34,8 @@ def _methods(operations: dict[str, Any]) -> set[str]:
 
 
 async def head(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer a HEAD by the route of GET, which is told that the client is gone once the headers are out."""
+    """Answer a HEAD by the route of GET, which is told that the client is gone once the headers are
+    out, and by `head` in its scope that no Range is to be looked at."""
     begun = False
 
     async def hear() -> Message:
@@ -47,4 +48,4 @@ async def head(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None
             await send(message)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    await app({**scope, "method": "GET"}, hear, say)
+    await app({**scope, "method": "GET", "head": True}, hear, say)

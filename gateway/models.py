@@ -163,6 +163,21 @@ class MessageCreate(Body):
         return self.text
 
 
+class FileChange(Body):
+    model_config = _example({"anyOf": [{"required": ["mode"]}, {"required": ["modified_at"]}]}, mode="755")
+
+    mode: str | None = Field(None, pattern=words.OCTAL, description="Octal digits.")
+    modified_at: str | None = Field(
+        None, pattern=words.MOMENT, description="When it was changed last, RFC 3339."
+    )
+
+    @model_validator(mode="after")
+    def something(self) -> FileChange:
+        if self.mode is None and self.modified_at is None:
+            raise ValueError("send `mode`, `modified_at`, or both")
+        return self
+
+
 class ModelChange(Body):
     model_config = _example(model="openai/gpt-4o")
 

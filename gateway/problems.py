@@ -23,6 +23,7 @@ from terminalpp.types import errors
 log = logging.getLogger("gateway")
 
 MEDIA_TYPE = "application/problem+json"
+CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 TYPE_BASE = "https://terminalpp.dev/errors/"
 RETRY_AFTER_S = {"overloaded": 1, "unavailable": 1, "idempotency-in-flight": 1, "disk-full": 5}
 

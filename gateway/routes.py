@@ -29,7 +29,7 @@ from terminalpp.types import text
 from terminalpp.types.errors import InvalidInput
 
 Handler = Callable[[Request], Awaitable[Response]]
-BYTES = frozenset({"path"})
+BYTES = frozenset({"path", "from", "to"})
 QUERY_FIELDS_MAX = 64
 _SPELLINGS = {
     int: (re.compile(r"-?(0|[1-9][0-9]{0,18})"), "must be a whole number, such as 7"),

@@ -1,4 +1,4 @@
-"""/v1/sandboxes: make, start, stop, delete; put a directory in, take a file out.
+"""/v1/sandboxes: make, start, stop, delete; put a directory in.
 
 State changes go through the sandbox entity; file bytes go straight between the client and tppd.
 """
@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated
-from urllib.parse import parse_qsl
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
@@ -20,15 +19,15 @@ from gateway.answers import Json
 from gateway.models import SandboxCreate
 from gateway.once import id_for, once
 from gateway.paging import Cursor, Limit, page, plain
+from gateway.paths import PathQuery, raw_path
 from gateway.routes import Route
 from gateway.state import Gateway, gateway_of, user_of
 from gateway.unpack import unpack
 from schema import sandboxes
-from terminalpp.types.errors import FileProblem, InvalidInput, NotFound, TooLarge
+from terminalpp.types.errors import NotFound
 from terminalpp.types.ids import Ref
 
 START_WAIT_S = 60.0
-FILE_LIMIT_BYTES = 64 * 1024 * 1024
 
 router = APIRouter(prefix="/v1/sandboxes", tags=["sandboxes"], route_class=Route)
 Wait = Annotated[bool, Query(description="Answer once it runs or has failed, at most 60 s later.")]
@@ -136,20 +135,6 @@ async def delete(request: Request, sandbox_id: UUID) -> Response:
     return Response(status_code=204)
 
 
-def raw_path(request: Request) -> str:
-    """The query's `path`, its bytes kept as they are (a file name need not be UTF-8). Raises InvalidInput."""
-    query = request.scope["query_string"].decode("latin-1")
-    found = [value for name, value in parse_qsl(query, True, errors="surrogateescape") if name == "path"]
-    if len(found) != 1 or not found[0].startswith("/") or "\0" in found[0] or ".." in found[0].split("/"):
-        raise InvalidInput("path: must be given once, absolute, without `..`")
-    return found[0]
-
-
-PathQuery = Annotated[
-    str, Query(description="Absolute path in the sandbox.", examples=["/home/user/project"], min_length=1)
-]
-
-
 @router.put(
     "/{sandbox_id}/archive",
     operation_id="putArchive",
@@ -178,23 +163,3 @@ async def put_archive(request: Request, sandbox_id: UUID, path: PathQuery) -> Re
             "bytes": counts.bytes,
         }
     )
-
-
-@router.get(
-    "/{sandbox_id}/files",
-    operation_id="getFile",
-    responses={200: {"content": {"application/octet-stream": {}}, "description": "The bytes of the file."}},
-    response_class=Response,
-)
-async def get_file(request: Request, sandbox_id: UUID, path: PathQuery) -> Response:
-    """The bytes of one regular file of at most 64 MiB."""
-    gateway, id = gateway_of(request), await owned(request, sandbox_id)
-    name = raw_path(request)
-    async with gateway.doors.into(id) as door:
-        found = await door.stat(name)
-        if found.kind != "file":
-            raise FileProblem("it is not a regular file but a " + found.kind)
-        if found.size_bytes > FILE_LIMIT_BYTES:
-            raise TooLarge(f"the file has {found.size_bytes} bytes; the limit is {FILE_LIMIT_BYTES}")
-        data = await door.read_file(name, 0, FILE_LIMIT_BYTES)
-    return Response(data, media_type="application/octet-stream")

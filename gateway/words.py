@@ -14,7 +14,11 @@ ABSOLUTE = r"^/(?![\s\S]*/\.\./)(?!\.\./)(?![\s\S]*/\.\.$)(?!\.\.$)"
 VARIABLE = r"^[^=]{1,255}$"
 CPUS = r"^[0-9]{1,4}(\.[0-9]{1,3})?m?$"
 SIZE = r"^[0-9]{1,16}(\.[0-9]{1,3})? ?([KMGTkmgt][Ii]?)?[Bb]?$"
+OCTAL = r"^[0-7]{3,4}$"
+MOMENT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})$"
 FORMS = {
+    OCTAL: "must be three or four octal digits, such as 644",
+    MOMENT: "must be a time with its offset, such as 2026-11-22T10:00:00Z",
     NOT_BLANK: "must not be blank",
     ONE_LINE: "must be one line, not empty",
     ABSOLUTE: "must be an absolute path without `..`",

@@ -125,6 +125,7 @@ class Settings(BaseModel):
 
     # the gateway
     body_limit_bytes: int = _setting(2 * MIB, "Largest JSON body of a request.", ge=1024)
+    file_limit_bytes: int = _setting(4 * GIB, "Largest file written into a sandbox.", ge=1024)
     archive_limit_bytes: int = _setting(4 * GIB, "Largest archive copied into a sandbox.", ge=1024)
 
     @property

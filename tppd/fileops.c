@@ -1,43 +1,128 @@
-/* The operations of a file connection; files.c is the process in which they run. */
-#include "tppd.h"
+/* The operations of a file connection on one name; filewrites.c has writing, filetrees.c those on more than
+ * one, files.c is the process in which they run.
+ *
+ * A file's *stamp* (inode, size, times of change) tells one state of it from another: whoever holds one may
+ * make a change depend on it (MATCH, NONE_MATCH). Comparing and changing is one step among all file
+ * processes of the sandbox, which share a lock; a command that writes between the two, some microseconds,
+ * is not seen, because the kernel has no such call. That nothing is replaced which must not be there
+ * (NONE_MATCH *) is the kernel's own word, against commands too.
+ * The kernel's clock for these times moves a few milliseconds at a time. A stamp is *settled* when its time
+ * of change had passed before we looked: then no later change, however soon, can have the same. */
+#include "fileops.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MAX_READ (4 * 1024 * 1024)
-#define MAX_ENTRIES 100000
-#define MAX_WRITES 64
+#define LOCK_ROUNDS 25000 /* of 200 us */
 
-static struct buffer *out; /* where the replies of the request at hand go */
-static struct write_slot { int64_t id; int fd; char *path, *aside; } writes[MAX_WRITES];
+struct buffer *file_out;
+#define out file_out
 
 /* ---- replies ---- */
 
-static void ok(uint32_t id) { reply_end(out, reply_begin(out, STATUS_OK, id)); }
+void file_ok(uint32_t id) { reply_end(out, reply_begin(out, STATUS_OK, id)); }
 
-static void failed(uint32_t id, const char *path) {
+void file_failed(uint32_t id, const char *path) {
     int e = errno;
+    if (e == UNMET) {
+        reply_error(out, STATUS_PRECONDITION, id, 0, "%.300s: it is not as the request's condition wants it", path);
+        return;
+    }
     uint8_t s = e == ENOENT                   ? STATUS_NOT_FOUND
                 : e == ENOSPC || e == EDQUOT  ? STATUS_DISK_FULL
                 : e == EFBIG                  ? STATUS_TOO_LARGE
+                : e == BUSY || e == ENFILE    ? STATUS_OVERLOADED
                                               : STATUS_FILE;
     reply_error(out, s, id, e, "%.300s", path);
 }
 
-static int kind_of(mode_t mode) { return S_ISREG(mode) ? 1 : S_ISDIR(mode) ? 2 : S_ISLNK(mode) ? 3 : 4; }
-static int64_t mtime_of(const struct stat *s) {
-    return (int64_t)s->st_mtim.tv_sec * 1000000000 + s->st_mtim.tv_nsec;
+int file_kind(mode_t mode) { return S_ISREG(mode) ? 1 : S_ISDIR(mode) ? 2 : S_ISLNK(mode) ? 3 : 4; }
+
+static int64_t nanoseconds(struct timespec t) {
+    if (t.tv_sec > INT64_MAX / 1000000000 - 1) return INT64_MAX;
+    if (t.tv_sec < INT64_MIN / 1000000000 + 1) return INT64_MIN;
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+int64_t file_mtime(const struct stat *s) { return nanoseconds(s->st_mtim); }
+
+/* ---- stamps ---- */
+
+int64_t file_clock(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME_COARSE, &now); /* the one that files get their times from */
+    return nanoseconds(now);
+}
+
+static void stamp_of(const struct stat *s, char text[STAMP_MAX]) {
+    snprintf(text, STAMP_MAX, "%llx-%llx-%llx-%llx", (unsigned long long)s->st_ino, (unsigned long long)s->st_size,
+             (unsigned long long)file_mtime(s), (unsigned long long)nanoseconds(s->st_ctim));
+}
+
+/* `looked`: file_clock from before `s` was taken; 0: not settled, whatever the clock says. */
+void file_describe(const struct stat *s, int64_t looked) {
+    char stamp[STAMP_MAX];
+    reply_number(out, TAG_KIND, file_kind(s->st_mode));
+    reply_number(out, TAG_SIZE, s->st_size);
+    reply_number(out, TAG_MODE, s->st_mode & 07777);
+    reply_number(out, TAG_MTIME_NS, file_mtime(s));
+    if (!S_ISREG(s->st_mode)) return;
+    stamp_of(s, stamp);
+    reply_bytes(out, TAG_STAMP, stamp, strlen(stamp));
+    reply_number(out, TAG_SETTLED, nanoseconds(s->st_ctim) < looked);
+}
+
+/* Whether what is at `path` is as MATCH and NONE_MATCH want it, each of which may come several times; errno UNMET. */
+bool file_met(const struct request *r, const char *path, bool *exists) {
+    struct stat s;
+    char stamp[STAMP_MAX] = "";
+    *exists = stat(path, &s) == 0;
+    if (*exists && S_ISREG(s.st_mode)) stamp_of(&s, stamp);
+    bool wanted = false, found = false, refused = false;
+    size_t cursor = 0;
+    uint8_t tag;
+    struct bytes v;
+    while (field_next(r, &cursor, &tag, &v)) {
+        if (tag != TAG_MATCH && tag != TAG_NONE_MATCH) continue;
+        bool same = *exists && ((v.len == 1 && *v.at == '*') ||
+                                (v.len == strlen(stamp) && v.len && !memcmp(v.at, stamp, v.len)));
+        if (tag == TAG_MATCH) wanted = true, found |= same;
+        else refused |= same;
+    }
+    if (refused || (wanted && !found)) errno = UNMET;
+    return !refused && (!wanted || found);
+}
+
+/* Its holder may have been killed; one that was stopped holds up nobody for ever. errno BUSY. */
+bool file_locked(void) {
+    for (int i = 0; i < LOCK_ROUNDS; i++) {
+        int64_t holder = 0;
+        if (__atomic_compare_exchange_n(file_lock, &holder, getpid(), false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+            return true;
+        if (kill((pid_t)holder, 0) < 0 && errno == ESRCH &&
+            __atomic_compare_exchange_n(file_lock, &holder, getpid(), false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+            return true;
+        usleep(200);
+    }
+    errno = BUSY;
+    return false;
+}
+
+void file_unlock(void) {
+    int error = errno;
+    __atomic_store_n(file_lock, 0, __ATOMIC_RELEASE);
+    errno = error;
 }
 
 /* ---- paths ---- */
 
-static char *join(const char *dir, const char *name) {
+char *file_join(const char *dir, const char *name) {
     char *path = malloc(strlen(dir) + strlen(name) + 2);
     if (!path) abort();
     if (*name == '/') return strcpy(path, name);
@@ -45,7 +130,7 @@ static char *join(const char *dir, const char *name) {
     return path;
 }
 
-static char *parent_of(const char *path) {
+char *file_parent(const char *path) {
     char *parent = strdup(path);
     if (!parent) abort();
     char *end = parent + strlen(parent);
@@ -60,7 +145,7 @@ static int make_all(const char *path, mode_t mode) {
     struct stat s;
     if (errno == EEXIST && stat(path, &s) == 0 && S_ISDIR(s.st_mode)) return 0;
     if (errno != ENOENT) return -1;
-    char *parent = parent_of(path);
+    char *parent = file_parent(path);
     int result = strcmp(parent, path) ? make_all(parent, 0755) : -1;
     free(parent);
     if (result < 0) return -1;
@@ -68,44 +153,24 @@ static int make_all(const char *path, mode_t mode) {
     return errno == EEXIST && stat(path, &s) == 0 && S_ISDIR(s.st_mode) ? 0 : -1;
 }
 
-static int make_parents(const char *path) {
-    char *parent = parent_of(path);
+int file_make_parents(const char *path) {
+    char *parent = file_parent(path);
     int result = make_all(parent, 0755);
     free(parent);
     return result;
-}
-
-/* Where a write through symlinks ends, dangling ones included. */
-static char *written_path(const char *path) {
-    char *at = strdup(path);
-    for (int i = 0; at && i < 40; i++) {
-        char target[4096];
-        ssize_t n = readlink(at, target, sizeof target - 1);
-        if (n < 0) return at;
-        target[n] = 0;
-        char *parent = parent_of(at), *next = join(parent, target);
-        free(parent);
-        free(at);
-        at = next;
-    }
-    free(at);
-    errno = ELOOP;
-    return NULL;
 }
 
 /* ---- operations ---- */
 
 static void op_stat(const struct request *r, const char *path) {
     struct stat s;
+    int64_t looked = file_clock();
     if ((field_number(r, TAG_FLAGS, 1) & 1 ? stat(path, &s) : lstat(path, &s)) < 0) {
-        failed(r->id, path);
+        file_failed(r->id, path);
         return;
     }
     size_t begin = reply_begin(out, STATUS_OK, r->id);
-    reply_number(out, TAG_KIND, kind_of(s.st_mode));
-    reply_number(out, TAG_SIZE, s.st_size);
-    reply_number(out, TAG_MODE, s.st_mode & 07777);
-    reply_number(out, TAG_MTIME_NS, mtime_of(&s));
+    file_describe(&s, looked);
     if (S_ISLNK(s.st_mode)) {
         char target[4096];
         ssize_t n = readlink(path, target, sizeof target);
@@ -118,21 +183,25 @@ static void op_read(const struct request *r, const char *path) {
     static uint8_t data[MAX_READ];
     int64_t offset = field_number(r, TAG_OFFSET, 0), limit = field_number(r, TAG_LIMIT, MAX_READ);
     int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC); /* a FIFO must not hold us */
-    struct stat s;
+    struct stat s, after;
+    int64_t looked = file_clock();
     if (fd < 0 || fstat(fd, &s) < 0) {
-        failed(r->id, path);
+        file_failed(r->id, path);
     } else if (!S_ISREG(s.st_mode)) {
         errno = S_ISDIR(s.st_mode) ? EISDIR : EINVAL;
-        failed(r->id, path);
+        file_failed(r->id, path);
     } else {
         size_t want = limit < 0 ? 0 : limit > MAX_READ ? MAX_READ : (size_t)limit, got = 0;
         ssize_t n = 0;
         while (got < want && (n = pread(fd, data + got, want - got, offset + (int64_t)got)) > 0) got += (size_t)n;
-        if (n < 0) {
-            failed(r->id, path);
+        if (n < 0 || fstat(fd, &after) < 0) {
+            file_failed(r->id, path);
         } else {
+            char was[STAMP_MAX], is[STAMP_MAX];
+            stamp_of(&s, was);
+            stamp_of(&after, is);
             size_t begin = reply_begin(out, STATUS_OK, r->id);
-            reply_number(out, TAG_SIZE, s.st_size);
+            file_describe(&after, strcmp(was, is) ? 0 : looked);
             reply_bytes(out, TAG_DATA, data, got);
             reply_end(out, begin);
         }
@@ -140,96 +209,18 @@ static void op_read(const struct request *r, const char *path) {
     if (fd >= 0) close(fd);
 }
 
-static void abandon(struct write_slot *w) {
-    if (w->fd >= 0) close(w->fd);
-    unlink(w->aside);
-    free(w->aside);
-    free(w->path);
-    *w = (struct write_slot){.fd = -1};
-}
-
-static struct write_slot *slot_of(int64_t id) {
-    for (int i = 0; i < MAX_WRITES; i++)
-        if (writes[i].path && writes[i].id == id) return writes + i;
-    return NULL;
-}
-
-static struct write_slot *write_begin(const struct request *r, const char *path, int64_t id) {
-    struct write_slot *w = slot_of(id);
-    struct stat s;
-    if (w) abandon(w); /* sent again after a broken connection */
-    for (w = writes; w < writes + MAX_WRITES && w->path;) w++;
-    if (w == writes + MAX_WRITES) {
-        errno = EMFILE;
-        return NULL;
-    }
-    char *target = written_path(path);
-    if (!target) return NULL;
-    if (field_number(r, TAG_FLAGS, 0) & FILE_PARENTS && make_parents(target) < 0) goto failed;
-    if (lstat(target, &s) == 0 && !S_ISREG(s.st_mode)) {
-        errno = S_ISDIR(s.st_mode) ? EISDIR : EINVAL;
-        goto failed;
-    }
-    char *parent = parent_of(target), name[64];
-    snprintf(name, sizeof name, ".tppd-%llx.new", (unsigned long long)id);
-    *w = (struct write_slot){id, -1, target, join(parent, name)};
-    free(parent);
-    w->fd = open(w->aside, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (w->fd >= 0) return w;
-    int error = errno;
-    abandon(w);
-    errno = error;
-    return NULL;
-failed:
-    free(target);
-    return NULL;
-}
-
-static int write_end(const struct request *r, struct write_slot *w) {
-    struct stat s;
-    int64_t mode = field_number(r, TAG_MODE, -1);
-    if (mode < 0) mode = stat(w->path, &s) == 0 ? s.st_mode & 07777 : 0644;
-    if (fchmod(w->fd, (mode_t)mode & 07777) < 0 || rename(w->aside, w->path) < 0) return -1;
-    close(w->fd);
-    free(w->aside);
-    free(w->path);
-    *w = (struct write_slot){.fd = -1};
-    return 0;
-}
-
-static void op_write(const struct request *r, const char *path) {
-    int64_t flags = field_number(r, TAG_FLAGS, FILE_FINAL | FILE_FIRST), id = field_number(r, TAG_WRITE_ID, 0);
-    struct bytes data = {NULL, 0};
-    field(r, TAG_DATA, &data);
-    struct write_slot *w = flags & FILE_FIRST ? write_begin(r, path, id) : slot_of(id);
-    if (!w && !(flags & FILE_FIRST)) errno = ESTALE; /* the connection of the first part is gone */
-    size_t done = 0;
-    while (w && done < data.len) {
-        ssize_t n = write(w->fd, data.at + done, data.len - done);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) break;
-        done += (size_t)n;
-    }
-    if (!w || done < data.len || (flags & FILE_FINAL && write_end(r, w) < 0)) {
-        failed(r->id, path);
-        if (w) abandon(w);
-        return;
-    }
-    ok(r->id);
-}
-
 static void op_mkdir(const struct request *r, const char *path) {
     mode_t mode = (mode_t)field_number(r, TAG_MODE, 0755) & 07777;
     bool parents = field_number(r, TAG_FLAGS, 0) & FILE_PARENTS;
-    if ((parents ? make_all(path, mode) : mkdir(path, mode)) < 0) failed(r->id, path);
-    else ok(r->id);
+    if ((parents ? make_all(path, mode) : mkdir(path, mode)) < 0) file_failed(r->id, path);
+    else file_ok(r->id);
 }
 
 static void op_symlink(const struct request *r, const char *path) {
-    char *target = field_text(r, TAG_TARGET), *parent = parent_of(path), *aside = join(parent, ".tppd-link.new");
+    char *target = field_text(r, TAG_TARGET), *parent = file_parent(path), *aside = file_join(parent, ".tppd-link.new");
     bool parents = field_number(r, TAG_FLAGS, 0) & FILE_PARENTS;
     errno = EINVAL;
-    if (target && (!parents || make_parents(path) == 0)) {
+    if (target && (!parents || file_make_parents(path) == 0)) {
         unlink(aside);
         errno = 0;
         if (symlink(target, aside) == 0 && rename(aside, path) < 0) {
@@ -238,87 +229,57 @@ static void op_symlink(const struct request *r, const char *path) {
             errno = error;
         }
     }
-    if (errno) failed(r->id, path);
-    else ok(r->id);
+    if (errno) file_failed(r->id, path);
+    else file_ok(r->id);
     free(target);
     free(parent);
     free(aside);
 }
 
-/* Never through a symlink: every step opens a directory by its name below one that is open. */
-static int remove_at(int dir, const char *name, bool recursive) {
-    if (unlinkat(dir, name, 0) == 0 || errno == ENOENT) return 0;
-    if (errno != EISDIR && errno != EPERM) return -1;
-    if (unlinkat(dir, name, AT_REMOVEDIR) == 0 || errno == ENOENT) return 0;
-    if (!recursive || (errno != ENOTEMPTY && errno != EEXIST)) return -1;
-    int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0 && errno == EACCES && fchmodat(dir, name, 0700, 0) == 0)
-        fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0) return -1;
-    fchmod(fd, 0700); /* one's own directory without write permission */
-    DIR *list = fdopendir(fd);
-    if (!list) {
-        close(fd);
-        return -1;
-    }
-    int result = 0;
-    for (struct dirent *e; result == 0 && (e = readdir(list));)
-        if (strcmp(e->d_name, ".") && strcmp(e->d_name, "..")) result = remove_at(fd, e->d_name, true);
-    int error = errno;
-    closedir(list);
-    errno = error;
-    if (result < 0) return -1;
-    return unlinkat(dir, name, AT_REMOVEDIR) == 0 || errno == ENOENT ? 0 : -1;
-}
-
 static void op_remove(const struct request *r, const char *path) {
-    if (remove_at(AT_FDCWD, path, field_number(r, TAG_FLAGS, 0) & 1) < 0) failed(r->id, path);
-    else ok(r->id);
+    bool exists;
+    int result = file_locked() ? 0 : -1;
+    if (result == 0) {
+        result = file_met(r, path, &exists) ? unlinkat(AT_FDCWD, path, 0) : -1;
+        file_unlock();
+    }
+    if (result < 0 && errno != UNMET && errno != BUSY) /* a directory, or there is no such thing */
+        result = file_remove_at(AT_FDCWD, path, field_number(r, TAG_FLAGS, 0) & 1);
+    if (result < 0) file_failed(r->id, path);
+    else file_ok(r->id);
 }
 
-static void op_listdir(const struct request *r, const char *path) {
-    DIR *dir = opendir(path);
-    if (!dir) {
-        failed(r->id, path);
+static int set(const struct request *r, const char *path) {
+    bool exists;
+    int64_t mode = field_number(r, TAG_MODE, -1), mtime = field_number(r, TAG_MTIME_NS, INT64_MIN);
+    struct timespec times[2] = {{0, UTIME_OMIT}, {mtime / 1000000000, mtime % 1000000000}};
+    if (times[1].tv_nsec < 0) times[1].tv_sec--, times[1].tv_nsec += 1000000000;
+    if (!file_met(r, path, &exists)) return -1;
+    if (mode >= 0 && chmod(path, (mode_t)mode & 07777) < 0) return -1;
+    return mtime == INT64_MIN ? 0 : utimensat(AT_FDCWD, path, times, 0);
+}
+
+static void op_set(const struct request *r, const char *path) {
+    struct stat s;
+    int result = file_locked() ? 0 : -1;
+    if (result == 0) {
+        result = set(r, path);
+        file_unlock();
+    }
+    int64_t looked = file_clock();
+    if (result < 0 || stat(path, &s) < 0) {
+        file_failed(r->id, path);
         return;
     }
     size_t begin = reply_begin(out, STATUS_OK, r->id);
-    int count = 0;
-    struct stat s;
-    for (struct dirent *e; (e = readdir(dir)) && count <= MAX_ENTRIES && out->len - begin < MAX_FRAME - 512;) {
-        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
-        if (fstatat(dirfd(dir), e->d_name, &s, AT_SYMLINK_NOFOLLOW) < 0) continue;
-        uint8_t entry[21 + 256];
-        int64_t size = s.st_size, mtime = mtime_of(&s);
-        uint32_t mode = s.st_mode & 07777;
-        size_t n = strlen(e->d_name);
-        entry[0] = (uint8_t)kind_of(s.st_mode);
-        memcpy(entry + 1, &size, 8); /* both architectures are little-endian */
-        memcpy(entry + 9, &mode, 4);
-        memcpy(entry + 13, &mtime, 8);
-        memcpy(entry + 21, e->d_name, n);
-        reply_bytes(out, TAG_NAME, entry, 21 + n);
-        count++;
-    }
-    bool more = count > MAX_ENTRIES || out->len - begin >= MAX_FRAME - 512;
-    closedir(dir);
-    if (more) {
-        out->len = begin;
-        reply_error(out, STATUS_TOO_LARGE, r->id, 0, "%.300s: more than %d entries", path, MAX_ENTRIES);
-        return;
-    }
+    file_describe(&s, looked);
     reply_end(out, begin);
-}
-
-void file_abandon_all(void) {
-    for (int i = 0; i < MAX_WRITES; i++)
-        if (writes[i].path) abandon(writes + i);
 }
 
 void file_serve(struct buffer *to, const struct request *r) {
     out = to;
     int64_t given = field_number(r, TAG_EPOCH, -1);
-    bool changes = r->op == OP_WRITE || r->op == OP_MKDIR || r->op == OP_SYMLINK || r->op == OP_REMOVE;
+    bool changes = r->op != OP_STAT && r->op != OP_READ && r->op != OP_LISTDIR && r->op != OP_LISTTREE;
     if (changes && given < *epoch) {
         reply_error(out, STATUS_FENCED, r->id, 0, "epoch %lld is over; the owner is at %lld",
                     (long long)given, (long long)*epoch);
@@ -331,15 +292,19 @@ void file_serve(struct buffer *to, const struct request *r) {
         reply_error(out, STATUS_INVALID, r->id, 0, "a path is needed");
         return;
     }
-    char *path = join(options.home, given_path);
+    char *path = file_join(options.home, given_path);
     switch (r->op) {
     case OP_STAT: op_stat(r, path); break;
     case OP_READ: op_read(r, path); break;
-    case OP_WRITE: op_write(r, path); break;
+    case OP_WRITE: file_write(r, path); break;
     case OP_MKDIR: op_mkdir(r, path); break;
     case OP_SYMLINK: op_symlink(r, path); break;
     case OP_REMOVE: op_remove(r, path); break;
-    case OP_LISTDIR: op_listdir(r, path); break;
+    case OP_SET: op_set(r, path); break;
+    case OP_LISTDIR: file_listdir(r, path); break;
+    case OP_LISTTREE: file_listtree(r, path); break;
+    case OP_RENAME: file_rename(r, path); break;
+    case OP_COPY: file_copy(r, path); break;
     default: reply_error(out, STATUS_INVALID, r->id, 0, "unknown file operation %d", r->op);
     }
     free(path);

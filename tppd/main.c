@@ -146,7 +146,7 @@ static void set_up(void) {
     signal(SIGXFSZ, SIG_IGN);
     if (mkdirat(options.run_fd, "records", 0700) < 0 && errno != EEXIST) die("records");
     if (mkdirat(options.run_fd, "output", 0700) < 0 && errno != EEXIST) die("output");
-    epoch = mmap(NULL, sizeof *epoch, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    epoch = mmap(NULL, 2 * sizeof *epoch, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (epoch == MAP_FAILED) die("mmap");
     *epoch = number_read("epoch");
     started_ms = wall_ms();

@@ -13,7 +13,9 @@
  *   records.c   how commands started and ended; generation, epoch
  *   trees.c     finding and killing every process a command left
  *   files.c     the process that does file operations with the sandbox user's rights
- *   fileops.c   these operations
+ *   fileops.c   these operations; stamps and conditions
+ *   filewrites.c  writing one
+ *   filetrees.c   listing, removing, moving, copying
  *   wire.c      frames and growing buffers
  */
 #ifndef TPPD_H
@@ -45,28 +47,30 @@ enum op {
     OP_HELLO = 1, OP_START = 2, OP_STATUS = 3, OP_WAIT = 4, OP_STDIN = 5, OP_SIGNAL = 6, OP_KILL_TREE = 7,
     OP_LIST = 8, OP_FILES = 9, OP_PREPARE = 10,
     OP_STAT = 16, OP_READ = 17, OP_WRITE = 18, OP_MKDIR = 19, OP_SYMLINK = 20, OP_REMOVE = 21,
-    OP_LISTDIR = 22,
+    OP_LISTDIR = 22, OP_SET = 23, OP_RENAME = 24, OP_COPY = 25, OP_LISTTREE = 26,
 };
 
 enum tag {
     TAG_EXEC_ID = 1, TAG_EPOCH = 2, TAG_ARG = 3, TAG_ENV = 4, TAG_CWD = 5, TAG_FLAGS = 6, TAG_SPEC_HASH = 7,
     TAG_OUT_OFFSET = 8, TAG_ERR_OFFSET = 9, TAG_UNTIL = 10, TAG_TIMEOUT_MS = 11, TAG_OFFSET = 12,
     TAG_DATA = 13, TAG_SIGNO = 14, TAG_PATH = 15, TAG_MODE = 16, TAG_LIMIT = 17, TAG_TARGET = 18,
-    TAG_WRITE_ID = 19,
+    TAG_WRITE_ID = 19, TAG_MATCH = 26, TAG_NONE_MATCH = 27, TAG_DEPTH = 28, TAG_AFTER = 29,
     TAG_STATE = 32, TAG_RECORD = 33, TAG_OUT_END = 34, TAG_ERR_END = 35, TAG_CREATED = 36, TAG_DETAIL = 37,
     TAG_ERRNO = 38, TAG_VERSION = 39, TAG_GENERATION = 40, TAG_STARTED_MS = 41, TAG_SIZE = 42,
     TAG_MTIME_NS = 43, TAG_KIND = 44, TAG_NAME = 45,
+    TAG_STAMP = 60, TAG_SETTLED = 61, TAG_MORE = 62,
 };
 
 enum status {
     STATUS_OK = 0, STATUS_NOT_FOUND = 1, STATUS_CONFLICT = 2, STATUS_FENCED = 3, STATUS_OFFSET = 4,
     STATUS_FINISHED = 5, STATUS_NOT_STARTED = 6, STATUS_INVALID = 7, STATUS_FILE = 8, STATUS_TOO_LARGE = 9,
     STATUS_OVERLOADED = 10, STATUS_DISK_FULL = 11, STATUS_INTERNAL = 12,
+    STATUS_PRECONDITION = 20,
 };
 
 enum { STATE_RUNNING = 1, STATE_ENDED = 2, STATE_LOST = 3 };
 enum { START_MERGE = 1, START_STDIN = 2, START_PTRACE = 4 };
-enum { FILE_FINAL = 1, FILE_PARENTS = 2, FILE_FIRST = 4 };
+enum { FILE_FINAL = 1, FILE_PARENTS = 2, FILE_FIRST = 4, FILE_ABANDON = 8, FILE_OVERWRITE = 16 };
 
 /* ---- wire.c ---- */
 struct buffer { uint8_t *at; size_t len, cap; };
@@ -102,6 +106,7 @@ struct options {
 extern struct options options;
 extern int epoll_fd;
 extern volatile int64_t *epoch;         /* shared with file workers */
+#define file_lock (epoch + 1)           /* among them: the pid of the one that holds it, or 0 */
 extern int64_t started_ms;
 extern bool stopping;
 int64_t now_ms(void);                   /* monotonic */
@@ -251,7 +256,7 @@ void files_take(struct conn *c, uint32_t id);
 bool files_reaped(pid_t pid);
 bool files_is_worker(pid_t pid);
 
-/* ---- fileops.c ---- */
+/* ---- fileops.c, filewrites.c ---- */
 void file_serve(struct buffer *out, const struct request *r);
 void file_abandon_all(void);
 

@@ -66,6 +66,11 @@ class Door:
         """Close the connections; nothing inside is touched."""
         await self.tppd.close()
 
+    async def do(self, act: Callable[[Tppd, int], Awaitable[T]]) -> T:
+        """`act` with the client and the epoch, of which more is in `actors.sandbox.files`; once more after
+        a change of owner, so `act` must be safe to repeat."""
+        return await self._do(act)
+
     # ---- files ----------------------------------------------------------------------------------
 
     async def read_file(self, path: str, offset: int = 0, limit: int | None = None) -> bytes:

@@ -20,7 +20,7 @@ from terminalpp.types.errors import CommandNotStarted
 
 State = Literal["running", "ended", "lost"]
 _STATES: dict[int, State] = {1: "running", 2: "ended", 3: "lost"}
-_KINDS = {1: "file", 2: "directory", 3: "symlink", 4: "other"}
+KINDS = {1: "file", 2: "directory", 3: "symlink", 4: "other"}
 
 
 class StartFlag(IntFlag):
@@ -96,7 +96,7 @@ def stat_of(path: str, reply: Reply) -> Stat:
     target = reply.text(Tag.TARGET) if any(t == Tag.TARGET for t, _ in reply.fields) else None
     return Stat(
         os.path.basename(path.rstrip("/")) or "/",
-        _KINDS[reply.number(Tag.KIND)],
+        KINDS[reply.number(Tag.KIND)],
         reply.number(Tag.SIZE),
         reply.number(Tag.MODE),
         reply.number(Tag.MTIME_NS),
@@ -107,4 +107,4 @@ def stat_of(path: str, reply: Reply) -> Stat:
 def entry_of(data: bytes) -> Stat:
     """u8 kind | i64 size | u32 mode | i64 mtime_ns | name."""
     kind, size, mode, mtime = struct.unpack_from("<BqIq", data)
-    return Stat(os.fsdecode(data[21:]), _KINDS[kind], size, mode, mtime)
+    return Stat(os.fsdecode(data[21:]), KINDS[kind], size, mode, mtime)

@@ -16,13 +16,14 @@ start at /home/user. File operations are done by a process with the sandbox user
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
-from pathlib import Path
 from typing import Literal
 
 from actors.sandbox import journal
+from actors.sandbox.link import REPLY_SECONDS, Link
 from actors.sandbox.replies import (
     Hello,
     StartFlag,
@@ -34,31 +35,22 @@ from actors.sandbox.replies import (
     stat_of,
     status_of,
 )
-from actors.sandbox.wire import Connection, Fields, Op, Reply, Tag, number
+from actors.sandbox.wire import Fields, Op, Reply, Tag, number
 from terminalpp.types.errors import (
     DeadlineExceeded,
     InvalidInput,
-    SandboxNotRunning,
-    TooLarge,
-    Unavailable,
+    TerminalError,
 )
 
 CHUNK_BYTES = 1024 * 1024
-_REPLY_SECONDS = 30.0
 
 
-class Tppd:
+class Tppd(Link):
     """See the head of this file. `run_dir` is the sandbox's run directory on this host."""
-
-    def __init__(self, run_dir: str | Path) -> None:
-        self.run_dir = Path(run_dir)
-        self._control: Connection | None = None
-        self._files: Connection | None = None
-        self._opening = asyncio.Lock()
 
     # ---- commands -------------------------------------------------------------------------------
 
-    async def hello(self, epoch: int | None = None, *, timeout_s: float = _REPLY_SECONDS) -> Hello:
+    async def hello(self, epoch: int | None = None, *, timeout_s: float = REPLY_SECONDS) -> Hello:
         """Who answers. With `epoch`, older owners are shut out from here on. Raises Fenced."""
         fields: Fields = [] if epoch is None else [(Tag.EPOCH, number(epoch))]
         r = await self._ask(Op.HELLO, fields, timeout_s)
@@ -108,7 +100,7 @@ class Tppd:
     async def run_prepared(self, exec_id: str, fields: Fields, wait_s: float) -> Status:
         """`run` of what `prepare` returned; needs no such process to be there."""
         fields = [*fields, (Tag.TIMEOUT_MS, number(int(wait_s * 1000)))]
-        return started(status_of(exec_id, await self._ask(Op.START, fields, wait_s + _REPLY_SECONDS)))
+        return started(status_of(exec_id, await self._ask(Op.START, fields, wait_s + REPLY_SECONDS)))
 
     def _fields_of(
         self, exec_id: str, argv: Sequence[str], epoch: int, options: dict[str, object]
@@ -165,11 +157,11 @@ class Tppd:
             (Tag.OUT_OFFSET, number(out_offset)),
             (Tag.ERR_OFFSET, number(err_offset)),
         ]
-        return status_of(exec_id, await self._ask(Op.WAIT, fields, timeout_s + _REPLY_SECONDS))
+        return status_of(exec_id, await self._ask(Op.WAIT, fields, timeout_s + REPLY_SECONDS))
 
     async def stdin(
         self, exec_id: str, offset: int, data: bytes, *, epoch: int, eof: bool = False,
-        timeout_s: float = _REPLY_SECONDS,
+        timeout_s: float = REPLY_SECONDS,
     ) -> int:  # fmt: skip
         """Write at `offset` of its standard input; returns the next offset once all of it was taken.
 
@@ -203,7 +195,7 @@ class Tppd:
         fields = [*self._id(exec_id), (Tag.EPOCH, number(epoch)), (Tag.SIGNO, number(signo))]
         await self._ask(Op.SIGNAL, [*fields, (Tag.FLAGS, number(int(tree)))], repeat=False)
 
-    async def kill_tree(self, exec_id: str, *, epoch: int, timeout_s: float = _REPLY_SECONDS) -> None:
+    async def kill_tree(self, exec_id: str, *, epoch: int, timeout_s: float = REPLY_SECONDS) -> None:
         """Kill every process it left, daemons too; returns when the kernel says that none is there."""
         fields = [*self._id(exec_id), (Tag.EPOCH, number(epoch))]
         await self._ask(Op.KILL_TREE, fields, timeout_s)
@@ -221,7 +213,7 @@ class Tppd:
 
     async def stat(self, path: str, *, follow: bool = True) -> Stat:
         """Raises NotFound, FileProblem."""
-        return stat_of(path, await self._file(Op.STAT, path, [(Tag.FLAGS, number(int(follow)))]))
+        return stat_of(path, await self.file_request(Op.STAT, path, [(Tag.FLAGS, number(int(follow)))]))
 
     async def read_file(self, path: str, offset: int = 0, limit: int | None = None) -> bytes:
         """Bytes of a regular file. Raises NotFound, FileProblem (a directory, a device, no right)."""
@@ -229,7 +221,7 @@ class Tppd:
         while left is None or left > 0:
             size = CHUNK_BYTES if left is None else min(left, CHUNK_BYTES)
             fields = [(Tag.OFFSET, number(offset)), (Tag.LIMIT, number(size))]
-            data = (await self._file(Op.READ, path, fields)).bytes(Tag.DATA)
+            data = (await self.file_request(Op.READ, path, fields)).bytes(Tag.DATA)
             parts.append(data)
             offset += len(data)
             if len(data) < size:
@@ -251,105 +243,58 @@ class Tppd:
             await self._write(path, write_id, flags, piece, mode, epoch, repeat=last == 0)
 
     async def write_stream(
-        self, path: str, pieces: AsyncIterator[bytes], mode: int | None = None, *, epoch: int
-    ) -> None:
+        self, path: str, pieces: AsyncIterator[bytes], mode: int | None = None, *, epoch: int,
+        parents: bool = True, conditions: Sequence[tuple[int, bytes]] = (),
+    ) -> Reply:  # fmt: skip
         """`write_file` for content that arrives in pieces (each at most 8 MiB) and is not kept in memory.
 
-        The file appears when the last piece is there. Not repeated: the pieces are consumed.
+        The file appears when the last piece is there, if the `conditions` hold then. Nothing is left, and
+        what was there stays, when the pieces end with an error, this is cancelled, or the caller dies.
+        Not repeated: the pieces are consumed.
         """
         write_id, first, piece = random.getrandbits(62), True, await anext(pieces, b"")
-        while True:
-            following = await anext(pieces, None) if piece else None
-            flags = (following is None) | 2 | 4 * first
-            await self._write(path, write_id, flags, piece, mode, epoch, repeat=False)
-            if following is None:
-                return
-            first, piece = False, following
+        try:
+            while True:
+                following = await anext(pieces, None) if piece else None
+                last = following is None
+                flags, also = last | 2 * parents | 4 * first, conditions if last else ()
+                reply = await self._write(path, write_id, flags, piece, mode, epoch, also, repeat=False)
+                if following is None:
+                    return reply
+                first, piece = False, following
+        except BaseException:
+            if not first:
+                await asyncio.shield(self._give_up(path, write_id, epoch))
+            raise
+
+    async def _give_up(self, path: str, write_id: int, epoch: int) -> None:
+        with contextlib.suppress(TerminalError):  # its connection is gone, and with it the write
+            await self._write(path, write_id, 8, b"", None, epoch, repeat=False)
 
     async def _write(
-        self, path: str, write_id: int, flags: int, data: bytes, mode: int | None, epoch: int, *, repeat: bool
-    ) -> None:
+        self, path: str, write_id: int, flags: int, data: bytes, mode: int | None, epoch: int,
+        conditions: Sequence[tuple[int, bytes]] = (), *, repeat: bool,
+    ) -> Reply:  # fmt: skip
         fields = [(Tag.EPOCH, number(epoch)), (Tag.WRITE_ID, number(write_id)), (Tag.FLAGS, number(flags))]
-        fields += [(Tag.DATA, data)] + ([] if mode is None else [(Tag.MODE, number(mode))])
-        await self._file(Op.WRITE, path, fields, repeat=repeat)
+        fields += [(Tag.DATA, data), *conditions] + ([] if mode is None else [(Tag.MODE, number(mode))])
+        return await self.file_request(Op.WRITE, path, fields, repeat=repeat)
 
     async def mkdir(self, path: str, *, epoch: int, parents: bool = True, mode: int = 0o755) -> None:
         """Make a directory; with `parents` it may exist. Raises FileProblem, DiskFull, Fenced."""
         fields = [(Tag.EPOCH, number(epoch)), (Tag.MODE, number(mode)), (Tag.FLAGS, number(2 * parents))]
-        await self._file(Op.MKDIR, path, fields)
+        await self.file_request(Op.MKDIR, path, fields)
 
     async def symlink(self, path: str, target: str, *, epoch: int, parents: bool = True) -> None:
         """Make `path` a symlink to `target`, in place of a file or symlink there. Raises FileProblem."""
         fields = [(Tag.EPOCH, number(epoch)), (Tag.TARGET, os.fsencode(target))]
-        await self._file(Op.SYMLINK, path, [*fields, (Tag.FLAGS, number(2 * parents))])
+        await self.file_request(Op.SYMLINK, path, [*fields, (Tag.FLAGS, number(2 * parents))])
 
     async def remove(self, path: str, *, epoch: int, recursive: bool = False) -> None:
         """Remove a file, a symlink (never what it points to) or a directory; what is gone is fine."""
         fields = [(Tag.EPOCH, number(epoch)), (Tag.FLAGS, number(int(recursive)))]
-        await self._file(Op.REMOVE, path, fields, timeout_s=600.0)
+        await self.file_request(Op.REMOVE, path, fields, timeout_s=600.0)
 
     async def listdir(self, path: str) -> list[Stat]:
         """The entries, by name. Raises NotFound, FileProblem, TooLarge (over 100,000 entries)."""
-        reply = await self._file(Op.LISTDIR, path, [])
+        reply = await self.file_request(Op.LISTDIR, path, [])
         return sorted((entry_of(d) for t, d in reply.fields if t == Tag.NAME), key=lambda e: e.name)
-
-    # ---- connections ----------------------------------------------------------------------------
-
-    async def _ask(
-        self, op: Op, fields: Fields, timeout_s: float = _REPLY_SECONDS, *, repeat: bool = True
-    ) -> Reply:
-        for last in (False, True):
-            connection = await self._open_control()
-            try:
-                return (await connection.request(op, fields, timeout_s)).checked()
-            except ConnectionError as error:
-                self._raise_if_final(error, last or not repeat)
-        raise AssertionError("unreachable")
-
-    async def _file(
-        self, op: Op, path: str, fields: Fields, *, repeat: bool = True, timeout_s: float = 120.0
-    ) -> Reply:
-        if "\0" in path or not path:
-            raise InvalidInput("a path is empty or has a zero byte")
-        if len(os.fsencode(path)) > 4095:
-            raise TooLarge("a path of more than 4095 bytes")
-        fields = [(Tag.PATH, os.fsencode(path)), *fields]
-        for last in (False, True):
-            connection = await self._open_files()
-            try:
-                return (await connection.request(op, fields, timeout_s)).checked()
-            except ConnectionError as error:
-                self._raise_if_final(error, last or not repeat)
-        raise AssertionError("unreachable")
-
-    def _raise_if_final(self, error: ConnectionError, final: bool) -> None:
-        if final:
-            raise Unavailable(f"the connection to tppd in {self.run_dir} broke: {error}") from None
-
-    async def _open_control(self) -> Connection:
-        if self._control is not None and not self._control.lost:
-            return self._control
-        async with self._opening:
-            if self._control is None or self._control.lost:
-                self._control = await Connection.to(self.run_dir)
-            return self._control
-
-    async def _open_files(self) -> Connection:
-        if self._files is not None and not self._files.lost:
-            return self._files
-        async with self._opening:
-            if self._files is None or self._files.lost:
-                connection = await Connection.to(self.run_dir)
-                try:
-                    (await connection.request(Op.FILES, [], _REPLY_SECONDS)).checked()
-                except ConnectionError:
-                    raise SandboxNotRunning(f"tppd in {self.run_dir} closed the connection") from None
-                self._files = connection
-            return self._files
-
-    async def close(self) -> None:
-        """Close the connections; commands go on. The object can be used again."""
-        for connection in (self._control, self._files):
-            if connection is not None:
-                connection.close()
-        self._control = self._files = None

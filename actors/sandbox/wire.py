@@ -43,6 +43,10 @@ class Op(IntEnum):
     SYMLINK = 20
     REMOVE = 21
     LISTDIR = 22
+    SET = 23
+    RENAME = 24
+    COPY = 25
+    LISTTREE = 26
 
 
 class Tag(IntEnum):
@@ -65,6 +69,10 @@ class Tag(IntEnum):
     LIMIT = 17
     TARGET = 18
     WRITE_ID = 19
+    MATCH = 26
+    NONE_MATCH = 27
+    DEPTH = 28
+    AFTER = 29
     STATE = 32
     RECORD = 33
     OUT_END = 34
@@ -79,6 +87,9 @@ class Tag(IntEnum):
     MTIME_NS = 43
     KIND = 44
     NAME = 45
+    STAMP = 60
+    SETTLED = 61
+    MORE = 62
 
 
 class Status(IntEnum):
@@ -95,6 +106,7 @@ class Status(IntEnum):
     OVERLOADED = 10
     DISK_FULL = 11
     INTERNAL = 12
+    PRECONDITION = 20
 
 
 _ERRORS: dict[int, type[errors.TerminalError]] = {
@@ -109,6 +121,7 @@ _ERRORS: dict[int, type[errors.TerminalError]] = {
     Status.TOO_LARGE: errors.TooLarge,
     Status.OVERLOADED: errors.Overloaded,
     Status.DISK_FULL: errors.DiskFull,
+    Status.PRECONDITION: errors.PreconditionFailed,
 }
 
 Fields = list[tuple[int, bytes]]

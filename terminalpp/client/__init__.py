@@ -1,7 +1,18 @@
 """The Python client of a Terminal++ gateway: `Client`, what it answers, and what it raises."""
 
 from terminalpp.client.client import Client
-from terminalpp.client.shapes import Agent, Conversation, Diff, Event, Execution, Output, Sandbox, Uploaded
+from terminalpp.client.shapes import (
+    Agent,
+    Conversation,
+    Diff,
+    Event,
+    Execution,
+    File,
+    FileListed,
+    Output,
+    Sandbox,
+    Uploaded,
+)
 from terminalpp.types.errors import TerminalError
 
 __all__ = [
@@ -11,6 +22,8 @@ __all__ = [
     "Diff",
     "Event",
     "Execution",
+    "File",
+    "FileListed",
     "Output",
     "Sandbox",
     "TerminalError",

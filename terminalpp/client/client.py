@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Self
 
 from terminalpp.client import events
+from terminalpp.client.files import Files
 from terminalpp.client.shapes import Agent, Conversation, Diff, Event, Execution, Output, Sandbox, Uploaded
 from terminalpp.client.transport import Transport, segment
 from terminalpp.types import errors
@@ -26,7 +27,7 @@ from terminalpp.types import errors
 GRACE_S = 20.0  # a request that waits on the server may take this much longer than it asked for
 
 
-class Client:
+class Client(Files):
     """An account's view of one gateway. Safe for many concurrent calls on one event loop."""
 
     def __init__(
@@ -37,7 +38,7 @@ class Client:
         timeout_s: float = 30.0,
         patience_s: float = 60.0,
     ) -> None:
-        self._transport = Transport(base_url, token, timeout_s=timeout_s, patience_s=patience_s)
+        super().__init__(Transport(base_url, token, timeout_s=timeout_s, patience_s=patience_s))
 
     async def __aenter__(self) -> Self:
         return self
@@ -153,10 +154,6 @@ class Client:
             headers={"content-type": "application/x-tar"},
             timeout_s=timeout_s,
         )
-
-    async def read_file(self, sandbox_id: str, path: str) -> bytes:
-        url = f"/v1/sandboxes/{segment(sandbox_id)}/files?path={segment(path)}"
-        return (await self._transport.request("GET", url, timeout_s=600.0)).content
 
     # ---- commands --------------------------------------------------------------------------------
 

@@ -83,6 +83,32 @@ class Uploaded(TypedDict):
     bytes: int
 
 
+class File(TypedDict):
+    path: str                        # as text: what is no UTF-8 is U+FFFD
+    path_raw: str                    # its bytes, percent-encoded
+    name: str
+    type: str                        # file | directory | symlink | other
+    size: int
+    mode: str                        # four octal digits
+    modified_at: str | None
+    target: str | None               # of a symlink
+    target_raw: str | None
+    etag: str | None                 # of a regular file that is not being written to just now
+
+
+class FileListed(TypedDict):
+    path: str
+    path_raw: str
+    name: str
+    type: str
+    size: int
+    mode: str
+    modified_at: str | None
+    target: str | None
+    target_raw: str | None
+    error: str | None                # why what is in this directory could not be listed
+
+
 class Event(TypedDict):
     """One line of a conversation's log. `seq` counts from 1 without a gap."""
 

@@ -136,15 +136,17 @@ class Transport:
         key: str | None = None,
         timeout_s: float | None = None,
         also: frozenset[int] = frozenset(),
+        repeat: bool = True,
     ) -> Answer:
-        """One answer below 400, or of a status in `also`. An async iterator as `content` is sent once."""
+        """One answer below 400, or of a status in `also`. An async iterator as `content` is sent once, and
+        so is everything without `repeat`."""
         headers = dict(headers or {})
         if method == "POST":
             headers["idempotency-key"] = key or new_id()
         if json is not None:
             content = jsons.dumps(json, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
             headers["content-type"] = "application/json"
-        repeatable = content is None or isinstance(content, bytes)
+        repeatable = repeat and (content is None or isinstance(content, bytes))
         silence_s = timeout_s or self.timeout_s
         started, attempt = time.monotonic(), 0
         while True:

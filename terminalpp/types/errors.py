@@ -134,6 +134,18 @@ class IdempotencyInFlight(TerminalError):
     hint = "Wait a moment and send the same request again."
 
 
+class PreconditionFailed(TerminalError):
+    title = "What is there is not as If-Match or If-None-Match wants it; nothing was done"
+    code, status = "precondition-failed", 412
+    hint = "Read it again, and decide by its present ETag."
+
+
+class RangeNotSatisfiable(TerminalError):
+    title = "The range begins behind the end of the file"
+    code, status = "range-not-satisfiable", 416
+    hint = "Ask for bytes below `extra.size_bytes`."
+
+
 class TooLarge(TerminalError):
     title = "The request is larger than the limit"
     code, status = "too-large", 413

@@ -160,11 +160,11 @@ async def test_a_slow_file_connection_holds_up_no_other(sandbox: Sandbox) -> Non
     await sandbox.tppd.write_file("big", bytes(4 << 20), epoch=sandbox.epoch)
     slow = Tppd(sandbox.run_dir)
     await slow.stat("big")
-    slow._files._transport.pause_reading()  # a client that asks and does not read
+    slow._files["files"]._transport.pause_reading()  # a client that asks and does not read
     asked = [asyncio.create_task(slow.read_file("big")) for _ in range(20)]
     assert (await sandbox.sh("echo alive")).text == "alive"
     assert len(await sandbox.tppd.read_file("big")) == 4 << 20
-    slow._files._transport.resume_reading()
+    slow._files["files"]._transport.resume_reading()
     assert {len(data) for data in await asyncio.gather(*asked)} == {4 << 20}
     await slow.close()
 
