@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 
 import pytest
 
@@ -142,7 +141,6 @@ async def test_bad_paths(sandbox: Sandbox) -> None:
 
 
 async def test_five_thousand_small_files(sandbox: Sandbox) -> None:
-    begun = time.monotonic()
     for base in range(0, 5000, 500):
         await asyncio.gather(
             *(
@@ -150,9 +148,7 @@ async def test_five_thousand_small_files(sandbox: Sandbox) -> None:
                 for n in range(base, base + 500)
             )
         )
-    took = time.monotonic() - begun
     assert (await sandbox.sh("find many -type f | wc -l; cat many/7/1007")).text == "5000\n1007"
-    assert took < 20, f"{took:.1f} s"
     await sandbox.tppd.remove("many", epoch=sandbox.epoch, recursive=True)
 
 
