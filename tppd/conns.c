@@ -106,11 +106,28 @@ static void conn_ready(struct handle *h, uint32_t events) {
     conn_flush(c);
 }
 
-static struct { struct handle handle; int fd; } listener;
+#define PAUSE_MS 50
+static struct { struct handle handle; int fd; int64_t again_ms; } listener;
+
+/* The listener stays readable while a client waits: without a descriptor for it, it is not looked at for a
+ * moment rather than always. */
+static void pause_listening(void) {
+    unwatch(listener.fd);
+    listener.again_ms = now_ms() + PAUSE_MS;
+}
+
+int64_t conns_resume(int64_t now) {
+    if (!listener.again_ms) return -1;
+    if (now < listener.again_ms) return listener.again_ms - now;
+    listener.again_ms = 0;
+    watch(listener.fd, &listener.handle, EPOLLIN);
+    return -1;
+}
 
 static void listener_ready(struct handle *h, uint32_t events) {
     (void)h, (void)events;
     int fd = accept4(listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0 && errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) pause_listening();
     if (fd < 0) return;
     if (conn_count >= MAX_CONNS) {
         close(fd);

@@ -31,7 +31,9 @@ static bool due(const struct exec *x, const struct waiter *w, int64_t now) {
     if (w->kind == WAIT_START) return x->started || x->recorded;
     if (w->kind == WAIT_STDIN) return x->in.pipe < 0 || x->in.queue.len < STDIN_QUEUE || now >= w->deadline_ms;
     if (w->kind == WAIT_KILL) return x->shim_gone && x->recorded;
-    if (x->recorded || now >= w->deadline_ms) return true;
+    if (now >= w->deadline_ms) return true;
+    if (w->kind == WAIT_EXIT) return x->recorded;
+    if (exec_closed(x)) return true;
     return w->kind == WAIT_OUTPUT && (x->out.end > w->out_offset || x->err.end > w->err_offset);
 }
 
@@ -100,12 +102,14 @@ void execs_forget(struct conn *c) {
                 p = &w->next;
             }
         }
+    processes_forget(c);
 }
 
 void exec_status(struct buffer *b, struct exec *x, uint32_t id, bool created) {
     size_t begin = reply_begin(b, STATUS_OK, id);
     reply_number(b, TAG_STATE, x->recorded ? STATE_ENDED : STATE_RUNNING);
     reply_number(b, TAG_CREATED, created);
+    reply_number(b, TAG_CLOSED, exec_closed(x));
     reply_number(b, TAG_OUT_END, (int64_t)x->out.end);
     reply_number(b, TAG_ERR_END, (int64_t)x->err.end);
     if (x->recorded) reply_bytes(b, TAG_RECORD, x->record.at, x->record.len);
@@ -168,8 +172,11 @@ static void enlist(struct exec *x) {
 int exec_start(const char *id, const char *spec_hash, int64_t at_epoch, const struct launch *what,
                struct exec **result, const char **why) {
     *why = "too many commands are running";
-    if (exec_count >= MAX_EXECS || stopping) return STATUS_OVERLOADED;
     struct exec *x = start_take(id, spec_hash, what->flags);
+    if (exec_count >= MAX_EXECS || stopping) {
+        if (x) start_discard(x);
+        return STATUS_OVERLOADED;
+    }
     int status = x ? STATUS_OK : start_prepare(id, spec_hash, what, &x, why);
     if (status != STATUS_OK) return status;
     x->started_ms = wall_ms();
@@ -179,6 +186,8 @@ int exec_start(const char *id, const char *spec_hash, int64_t at_epoch, const st
         start_discard(x);
         return STATUS_DISK_FULL;
     }
+    x->limit_ms = what->limit_ms > 0 ? now_ms() + what->limit_ms : 0;
+    x->oom_kills = memory_kills();
     enlist(x);
     if (write(x->report_fd, "g", 1) < 0) say("%s: its shim is gone before the start", id);
     *result = x;
@@ -216,22 +225,29 @@ static bool may_record(struct exec *x) {
     return now_ms() >= x->grace_ms || (x->shim_gone && !x->orphaned);
 }
 
+bool exec_closed(const struct exec *x) { return x->recorded && x->out.pipe < 0 && x->err.pipe < 0; }
+
+/* Its end, then, where that left a pipe open, the end of its output. A full disk: again in a second, for ever. */
 static void save(struct exec *x) {
-    x->saved = record_end(x) == 0;
-    x->save_ms = now_ms() + 1000; /* a full disk: again in a second, for ever */
+    bool due = x->recorded && now_ms() >= x->save_ms;
+    if (due && !x->saved && !(x->saved = record_end(x) == 0)) x->save_ms = now_ms() + 1000;
+    if (due && x->saved && x->left_open && !x->close_saved && exec_closed(x) && !(x->close_saved = record_close(x) == 0))
+        x->save_ms = now_ms() + 1000;
 }
+
+static bool kept(const struct exec *x) { return x->saved && (!x->left_open || x->close_saved); }
 
 void exec_settle(struct exec *x) {
     if (x->gone) return;
     if (may_record(x)) {
         x->recorded = true;
+        x->left_open = !exec_closed(x);
         record_compose(x);
-        save(x);
         if (x->command_ended) input_close(&x->in);
     }
+    save(x);
     wake(x);
-    bool idle = x->recorded && x->saved && x->shim_gone && !x->waiters;
-    if (idle && x->out.pipe < 0 && x->err.pipe < 0) forget(x);
+    if (kept(x) && exec_closed(x) && x->shim_gone && !x->waiters) forget(x);
 }
 
 static void ended(struct exec *x, int status) {
@@ -295,7 +311,23 @@ void exec_kill(struct exec *x) {
 }
 
 void execs_stop(void) {
-    for (struct exec *x = execs; x; x = x->next) exec_kill(x);
+    processes_sweep();
+}
+
+/* Its time is up: SIGTERM to all it left, and what is there TERM_MS later is killed. What ended in time may
+ * leave processes behind as long as they like. */
+static void limit(struct exec *x, int64_t now) {
+    if (x->limit_ms && now >= x->limit_ms && !x->command_ended) {
+        x->timed_out = true;
+        x->term_ms = now + TERM_MS;
+        tree_signal(x, SIGTERM);
+        tree_signal(x, SIGCONT); /* one that is stopped could not end */
+    }
+    if (x->timed_out || x->command_ended) x->limit_ms = 0;
+    if (x->term_ms && now >= x->term_ms) {
+        x->term_ms = 0;
+        exec_kill(x);
+    }
 }
 
 static void sooner(int64_t *wait, int64_t due_ms, int64_t now) {
@@ -310,17 +342,21 @@ int64_t execs_tick(void) {
         next = x->next;
         int64_t now = now_ms();
         if (x->killing && !x->shim_gone && now >= x->kill_ms) tree_kill_round(x);
-        if (x->recorded && !x->saved && now >= x->save_ms) save(x);
+        limit(x, now);
         exec_settle(x);
     }
-    int64_t now = now_ms();
+    int64_t now = now_ms(), other;
+    if ((other = conns_resume(now)) >= 0) sooner(&wait, now + other, now);
+    if ((other = processes_tick()) >= 0) sooner(&wait, now + other, now);
     if (starts_due_ms() >= 0) sooner(&wait, starts_due_ms(), now);
     for (struct exec *x = execs; x; x = x->next) {
         if (x->killing && !x->shim_gone) sooner(&wait, x->kill_ms, now);
         if (x->grace_ms && !x->recorded) sooner(&wait, x->grace_ms, now);
-        if (x->recorded && !x->saved) sooner(&wait, x->save_ms, now);
+        if (x->recorded && (!x->saved || (exec_closed(x) && !kept(x)))) sooner(&wait, x->save_ms, now);
+        if (x->limit_ms) sooner(&wait, x->limit_ms, now);
+        if (x->term_ms && !x->shim_gone) sooner(&wait, x->term_ms, now);
         for (struct waiter *w = x->waiters; w; w = w->next)
-            if (w->kind == WAIT_EXIT || w->kind == WAIT_OUTPUT || w->kind == WAIT_STDIN)
+            if (w->kind != WAIT_START && w->kind != WAIT_KILL)
                 sooner(&wait, w->deadline_ms, now);
     }
     return wait;

@@ -1,6 +1,6 @@
 /* Options, process-wide set-up and the one loop.
  *
- *   tppd (--run DIR | --run-fd N) [--listen-fd N] [--alive-fd N] [--generation N] [--uid N --gid N] [--home DIR]
+ *   tppd (--run DIR | --run-fd N) [--listen-fd N] [--alive-fd N] [--oom-fd N] [--generation N] [--uid N --gid N] [--home DIR]
  *        [--limit-nproc N] [--limit-nofile N] [--limit-fsize BYTES] [--limit-data BYTES]
  *
  * With --run it makes the socket itself; --uid and --gid are for a tppd that runs as root and gives its
@@ -25,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-struct options options = {.run_fd = -1, .listen_fd = -1, .home = "/home/user"};
+struct options options = {.run_fd = -1, .listen_fd = -1, .oom_fd = -1, .home = "/home/user"};
 int epoll_fd;
 volatile int64_t *epoch;
 int64_t started_ms;
@@ -82,6 +82,7 @@ static void parse(int argc, char **argv) {
         if (!strcmp(name, "--run")) options.run_fd = open(value, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         else if (!strcmp(name, "--run-fd")) options.run_fd = (int)number;
         else if (!strcmp(name, "--listen-fd")) options.listen_fd = (int)number;
+        else if (!strcmp(name, "--oom-fd")) options.oom_fd = (int)number;
         else if (!strcmp(name, "--alive-fd")) fcntl((int)number, F_SETFD, FD_CLOEXEC); /* held, never used */
         else if (!strcmp(name, "--generation")) options.generation = number;
         else if (!strcmp(name, "--uid")) options.uid = (uid_t)number, options.drop = true;
@@ -134,6 +135,7 @@ static void set_up(void) {
     give_home(); /* while we may: as the directory's owner we could not */
     become_owner();
     fcntl(options.run_fd, F_SETFD, FD_CLOEXEC);
+    memory_open(options.oom_fd);
     if (options.listen_fd < 0) options.listen_fd = own_socket();
     fcntl(options.listen_fd, F_SETFD, FD_CLOEXEC);
     fcntl(options.listen_fd, F_SETFL, O_NONBLOCK);

@@ -1,5 +1,6 @@
-/* What stays of each command: one file of two lines, JSON each. The first says what was started, the
- * second how it ended; a line counts once its line feed is there. A command thus costs one inode: on ext4
+/* What stays of each command: one file of two or three lines, JSON each. The first says what was started, the
+ * second how it ended, the third when its output ended where that came later; a line counts once its line
+ * feed is there. A command thus costs one inode: on ext4
  * each one more costs more than the fork.
  *
  * The two numbers beside them (generation, epoch) are written aside and renamed: a reader sees all or none. */
@@ -7,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,22 +106,47 @@ int record_begin(struct exec *x, int64_t at_epoch) {
 }
 
 /* May be tried again: what a full disk took of it is cut off. */
-int record_end(struct exec *x) {
-    if (write_whole(x->record_fd, x->record.at, x->record.len) == 0) return 0;
-    if (ftruncate(x->record_fd, x->begun) < 0) say("%s: cannot cut its record: %s", x->id, strerror(errno));
+static int record_add(struct exec *x, const struct buffer *line, off_t at) {
+    if (write_whole(x->record_fd, line->at, line->len) == 0) return 0;
+    if (ftruncate(x->record_fd, at) < 0) say("%s: cannot cut its record: %s", x->id, strerror(errno));
     return -1;
+}
+
+int record_end(struct exec *x) { return record_add(x, &x->record, x->begun); }
+
+int record_close(struct exec *x) {
+    struct buffer b = {0};
+    buffer_text(&b, "{\"closed_at_ms\":%lld,\"out_bytes\":%llu,\"err_bytes\":%llu}\n", (long long)wall_ms(),
+                (unsigned long long)x->out.end, (unsigned long long)x->err.end);
+    int result = record_add(x, &b, x->begun + (off_t)x->record.len);
+    buffer_free(&b);
+    return result;
 }
 
 static int64_t micros(struct timeval t) { return (int64_t)t.tv_sec * 1000000 + t.tv_usec; }
 
+/* Killed, or a shell whose program was (137), by nobody of ours, and the kernel has killed for want of memory
+ * meanwhile. Each kill is told of one command: another one that somebody killed is not named after it. */
+static bool by_memory(const struct exec *x) {
+    static int64_t told;
+    int status = x->wait_status;
+    bool killed = WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL : WEXITSTATUS(status) == 128 + SIGKILL;
+    if (!killed || x->killing || x->swept) return false;
+    int64_t kills = memory_kills();
+    if (kills <= x->oom_kills || kills <= told) return false;
+    told = kills;
+    return true;
+}
+
 void record_compose(struct exec *x) {
     struct buffer *b = &x->record;
-    const char *reason = x->start_errno || !x->started ? "not-started"
-                         : WIFSIGNALED(x->wait_status) ? "signalled" : "exited";
+    bool ran = !x->start_errno && x->started, signalled = ran && WIFSIGNALED(x->wait_status);
+    const char *reason = !ran ? "not-started" : x->timed_out ? "timeout" : by_memory(x) ? "out-of-memory"
+                         : signalled ? "signalled" : "exited";
     b->len = 0;
     buffer_text(b, "{\"exec_id\":\"%s\",\"reason\":\"%s\",", x->id, reason);
-    if (*reason == 'e') buffer_text(b, "\"exit_code\":%d,\"signal\":null,", WEXITSTATUS(x->wait_status));
-    else if (*reason == 's') buffer_text(b, "\"exit_code\":null,\"signal\":%d,", WTERMSIG(x->wait_status));
+    if (ran && !signalled) buffer_text(b, "\"exit_code\":%d,\"signal\":null,", WEXITSTATUS(x->wait_status));
+    else if (signalled) buffer_text(b, "\"exit_code\":null,\"signal\":%d,", WTERMSIG(x->wait_status));
     else buffer_text(b, "\"exit_code\":null,\"signal\":null,");
     buffer_text(b, "\"error\":");
     buffer_json(b, x->start_error);

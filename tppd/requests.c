@@ -10,8 +10,16 @@
 
 extern char **environ;
 
+static int64_t stored_epoch = -1;
+
+/* On a full disk the epoch holds in memory: what is running can be stopped, only START (which could not
+ * be recorded either) has to wait. */
+static bool epoch_stored(void) {
+    if (stored_epoch != *epoch && number_write("epoch", *epoch) == 0) stored_epoch = *epoch;
+    return stored_epoch == *epoch;
+}
+
 static bool allowed(struct conn *c, const struct request *r) {
-    static int64_t stored = -1;
     int64_t given = field_number(r, TAG_EPOCH, -1);
     if (given < *epoch) {
         reply_error(&c->out, STATUS_FENCED, r->id, 0, "epoch %lld is over; the owner is at %lld",
@@ -19,13 +27,7 @@ static bool allowed(struct conn *c, const struct request *r) {
         return false;
     }
     *epoch = given;
-    if (stored != given) {
-        if (number_write("epoch", given) < 0) {
-            reply_error(&c->out, STATUS_DISK_FULL, r->id, errno, "cannot store the epoch");
-            return false;
-        }
-        stored = given;
-    }
+    epoch_stored();
     return true;
 }
 
@@ -67,6 +69,7 @@ static bool from_disk(struct conn *c, uint32_t id, const char *exec_id, const ch
     } else if (record != RECORD_NONE) {
         size_t begin = reply_begin(&c->out, STATUS_OK, id);
         reply_number(&c->out, TAG_STATE, record == RECORD_ENDED ? STATE_ENDED : STATE_LOST);
+        reply_number(&c->out, TAG_CLOSED, 1); /* nothing is left of what left the table */
         if (end.len) reply_bytes(&c->out, TAG_RECORD, end.at, end.len);
         reply_end(&c->out, begin);
     }
@@ -154,7 +157,8 @@ static bool hash_of(struct conn *c, const struct request *r, char spec_hash[65])
 static struct launch launch_of(const struct request *r) {
     size_t count;
     return (struct launch){.argv = texts(r, TAG_ARG, &count), .envp = environment(r), .cwd = field_text(r, TAG_CWD),
-                           .flags = (int)field_number(r, TAG_FLAGS, 0)};
+                           .flags = (int)field_number(r, TAG_FLAGS, 0),
+                           .limit_ms = field_number(r, TAG_LIMIT_MS, 0)};
 }
 
 static void launch_free(struct launch *l) {
@@ -176,6 +180,10 @@ static void start(struct conn *c, const struct request *r) {
         return;
     }
     if (from_disk(c, r->id, id, spec_hash)) return;
+    if (!epoch_stored()) {
+        reply_error(&c->out, STATUS_DISK_FULL, r->id, errno, "%s was not started: cannot store the epoch", id);
+        return;
+    }
     struct launch l = launch_of(r);
     const char *why = "no program";
     int status = runnable(&l) ? exec_start(id, spec_hash, *epoch, &l, &x, &why) : STATUS_INVALID;
@@ -213,7 +221,9 @@ static void status(struct conn *c, const struct request *r) {
     } else if (r->op == OP_STATUS) {
         exec_status(&c->out, x, r->id, false);
     } else {
-        exec_wait(x, c, r->id, field_number(r, TAG_UNTIL, 0) == 1 ? WAIT_OUTPUT : WAIT_EXIT, r, false);
+        static const enum waiting until[] = {WAIT_EXIT, WAIT_OUTPUT, WAIT_CLOSED};
+        int64_t wanted = field_number(r, TAG_UNTIL, 0);
+        exec_wait(x, c, r->id, until[wanted > 0 && wanted < 3 ? wanted : 0], r, false);
     }
 }
 
@@ -242,9 +252,9 @@ static void act(struct conn *c, const struct request *r) {
     } else if (r->op == OP_STDIN) {
         exec_input(x, c, r);
     } else {
-        if (tree) tree_signal(x, signo);
-        else kill(-x->command, signo);
-        done = true;
+        if (!tree) kill(-x->command, signo);
+        done = !tree || tree_signal(x, signo) > 0 || !x->command_ended;
+        if (!done) reply_error(&c->out, STATUS_FINISHED, r->id, 0, "%s has ended and left no process", id);
     }
     if (done) reply_end(&c->out, reply_begin(&c->out, STATUS_OK, r->id));
 }
@@ -267,6 +277,10 @@ void request_handle(struct conn *c, const struct request *r) {
     case OP_LIST: list(c, r); break;
     case OP_FILES: files_take(c, r->id); break;
     case OP_PREPARE: prepare(r); break;
+    case OP_PROCESSES: processes_list(c, r->id); break;
+    case OP_KILL_ALL:
+        if (allowed(c, r)) processes_kill(c, r->id);
+        break;
     default: reply_error(&c->out, STATUS_INVALID, r->id, 0, "unknown operation %d", r->op);
     }
 }

@@ -12,6 +12,8 @@
  *   journals.c  output to bounded segments on disk
  *   records.c   how commands started and ended; generation, epoch
  *   trees.c     finding and killing every process a command left
+ *   processes.c all processes of the sandbox: the list of them, ending all
+ *   memory.c    whether the kernel killed for want of memory
  *   files.c     the process that does file operations with the sandbox user's rights
  *   fileops.c   these operations; stamps and conditions
  *   filewrites.c  writing one
@@ -28,7 +30,7 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
-#define TPPD_VERSION 2
+#define TPPD_VERSION 3
 #define MAX_FRAME (16u * 1024 * 1024)
 #define MAX_OUT_QUEUE (32u * 1024 * 1024) /* a client that reads no replies is cut off beyond this */
 #define MAX_CONNS 1024
@@ -40,12 +42,13 @@
 #define MAX_HELD 16
 #define HOLD_MS 5000     /* how long a prepared command waits for its START */
 #define GRACE_MS 200     /* how long an ended command's pipes may stay open before it counts as ended */
+#define TERM_MS 2000     /* how long a command whose time is up may take to end by itself */
 #define STDIN_QUEUE (1024u * 1024)
 #define ID_MAX 64
 
 enum op {
     OP_HELLO = 1, OP_START = 2, OP_STATUS = 3, OP_WAIT = 4, OP_STDIN = 5, OP_SIGNAL = 6, OP_KILL_TREE = 7,
-    OP_LIST = 8, OP_FILES = 9, OP_PREPARE = 10,
+    OP_LIST = 8, OP_FILES = 9, OP_PREPARE = 10, OP_PROCESSES = 11, OP_KILL_ALL = 12,
     OP_STAT = 16, OP_READ = 17, OP_WRITE = 18, OP_MKDIR = 19, OP_SYMLINK = 20, OP_REMOVE = 21,
     OP_LISTDIR = 22, OP_SET = 23, OP_RENAME = 24, OP_COPY = 25, OP_LISTTREE = 26,
 };
@@ -54,10 +57,10 @@ enum tag {
     TAG_EXEC_ID = 1, TAG_EPOCH = 2, TAG_ARG = 3, TAG_ENV = 4, TAG_CWD = 5, TAG_FLAGS = 6, TAG_SPEC_HASH = 7,
     TAG_OUT_OFFSET = 8, TAG_ERR_OFFSET = 9, TAG_UNTIL = 10, TAG_TIMEOUT_MS = 11, TAG_OFFSET = 12,
     TAG_DATA = 13, TAG_SIGNO = 14, TAG_PATH = 15, TAG_MODE = 16, TAG_LIMIT = 17, TAG_TARGET = 18,
-    TAG_WRITE_ID = 19, TAG_MATCH = 26, TAG_NONE_MATCH = 27, TAG_DEPTH = 28, TAG_AFTER = 29,
+    TAG_WRITE_ID = 19, TAG_LIMIT_MS = 20, TAG_MATCH = 26, TAG_NONE_MATCH = 27, TAG_DEPTH = 28, TAG_AFTER = 29,
     TAG_STATE = 32, TAG_RECORD = 33, TAG_OUT_END = 34, TAG_ERR_END = 35, TAG_CREATED = 36, TAG_DETAIL = 37,
     TAG_ERRNO = 38, TAG_VERSION = 39, TAG_GENERATION = 40, TAG_STARTED_MS = 41, TAG_SIZE = 42,
-    TAG_MTIME_NS = 43, TAG_KIND = 44, TAG_NAME = 45,
+    TAG_MTIME_NS = 43, TAG_KIND = 44, TAG_NAME = 45, TAG_CLOSED = 46, TAG_PROCESS = 47, TAG_COUNT = 48,
     TAG_STAMP = 60, TAG_SETTLED = 61, TAG_MORE = 62,
 };
 
@@ -96,7 +99,7 @@ void reply_error(struct buffer *b, uint8_t status, uint32_t id, int error, const
 /* ---- main.c ---- */
 struct handle { void (*ready)(struct handle *, uint32_t events); };
 struct options {
-    int run_fd, listen_fd;
+    int run_fd, listen_fd, oom_fd;
     int64_t generation;
     uid_t uid; gid_t gid; bool drop;
     const char *home;
@@ -128,6 +131,7 @@ struct conn {
     struct conn *next;
 };
 void conns_listen(int fd);
+int64_t conns_resume(int64_t now);      /* ms until there is something to do, -1: nothing */
 void conn_flush(struct conn *c);
 void conn_close(struct conn *c);
 int conn_release(struct conn *c);       /* forget it but keep its fd open */
@@ -152,7 +156,7 @@ size_t stream_read(struct stream *s, size_t budget);
 void stream_close(struct stream *s);
 
 /* ---- execs.c ---- */
-enum waiting { WAIT_START, WAIT_EXIT, WAIT_OUTPUT, WAIT_STDIN, WAIT_KILL };
+enum waiting { WAIT_START, WAIT_EXIT, WAIT_OUTPUT, WAIT_CLOSED, WAIT_STDIN, WAIT_KILL };
 struct waiter {
     struct conn *conn;
     uint32_t id;
@@ -177,10 +181,13 @@ struct exec {
     int ends[3];                        /* ours, of its three streams; -1: none */
     pid_t shim, command;
     bool started, command_ended, shim_gone, orphaned, recorded, saved, killing, gone;
+    bool timed_out, swept, left_open, close_saved; /* left_open: its end was recorded while a pipe was still open */
     int start_errno, wait_status, kill_rounds;
     char start_error[128];
     struct rusage usage;
     int64_t started_ms, started_us, ended_ms, ended_us, grace_ms, kill_ms, save_ms, held_ms;
+    int64_t limit_ms, term_ms;          /* when its time is up; when what ignored SIGTERM is killed; 0: never */
+    int64_t oom_kills;                  /* of the sandbox, when it was started */
     struct stream out, err;
     struct input in;
     struct buffer record;               /* its end, as recorded */
@@ -190,7 +197,7 @@ struct exec {
 };
 extern struct exec *execs;
 struct exec *exec_find(const char *id);
-struct launch { char **argv, **envp; const char *cwd; int flags, in, out, err, report; };
+struct launch { char **argv, **envp; const char *cwd; int flags, in, out, err, report; int64_t limit_ms; };
 int exec_start(const char *id, const char *spec_hash, int64_t at_epoch, const struct launch *what,
                struct exec **out, const char **why);
 void exec_wait(struct exec *x, struct conn *c, uint32_t id, enum waiting kind, const struct request *r,
@@ -198,6 +205,7 @@ void exec_wait(struct exec *x, struct conn *c, uint32_t id, enum waiting kind, c
 void exec_status(struct buffer *b, struct exec *x, uint32_t id, bool created);
 void exec_kill(struct exec *x);
 void exec_settle(struct exec *x);
+bool exec_closed(const struct exec *x); /* ended, and nothing more can be printed */
 void execs_forget(struct conn *c);
 void execs_reap(void);
 int64_t execs_tick(void);               /* does what is due; ms to the next thing due, -1: nothing */
@@ -242,14 +250,35 @@ void record_prepare(void);
 int record_begin(struct exec *x, int64_t at_epoch);
 void record_compose(struct exec *x);
 int record_end(struct exec *x);
+int record_close(struct exec *x);
 int64_t number_read(const char *name);
 int number_write(const char *name, int64_t value);
 
 /* ---- trees.c ---- */
-struct process { pid_t pid, parent; char state; bool ours; };
+struct process {
+    pid_t pid, parent;
+    char state, name[16];
+    bool ours;
+    int64_t ticks, started, pages;      /* processor time; since boot, in ticks too; resident memory */
+};
+int processes_scan(struct process **list); /* all there are, by pid; -1: cannot tell */
+const struct process *process_of(const struct process *list, int count, pid_t pid);
+bool process_is_shim(pid_t pid);
 int tree_scan(const struct exec *x, struct process **list); /* living processes of x; -1: cannot tell */
 int tree_signal(const struct exec *x, int signo);
+void tree_kill(const struct process *list, int count, int round);
 void tree_kill_round(struct exec *x);
+
+/* ---- processes.c ---- */
+void processes_list(struct conn *c, uint32_t id);
+void processes_kill(struct conn *c, uint32_t id);
+void processes_forget(const struct conn *c);
+int processes_sweep(void);              /* kill those of every command there is now; how many there were */
+int64_t processes_tick(void);           /* ms until it is to be called again, -1: when something is asked */
+
+/* ---- memory.c ---- */
+void memory_open(int fd);               /* the counter, or -1: look for it */
+int64_t memory_kills(void);
 
 /* ---- files.c ---- */
 void files_take(struct conn *c, uint32_t id);

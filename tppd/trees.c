@@ -21,7 +21,7 @@
 #define STOP_ROUNDS 60
 
 static bool read_process(int proc, const char *name, struct process *p) {
-    char path[64], text[512];
+    char path[64], text[1024];
     snprintf(path, sizeof path, "%.20s/stat", name);
     int fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return false;
@@ -29,20 +29,38 @@ static bool read_process(int proc, const char *name, struct process *p) {
     close(fd);
     if (n <= 0) return false;
     text[n] = 0;
-    char *at = strrchr(text, ')'); /* the name before it may hold anything */
+    char *begin = strchr(text, '('), *at = strrchr(text, ')'); /* the name between them may hold anything */
     int parent;
-    if (!at || sscanf(at + 1, " %c %d", &p->state, &parent) != 2) return false;
+    unsigned long long user, system, started;
+    long long pages;
+    if (!begin || !at || sscanf(at + 1, " %c %d %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu %llu %*s %*s %*s %*s %*s %*s "
+                                        "%llu %*s %lld", &p->state, &parent, &user, &system, &started, &pages) != 6)
+        return false;
     p->pid = (pid_t)atoi(name);
     p->parent = (pid_t)parent;
     p->ours = false;
+    p->ticks = (int64_t)(user + system);
+    p->started = (int64_t)started;
+    p->pages = pages;
+    snprintf(p->name, sizeof p->name, "%.*s", (int)(at - begin - 1), begin + 1);
     return true;
 }
 
-static int scan_all(struct process **list) {
+static int by_pid(const void *a, const void *b) {
+    pid_t x = ((const struct process *)a)->pid, y = ((const struct process *)b)->pid;
+    return (x > y) - (x < y);
+}
+
+const struct process *process_of(const struct process *list, int count, pid_t pid) {
+    struct process wanted = {.pid = pid};
+    return count ? bsearch(&wanted, list, (size_t)count, sizeof *list, by_pid) : NULL;
+}
+
+int processes_scan(struct process **list) {
     DIR *dir = opendir("/proc");
+    *list = NULL;
     if (!dir) return -1;
     int count = 0, cap = 0;
-    *list = NULL;
     for (struct dirent *e; (e = readdir(dir));) {
         if (!isdigit((unsigned char)*e->d_name)) continue;
         if (count == cap) {
@@ -54,10 +72,11 @@ static int scan_all(struct process **list) {
         if (read_process(dirfd(dir), e->d_name, *list + count)) count++;
     }
     closedir(dir);
+    if (count) qsort(*list, (size_t)count, sizeof **list, by_pid);
     return count;
 }
 
-static bool is_shim(pid_t pid) {
+bool process_is_shim(pid_t pid) {
     if (start_is_held(pid)) return true;
     for (struct exec *x = execs; x; x = x->next)
         if (x->shim == pid && !x->shim_gone) return true;
@@ -66,24 +85,24 @@ static bool is_shim(pid_t pid) {
 
 static bool is_root(const struct exec *x, const struct process *p) {
     if (!x->orphaned) return p->parent == x->shim && !x->shim_gone;
-    return p->parent == getpid() && !is_shim(p->pid) && !files_is_worker(p->pid);
+    return p->parent == getpid() && !process_is_shim(p->pid) && !files_is_worker(p->pid);
+}
+
+/* Upwards from `p` until one whose answer is known. */
+static bool belongs(const struct exec *x, struct process *list, int count, struct process *p) {
+    for (int depth = 0; p && depth < count; depth++) {
+        if (p->ours || is_root(x, p)) return true;
+        p = (struct process *)process_of(list, count, p->parent);
+    }
+    return false;
 }
 
 int tree_scan(const struct exec *x, struct process **list) {
-    struct process *all;
-    int count = scan_all(&all);
+    int count = processes_scan(list), kept = 0;
     if (count < 0) return -1;
-    for (int i = 0; i < count; i++) all[i].ours = is_root(x, all + i);
-    for (bool grown = true; grown;) {
-        grown = false;
-        for (int i = 0; i < count; i++)
-            for (int j = 0; !all[i].ours && j < count; j++)
-                if (all[j].ours && all[j].pid == all[i].parent) all[i].ours = grown = true;
-    }
-    int kept = 0;
+    for (int i = 0; i < count; i++) (*list)[i].ours = belongs(x, *list, count, *list + i);
     for (int i = 0; i < count; i++)
-        if (all[i].ours && all[i].state != 'Z') all[kept++] = all[i];
-    *list = all;
+        if ((*list)[i].ours && (*list)[i].state != 'Z') (*list)[kept++] = (*list)[i];
     return kept;
 }
 
@@ -95,11 +114,10 @@ int tree_signal(const struct exec *x, int signo) {
     return count;
 }
 
-void tree_kill_round(struct exec *x) {
-    struct process *list = NULL;
-    int count = tree_scan(x, &list), moving = 0;
-    x->kill_rounds++;
-    if (x->kill_rounds > PLAIN_ROUNDS && x->kill_rounds < STOP_ROUNDS)
+/* One round of killing `list`. */
+void tree_kill(const struct process *list, int count, int round) {
+    int moving = 0;
+    if (round > PLAIN_ROUNDS && round < STOP_ROUNDS)
         for (int i = 0; i < count; i++)
             if (list[i].state != 'T' && list[i].state != 't' && list[i].state != 'D') {
                 kill(list[i].pid, SIGSTOP);
@@ -107,6 +125,12 @@ void tree_kill_round(struct exec *x) {
             }
     if (!moving)
         for (int i = 0; i < count; i++) kill(list[i].pid, SIGKILL);
+}
+
+void tree_kill_round(struct exec *x) {
+    struct process *list = NULL;
+    int count = tree_scan(x, &list);
+    tree_kill(list, count, ++x->kill_rounds);
     free(list);
     if (x->orphaned && count == 0) x->shim_gone = true;
     x->kill_ms = now_ms() + (x->kill_rounds < 20 ? 2 : 10);
