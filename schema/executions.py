@@ -139,7 +139,10 @@ def _extract(stream: str | None) -> tuple[str | None, bool]:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a command ended. `ms` is its run time in milliseconds; `completed` needs an `exit_code`."""
+    """How a command ended. `ms` is its run time in milliseconds; `completed` needs an `exit_code`.
+
+    `streams_open`: something that it left may still print; `close` follows.
+    """
 
     id: str
     status: str
@@ -151,6 +154,7 @@ class End:
     truncated: bool = False
     reason: str | None = None
     ms: int | None = None
+    streams_open: bool = False
 
     def arguments(self) -> tuple[Any, ...]:
         """For the query `finish`. A stream over 256 KiB is cut in the middle and marked `truncated`."""
@@ -158,8 +162,8 @@ class End:
         err, err_cut = _extract(self.stderr)
         return (
             self.id, str(self.status), self.exit_code, out, err, self.stdout_bytes, self.stderr_bytes,
-            self.truncated or out_cut or err_cut, self.reason,
-            None if self.ms is None else min(int(self.ms), 2_147_483_647),
+            self.truncated or out_cut or err_cut, None if self.reason is None else rows.text(self.reason),
+            None if self.ms is None else min(int(self.ms), 2_147_483_647), self.streams_open,
         )  # fmt: skip
 
 
@@ -172,6 +176,26 @@ async def finish_all(database: Database, ends: Iterable[End]) -> None:
     """Records several ends in one round trip and one commit; an end that was recorded before stays."""
     async with database.acquire() as connection:
         await connection.executemany(_Q.finish, [end.arguments() for end in ends])
+
+
+async def close(
+    c: Executor, id: str, stdout: str, stderr: str, stdout_bytes: int, stderr_bytes: int, truncated: bool
+) -> bool:
+    """The streams of an ended command have ended too; False when that was known."""
+    out, out_cut = _extract(stdout)
+    err, err_cut = _extract(stderr)
+    cut = truncated or out_cut or err_cut
+    return await c.execute(_Q.close, id, out, err, stdout_bytes, stderr_bytes, cut) == "UPDATE 1"
+
+
+async def withdraw(c: Executor, id: str) -> bool:
+    """Takes back a command that was never started. False when it is not pending any more."""
+    return await c.execute(_Q.withdraw, id) == "DELETE 1"
+
+
+async def list_unclosed(c: Executor, sandbox_id: str) -> builtins.list[str]:
+    """Ids of commands that have ended and whose streams have not."""
+    return [record["id"] for record in await c.fetch(_Q.list_unclosed, sandbox_id)]
 
 
 async def list_open(c: Executor, sandbox_id: str) -> builtins.list[Execution]:

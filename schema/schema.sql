@@ -231,6 +231,7 @@ CREATE TABLE command_executions (
     reason text,
     agent character varying(20),
     conversation_id uuid,
+    streams_open boolean NOT NULL DEFAULT false,
     CONSTRAINT ck_ce_completed CHECK ((((status)::text <> 'completed'::text) OR (exit_code IS NOT NULL))),
     CONSTRAINT ck_ce_mode CHECK (((execution_mode)::text = ANY ((ARRAY['manual'::character varying, 'auto'::character varying, 'scheduled'::character varying])::text[]))),
     CONSTRAINT ck_ce_out CHECK (((octet_length(COALESCE(stdout, ''::text)) <= 262144) AND (octet_length(COALESCE(stderr, ''::text)) <= 262144))),
@@ -243,6 +244,7 @@ CREATE INDEX idx_ce_archive ON public.command_executions USING btree (created_at
 CREATE INDEX idx_ce_conversation ON public.command_executions USING btree (conversation_id) WHERE (conversation_id IS NOT NULL);
 CREATE INDEX idx_ce_open ON public.command_executions USING btree (sandbox_id) WHERE ((status)::text = ANY ((ARRAY['pending'::character varying, 'running'::character varying])::text[]));
 CREATE INDEX idx_ce_sandbox_created ON public.command_executions USING btree (sandbox_id, created_at DESC);
+CREATE INDEX idx_ce_unclosed ON public.command_executions USING btree (sandbox_id) WHERE streams_open;
 CREATE INDEX idx_ce_user_created ON public.command_executions USING btree (user_id, created_at DESC);
 CREATE INDEX idx_command_executions_sandbox_user ON public.command_executions USING btree (sandbox_id, user_id);
 CREATE UNIQUE INDEX uq_ce_idempotency ON public.command_executions USING btree (user_id, idempotency_key) WHERE (idempotency_key IS NOT NULL);

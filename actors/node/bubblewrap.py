@@ -313,7 +313,11 @@ def _open_fds(stack: contextlib.ExitStack, folder: Path, user: int | None) -> co
     listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
     listener.bind(f"/proc/self/fd/{run}/{SOCKET}")
     listener.listen(256)
-    return command.Fds(run, listener.fileno(), alive, status)
+    counter = cgroups.oom_counter(folder.name)
+    oom = None
+    with contextlib.suppress(OSError):  # without it a kill for want of memory is told as a kill
+        oom = None if counter is None else keep(os.open(counter, os.O_RDONLY | os.O_CLOEXEC))
+    return command.Fds(run, listener.fileno(), alive, status, oom)
 
 
 def _send(pid: int, signo: int) -> bool:

@@ -89,15 +89,16 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Fds:
-    """Descriptors that reach tppd (run, listen, alive) or bwrap (status)."""
+    """Descriptors that reach tppd (run, listen, alive, oom: cgroups.oom_counter) or bwrap (status)."""
 
     run: int
     listen: int
     alive: int
     status: int
+    oom: int | None = None
 
     def all(self) -> tuple[int, ...]:
-        return dataclasses.astuple(self)
+        return tuple(fd for fd in dataclasses.astuple(self) if fd is not None)
 
 
 async def find(wanted: str | None) -> Found:
@@ -223,7 +224,7 @@ class Launch:
     def _tppd(self) -> list[str]:
         spec, fds = self.spec, self.fds
         words = [INSIDE, "--run-fd", str(fds.run), "--listen-fd", str(fds.listen)]
-        words += ["--alive-fd", str(fds.alive)]
+        words += ["--alive-fd", str(fds.alive), *(["--oom-fd", str(fds.oom)] if fds.oom is not None else [])]
         words += ["--generation", str(spec.generation), "--limit-nproc", str(spec.pids)]
         words += ["--limit-nofile", str(spec.nofile), "--limit-fsize", str(spec.disk_bytes)]
         if "memory" not in self.group.limits:

@@ -117,6 +117,19 @@ def _create_second(mount: Path, spec: SandboxSpec, group: Group) -> None:
         group.limits |= dict.fromkeys(enforced, "cgroup v2")
 
 
+def oom_counter(sandbox_id: str) -> Path | None:
+    """The file in which the kernel counts what it killed in this sandbox for want of memory (`oom_kill N`).
+
+    None where memory is not limited by a group.
+    """
+    first, second = _mounts()
+    mounts = [(first.get("memory"), "memory.oom_control"), (second, "memory.events")]
+    for mount, name in mounts:
+        if mount is not None and (file := mount / PARENT / sandbox_id / name).exists():
+            return file
+    return None
+
+
 def remove(sandbox_id: str) -> bool:
     """Remove the groups; false while a process is still in one (try again then)."""
     first, second = _mounts()

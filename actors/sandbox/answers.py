@@ -17,6 +17,8 @@ from terminalpp.types.states import ExecutionState
 
 HEAD_BYTES = 64 * 1024        # of each stream in an answer, unless asked otherwise
 ROW_BYTES = 64 * 1024         # of each stream in a row: half from its beginning, half from its end
+STREAMS: tuple[journal.Stream, ...] = ("stdout", "stderr")
+TIMEOUT_CODE = 124            # as timeout(1) has it
 
 
 def of_record(run_dir: str, record: ExitRecord, head: int) -> dict[str, Any]:
@@ -38,6 +40,7 @@ def end_for_row(run_dir: str, record: ExitRecord) -> End:
         extract(run_dir, record.exec_id, "stdout", record.out_bytes),
         extract(run_dir, record.exec_id, "stderr", record.err_bytes), record.out_bytes, record.err_bytes,
         max(record.out_bytes, record.err_bytes) > ROW_BYTES, reason(record), round(record.duration_ms),
+        record.streams_open,
     )
 
 
@@ -132,7 +135,11 @@ def _moment(at_ms: int) -> str | None:
 
 
 def exit_code(record: ExitRecord) -> int | None:
-    """As a shell says it: the code, 128 plus the signal's number, or 127 for what could not be started."""
+    """As a shell says it: the code, 128 plus the signal's number, 127 for what could not be started, 124 for
+    what ran out of time (whatever it made of the signal).
+    """
+    if record.reason == "timeout":
+        return TIMEOUT_CODE
     if record.signal is not None:
         return 128 + record.signal
     return 127 if record.reason == "not-started" else record.exit_code
@@ -161,6 +168,7 @@ def end_of(run_dir: str, exec_id: str) -> ExitRecord:
                       0, 0, False, 0.0, 0)
 
 
-def not_started(exec_id: str, error: TerminalError) -> ExitRecord:
-    """The record of a command that tppd refused and kept no record of."""
-    return ExitRecord(exec_id, "not-started", None, None, error.detail, 0, 0, 0, 0.0, 0, 0, False, 0.0, 0)
+def not_started(exec_id: str, error: Exception) -> ExitRecord:
+    """The record of a command that tppd refused, or could not be asked for, and keeps no record of."""
+    why = error.detail if isinstance(error, TerminalError) else f"{type(error).__name__}: {error}"
+    return ExitRecord(exec_id, "not-started", None, None, why, 0, 0, 0, 0.0, 0, 0, False, 0.0, 0)

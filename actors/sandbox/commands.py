@@ -2,9 +2,13 @@
 
 The order that makes it so. (1) The row is inserted under the entity's fence: from here on the command is
 accepted. (2) tppd is told to start it under the row's id, which it does once however often it is told.
-(3) The end is read from tppd's exit record and written to the row, behind the caller's back. A crash
-after (1) or (2) is made good by `adopt`: what was not started is started, what runs is watched, what has
-ended is recorded. A command whose sandbox died is recorded as `failed`, reason `lost`, and never run again.
+(3) The end is read from tppd's exit record and written to the row, behind the caller's back (`following.py`).
+A crash after (1) or (2) is made good by `adopt`: what was not started is started, what runs is watched, what
+has ended is recorded. A command whose sandbox died is `failed`, reason `lost`, and never run again.
+
+What is wrong with one command ends that command and nothing else: bad input is refused before (1); what tppd
+refuses for its own sake is recorded as `not-started`, before the caller is told; for want of processes too
+(Overloaded), and that is final; with no room for its start record (DiskFull) it is withdrawn, its id is free.
 
 The caller's path is one insert and one round trip to tppd, which has the process ready by then. Reads are
 from the journals on the host, so a reader never waits for a writer. Nothing here is state: all of it can be
@@ -17,102 +21,49 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 from actors.sandbox import answers, command, journal
-from actors.sandbox.command import Command
+from actors.sandbox.command import Command, whole
+from actors.sandbox.following import Following
 from actors.sandbox.journal import ExitRecord, Outcome
-from actors.sandbox.tppd import Tppd
 from actors.sandbox.wire import Fields
 from runtime.context import Context
-from schema import Database, executions
+from schema import executions
 from terminalpp.types.errors import (
     CommandNotStarted,
     DeadlineExceeded,
+    DiskFull,
     Fenced,
+    InvalidInput,
     NotFound,
+    Overloaded,
     SandboxNotRunning,
     TerminalError,
     Unavailable,
 )
 from terminalpp.types.states import ExecutionState
 
-WATCH_SECONDS = 60.0          # one wait on tppd; it is repeated until the end
-MAX_WAIT_SECONDS = 600.0
-RETRY_SECONDS = 0.5
+MAX_WAIT_MS = 600_000
+MAX_HEAD_BYTES = 1024 * 1024
 STARTING_SECONDS = 0.005
-GATHER_SECONDS = 0.05         # ends of commands are written to their rows together
 
 
-@dataclass(frozen=True, slots=True)
-class Attached:
-    """Where commands of one generation go. `environment` is what every command finds."""
-
-    run_dir: str
-    generation: int
-    shell: str
-    environment: dict[str, str]
-
-
-class Commands:
-    """See the head of this file.
-
-    `died` is called when nobody answers in the sandbox, and says whether it is really dead; `revive`
-    starts it anew and returns once it runs (or raises why not).
-    """
+class Commands(Following):
+    """See the head of this file. `revive` starts the sandbox anew; it raises why it could not."""
 
     def __init__(
         self, context: Context, sandbox_id: str, run_dir: str,
         died: Callable[[], Awaitable[bool]], revive: Callable[[], Awaitable[None]],
     ) -> None:  # fmt: skip
-        self._context = context
-        self._sandbox_id = sandbox_id
-        self.run_dir = run_dir  # the same for every generation: journals outlive the sandbox
-        self._died = died
+        super().__init__(context, sandbox_id, run_dir, died)
         self._revive = revive
-        self._attached: Attached | None = None
-        self._tppd: Tppd | None = None
-        self._tasks: dict[str, asyncio.Task[Any]] = {}
-        self._starting: set[str] = set()
-        self._ends = Ends(context.database)
-        self.used_at = time.monotonic()  # when a command last began or ended
-
-    # ---- which sandbox --------------------------------------------------------------------------
-
-    async def attach(self, attached: Attached | None) -> None:
-        """Use this generation from now on; None: nothing runs."""
-        if attached == self._attached:
-            return
-        self._attached = attached
-        old, self._tppd = self._tppd, Tppd(attached.run_dir) if attached else None
-        if old is not None:
-            await old.close()
-
-    @property
-    def tppd(self) -> Tppd:
-        """Raises SandboxNotRunning."""
-        if self._tppd is None:
-            raise SandboxNotRunning(f"sandbox {self._sandbox_id} is not running")
-        return self._tppd
-
-    @property
-    def epoch(self) -> int:
-        return self._context.fence.epoch
-
-    @property
-    def busy(self) -> bool:
-        """A command is being started or is still running."""
-        return bool(self._starting or self._tasks)
 
     # ---- run ------------------------------------------------------------------------------------
 
     async def run(self, payload: dict[str, Any], user_id: str) -> dict[str, Any]:
         """Accept and start; the answer after its end or `wait_ms`. See `Sandbox.run`."""
-        wanted = Command.parse(payload)
-        exec_id = journal.check_exec_id(str(payload["exec_id"]))
-        wait_s = _wait_seconds(payload.get("wait_ms", 0))
-        head = int(payload.get("head_bytes", answers.HEAD_BYTES))
+        wanted, exec_id, wait_s, head = Command.parse(payload), id_of(payload), *wait_of(payload, "wait_ms")
         self._starting.add(exec_id)
         self.used_at = time.monotonic()
         created = False
@@ -125,13 +76,13 @@ class Commands:
                 conversation_id=payload.get("conversation_id"),
             )
             if created:
-                record = await self._start(exec_id, wanted, wait_s, await prepared)
+                record = await self._begin(exec_id, wanted, wait_s, await prepared)
                 if record is not None:
-                    self._background(exec_id, self._record(record))
+                    self._background(exec_id, lambda: self._finish(record))
                     answer = answers.of_record(self.run_dir, record, head)
                     return _accepted(answer, row, created)
-        except Fenced:
-            raise  # the new owner adopts it
+        except (Fenced, Overloaded, DiskFull):
+            raise  # the new owner adopts it; it is recorded as refused; it is withdrawn
         except BaseException:
             # Accepted is accepted, whatever became of the caller.
             if created:
@@ -143,12 +94,26 @@ class Commands:
             prepared.cancel()
         return _accepted(await self.wait(exec_id, 0 if created else wait_s, head), row, created)
 
+    async def _begin(
+        self, exec_id: str, wanted: Command, wait_s: float, prepared: Fields | None
+    ) -> ExitRecord | None:
+        """`_start` for a caller who is told of a refusal: first its row says so, then he is."""
+        try:
+            return await self._start(exec_id, wanted, wait_s, prepared)
+        except Overloaded as error:
+            await self._ends.record(answers.not_started(exec_id, error))
+            hint = "It is recorded so and will not run. End processes, then send it as a new command."
+            raise Overloaded(error.detail, hint, {"command_id": exec_id}) from None
+        except DiskFull:
+            await self._ends.withdraw(exec_id)
+            raise
+
     async def repeated(self, payload: dict[str, Any]) -> dict[str, Any] | None:
         """The answer of `run` to a command that was started before, without a sandbox; None for a new one.
 
         Raises InvalidInput, IdempotencyMismatch.
         """
-        wanted, exec_id = Command.parse(payload), str(payload["exec_id"])
+        wanted, exec_id, _, head = Command.parse(payload), id_of(payload), *wait_of(payload, "wait_ms")
         try:
             row = await executions.get(self._context.database, exec_id)
         except NotFound:
@@ -157,7 +122,6 @@ class Commands:
         unstarted = journal.outcome(self.run_dir, exec_id) is Outcome.NOT_STARTED
         if row.status == ExecutionState.PENDING and unstarted:
             return None
-        head = int(payload.get("head_bytes", answers.HEAD_BYTES))
         return _accepted(await self.wait(exec_id, 0, head), row, False)
 
     async def _prepare(self, exec_id: str, wanted: Command) -> Fields | None:
@@ -168,7 +132,7 @@ class Commands:
         argv, options = wanted.arguments(attached.shell), wanted.options(attached.environment)
         try:
             return await self.tppd.prepare(exec_id, argv, epoch=self.epoch, **options)
-        except (TerminalError, UnicodeError):
+        except (TerminalError, ValueError):
             return None
 
     async def _start(
@@ -177,7 +141,8 @@ class Commands:
         """Have tppd start it; its end if that came within `wait_s`, else a watcher stays behind.
 
         Safe to repeat: tppd knows the id. A sandbox that was dead already is started anew once: the
-        journal proves that the command was not started in it.
+        journal proves that the command was not started in it. Raises Fenced, and Overloaded or DiskFull when
+        nothing was started or recorded; every other refusal is the command's end.
         """
         try:
             attached, tppd = self._attached, self.tppd
@@ -201,6 +166,10 @@ class Commands:
         except (Unavailable, DeadlineExceeded):
             self._watch(exec_id)  # whether it runs is not known: the watcher finds out
             return None
+        except (Fenced, Overloaded, DiskFull):
+            raise
+        except (TerminalError, ValueError) as error:
+            return answers.not_started(exec_id, error)
         if status.record is not None:
             return status.record
         self._watch(exec_id)
@@ -236,164 +205,20 @@ class Commands:
                 return None
         return None
 
-    # ---- ends -----------------------------------------------------------------------------------
-
-    def _background(self, exec_id: str, work: Any) -> None:
-        task = self._tasks[exec_id] = self._context.spawn(work, f"command {exec_id}")
-        task.add_done_callback(lambda done: self._forget(exec_id, done))
-
-    def _forget(self, exec_id: str, done: asyncio.Task[Any]) -> None:
-        if self._tasks.get(exec_id) is done:
-            del self._tasks[exec_id]
-
-    def _watch(self, exec_id: str) -> None:
-        if exec_id not in self._tasks:
-            self._background(exec_id, self._until_end(exec_id))
-
-    async def _until_end(self, exec_id: str) -> None:
-        """Wait for the end, however long, and record it."""
-        database = self._context.database
-        await _insist(lambda: executions.mark_running(database, exec_id))
-        while True:
-            try:
-                status = await self.tppd.wait(exec_id, timeout_s=WATCH_SECONDS)
-            except SandboxNotRunning:
-                # Not awaited here: settling the dead sandbox's commands is not this one's affair.
-                self._context.spawn(self._look_again(exec_id), "looking after the sandbox")
-                return
-            except NotFound:
-                row = await executions.get(database, exec_id)
-                if (record := await self._start(exec_id, _command_of(row), 0.0)) is not None:
-                    await self._record(record)
-                    return
-            except (Unavailable, DeadlineExceeded):
-                await asyncio.sleep(RETRY_SECONDS)
-            else:
-                if status.state != "running":
-                    await self._record(status.record or answers.end_of(self.run_dir, exec_id))
-                    return
-
-    async def _look_again(self, exec_id: str) -> None:
-        """Until it is known: the sandbox is dead and its commands are settled, or it answers again.
-
-        Docker calls a container alive for a moment after its process died.
-        """
-        while not await self._died():
-            await asyncio.sleep(RETRY_SECONDS)
-            try:
-                await self.tppd.hello(self.epoch)
-            except (SandboxNotRunning, Unavailable, DeadlineExceeded):
-                continue
-            self._watch(exec_id)
-            return
-
-    async def _record(self, record: ExitRecord) -> None:
-        """Write the end into the row, once Postgres answers: until then the journal keeps it.
-
-        What tppd recorded is a fact whoever writes it, so it needs no fence, and ends that come close
-        together are written together: the next command need not wait for the last one's commit.
-        That a command is lost is a judgement: only the owner's counts.
-        """
-        end = answers.end_for_row(self.run_dir, record)
-        if record.reason == "lost":
-            await _insist(lambda: self._judge(end))
-        else:
-            await self._ends.write(end)
-        self.used_at = time.monotonic()
-
-    async def _judge(self, end: executions.End) -> None:
-        async with self._context.fenced() as connection:
-            await executions.finish(connection, end)
-
-    # ---- after a crash --------------------------------------------------------------------------
-
-    async def adopt(self) -> None:
-        """Take over the open commands of a sandbox that runs: start, watch or record each.
-
-        The greeting with our epoch comes first: from then on nobody older can start or type anything.
-        """
-        try:
-            await self.tppd.hello(self.epoch)
-        except (SandboxNotRunning, Unavailable, DeadlineExceeded):
-            await self._died()
-            return
-        for row in await executions.list_open(self._context.database, self._sandbox_id):
-            if row.id in self._starting or row.id in self._tasks:
-                continue
-            match journal.outcome(self.run_dir, row.id):
-                case Outcome.RUNNING:
-                    self._watch(row.id)
-                case Outcome.NOT_STARTED:
-                    record = await self._start(row.id, _command_of(row), 0.0)
-                    if record is not None:
-                        await self._record(record)
-                case Outcome.ENDED | Outcome.LOST:
-                    await self._record(answers.end_of(self.run_dir, row.id))
-
-    async def settle(self) -> None:
-        """The sandbox is dead: record each open command as its journal says, else as lost."""
-        for row in await executions.list_open(self._context.database, self._sandbox_id):
-            if row.id not in self._starting:
-                await self._record(answers.end_of(self.run_dir, row.id))
-
-    async def kill_all(self, grace_s: float = 2.0) -> None:
-        """End what runs inside: a polite signal, then, after `grace_s`, the other one."""
-        tppd = self.tppd
-        for signo, wait_s in ((15, grace_s), (9, grace_s)):
-            for exec_id in await tppd.list():
-                try:
-                    await tppd.signal(exec_id, signo, epoch=self.epoch, tree=True)
-                except TerminalError:
-                    continue  # it ended meanwhile
-            if self._tasks:
-                await asyncio.wait(list(self._tasks.values()), timeout=wait_s)
-
-
-class Ends:
-    """Writes ends to their rows, those of `GATHER_SECONDS` in one commit."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._waiting: list[executions.End] = []
-        self._writing: asyncio.Future[None] | None = None
-
-    async def write(self, end: executions.End) -> None:
-        """Returns when it is written."""
-        self._waiting.append(end)
-        if self._writing is None:
-            self._writing = asyncio.ensure_future(self._write())
-        await asyncio.shield(self._writing)
-
-    async def _write(self) -> None:
-        await asyncio.sleep(GATHER_SECONDS)
-        ends, self._waiting, self._writing = self._waiting, [], None
-        await _insist(lambda: executions.finish_all(self._database, ends))
-
-
 def _accepted(answer: dict[str, Any], row: executions.Execution, created: bool) -> dict[str, Any]:
     return answer | {"created_at": row.created_at.isoformat(), "created": created}
 
 
-async def _insist(act: Callable[[], Awaitable[Any]]) -> None:
-    """Do it again until the database answers."""
-    while True:
-        try:
-            await act()
-            return
-        except Unavailable:
-            await asyncio.sleep(RETRY_SECONDS)
+def id_of(payload: dict[str, Any]) -> str:
+    """The command's id. Raises InvalidInput unless it is a UUID."""
+    exec_id = payload.get("exec_id")
+    if not command.is_uuid(exec_id):
+        raise InvalidInput("exec_id: a UUID")
+    return str(exec_id)
 
 
-def _command_of(row: executions.Execution) -> Command:
-    return Command.from_row(row.command, row.working_directory, row.environment_vars)
-
-
-def _wait_seconds(wait_ms: Any) -> float:
-    return min(max(float(wait_ms or 0) / 1000, 0.0), MAX_WAIT_SECONDS)
-
-
-def attached_of(started: dict[str, Any], generation: int, own: dict[str, str]) -> Attached:
-    """From the driver's record as the entity keeps it. `own`: the sandbox's own variables."""
-    shell = str(started.get("shell") or "/bin/sh")
-    image = dict((started.get("details") or {}).get("environment") or {})
-    return Attached(str(started["run_dir"]), generation, shell, command.environment(image, own, shell))
+def wait_of(payload: dict[str, Any], name: str) -> tuple[float, int]:
+    """How long to wait (seconds), and how much of each stream an answer holds. Raises InvalidInput."""
+    wait_ms = whole(payload, name, 0, 2**53)
+    head = whole(payload, "head_bytes", 0, MAX_HEAD_BYTES, answers.HEAD_BYTES)
+    return min(wait_ms, MAX_WAIT_MS) / 1000, head

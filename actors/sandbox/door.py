@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 
 from actors.sandbox import journal
 from actors.sandbox.journal import Chunk, ExitRecord, Stream
+from actors.sandbox.replies import Process
 from actors.sandbox.tppd import Stat, Tppd
 from terminalpp.types.errors import Fenced, NotFound, SandboxNotRunning, Unavailable
 
@@ -132,9 +133,10 @@ class Door:
         limit: int = 65536,
         streams: Literal["both", "stdout", "stderr"] = "both",
     ) -> AsyncIterator[Piece]:
-        """Pieces of both streams as they come, until the command has ended and all of it was given.
+        """Pieces of both streams as they come, until the streams have ended and all of it was given.
 
-        Offsets go on from a former `next_offset`. A sandbox that dies ends it as an end does.
+        A process that a command left behind may hold them open after its end. Offsets go on from a former
+        `next_offset`. A sandbox that dies ends it as an end does.
         """
         wanted: tuple[Stream, ...] = ("stdout", "stderr") if streams == "both" else (streams,)
         at: dict[Stream, int] = {"stdout": out_offset, "stderr": err_offset}
@@ -155,7 +157,7 @@ class Door:
 
     async def _more(self, exec_id: str, at: dict[Stream, int]) -> bool:
         """Wait for more output; True when there will be none but what the journals hold already."""
-        if journal.exit_record(self.run_dir, exec_id) is not None:
+        if journal.closed(self.run_dir, exec_id):
             return True
         try:
             status = await self._do(
@@ -171,7 +173,7 @@ class Door:
             if journal.start_record(self.run_dir, exec_id) is None:
                 raise NotFound(f"no such execution: {exec_id}") from None
             return True
-        return status.state != "running"
+        return status.closed
 
     async def stdin(self, exec_id: str, offset: int, data: bytes, *, eof: bool = False) -> int:
         """See Tppd.stdin."""
@@ -180,6 +182,14 @@ class Door:
     async def signal(self, exec_id: str, signo: int, *, tree: bool = False) -> None:
         """See Tppd.signal."""
         await self._do(lambda t, epoch: t.signal(exec_id, signo, epoch=epoch, tree=tree))
+
+    async def processes(self) -> list[Process]:
+        """See Tppd.processes."""
+        return await self._do(lambda t, _: t.processes())
+
+    async def kill_all(self) -> int:
+        """See Tppd.kill_all."""
+        return await self._do(lambda t, epoch: t.kill_all(epoch=epoch))
 
     async def kill_tree(self, exec_id: str, *, timeout_s: float = 30.0) -> None:
         """See Tppd.kill_tree."""

@@ -22,9 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from actors.sandbox import core, host, record
-from actors.sandbox.answers import HEAD_BYTES
-from actors.sandbox.commands import Commands, attached_of
+from actors.sandbox.command import whole
+from actors.sandbox.commands import Commands, id_of, wait_of
 from actors.sandbox.core import Wanted
+from actors.sandbox.ends import RETRY_SECONDS, WEATHER
+from actors.sandbox.following import attached_of
 from runtime import Action, Context, Entity, Turn, durable, effect, readonly, volatile
 from runtime.disk import Disk
 from schema import sandboxes
@@ -58,7 +60,7 @@ class Sandbox(Entity):
 
     async def activated(self) -> None:
         if self.state:
-            self.context.spawn(self._adopt(), "adopting commands")
+            self.context.spawn(self._adopt_surely(), "adopting commands")
 
     async def passivated(self) -> None:
         await self.commands.attach(None)
@@ -119,7 +121,7 @@ class Sandbox(Entity):
         if minutes and not self.commands.busy and idle_s > minutes * 60:
             await self._step(turn, core.Stop(idle=True))
         else:
-            self.context.spawn(self._adopt(), "looking after commands")
+            self.context.spawn(self._adopt_surely(), "looking after commands")
 
     async def on_effect_failed(self, turn: Turn, payload: dict[str, Any]) -> None:
         """An effect was given up: say so on the record rather than wait for ever."""
@@ -142,15 +144,16 @@ class Sandbox(Entity):
     async def run(self, payload: dict[str, Any]) -> dict[str, Any]:
         """Run a command once per `exec_id`, wait up to `wait_ms` for its end.
 
-        Payload: exec_id, `command` (text for the shell) or `argv`, and optionally cwd, env, merge,
-        stdin, agent, conversation_id, mode, wait_ms (0), head_bytes (64 KiB), `room` (refuse a new command
-        with DiskFull while the disk is nearly full). Returns exec_id, status,
+        Payload: exec_id, `command` (text for the shell) or `argv`, and optionally cwd, env, merge, stdin,
+        timeout_ms, agent, conversation_id, mode, wait_ms (0), head_bytes (64 KiB), `room` (refuse a new
+        command with DiskFull while the disk is nearly full). Returns exec_id, status,
         exit_code, stdout and stderr (the first `head_bytes` of each, undecodable bytes replaced),
         stdout_bytes, stderr_bytes, truncated, duration_ms, reason, created_at and `created` (false: an
         earlier call started it). A command that could not be started is an answer (`failed`, exit_code
         127, reason `not-started: …`), because it was accepted.
-        Raises InvalidInput, SandboxNotRunning (a person stopped it), IdempotencyMismatch, and what
-        starting a sandbox raises.
+        Raises InvalidInput, SandboxNotRunning (a person stopped it), IdempotencyMismatch, Overloaded (no
+        process to be had: recorded as not started, for good), DiskFull (not accepted, the id is free), and
+        what starting a sandbox raises.
         """
         if payload.get("room") and self._disk.low:
             if (before := await self.commands.repeated(payload)) is not None:
@@ -167,9 +170,7 @@ class Sandbox(Entity):
     @volatile
     async def wait(self, payload: dict[str, Any]) -> dict[str, Any]:
         """The command `exec_id` after its end or `timeout_ms`, shaped as `run` answers. Raises NotFound."""
-        wait_s = float(payload.get("timeout_ms", 0)) / 1000
-        head = int(payload.get("head_bytes", HEAD_BYTES))
-        return await self.commands.wait(str(payload["exec_id"]), wait_s, head)
+        return await self.commands.wait(id_of(payload), *wait_of(payload, "timeout_ms"))
 
     @volatile
     async def attach(self, payload: dict[str, Any]) -> dict[str, Any]:
@@ -196,20 +197,23 @@ class Sandbox(Entity):
     @volatile
     async def signal(self, payload: dict[str, Any]) -> None:
         """Send `signal` (a number) to `exec_id`, with `tree` to all it left. See Tppd.signal."""
-        await self.commands.tppd.signal(str(payload["exec_id"]), int(payload["signal"]),
+        await self.commands.tppd.signal(id_of(payload), whole(payload, "signal", 1, 64, 15),
                                         epoch=self.context.fence.epoch, tree=bool(payload.get("tree")))
 
     @volatile
     async def kill(self, payload: dict[str, Any]) -> None:
         """Kill `exec_id` and every process it left; returns when none is there."""
-        await self.commands.tppd.kill_tree(str(payload["exec_id"]), epoch=self.context.fence.epoch)
+        await self.commands.tppd.kill_tree(id_of(payload), epoch=self.context.fence.epoch)
 
     @volatile
     async def stdin(self, payload: dict[str, Any]) -> dict[str, Any]:
         """Write `data` (base64) at `offset`; `eof` closes it. Returns the next `offset`."""
-        data = base64.b64decode(payload.get("data") or "")
+        try:
+            data = base64.b64decode(payload.get("data") or "", validate=True)
+        except (TypeError, ValueError):
+            raise errors.InvalidInput("data: bytes in base64") from None
         offset = await self.commands.tppd.stdin(
-            str(payload["exec_id"]), int(payload.get("offset", 0)), data,
+            id_of(payload), whole(payload, "offset", 0, 2**62), data,
             epoch=self.context.fence.epoch, eof=bool(payload.get("eof")))
         return {"offset": offset}
 
@@ -337,6 +341,15 @@ class Sandbox(Entity):
             await self.commands.adopt()
         elif s.status in (SandboxState.STOPPED, SandboxState.ERROR):
             await self.commands.settle()
+
+    async def _adopt_surely(self) -> None:
+        """`_adopt`, again while the database is away or full."""
+        while True:
+            try:
+                await self._adopt()
+                return
+            except WEATHER:
+                await asyncio.sleep(RETRY_SECONDS)
 
     async def _usable(self, timeout_s: float = ATTACH_SECONDS) -> None:
         """Return once commands may be started, starting the sandbox if it does not run.

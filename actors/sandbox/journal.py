@@ -3,8 +3,9 @@
 Any process of the host may read, at any time, as often as it likes, whether or not `tppd` is alive:
 nothing here talks to it, so no reader can block a command or another reader.
 
-    records/<exec_id>               two lines of JSON: the start, written before the command's first
-                                    instruction, and the end, added after the output it speaks of
+    records/<exec_id>               lines of JSON: the start, written before the command's first
+                                    instruction; the end, added after the output it speaks of; and, where a
+                                    process it left still held a stream then, the end of its output
     output/<exec_id>/out.<offset>   standard output from that byte offset on (16 decimal digits)
     output/<exec_id>/err.<offset>   standard error
     generation                      the generation of the tppd that runs now (or ran last)
@@ -74,7 +75,8 @@ class StartRecord:
 
 @dataclass(frozen=True, slots=True)
 class ExitRecord:
-    """How a command ended. `reason`: `exited`, `signalled`, `not-started` (see `error`) or `lost`.
+    """How a command ended. `reason`: `exited`, `signalled`, `timeout`, `out-of-memory`, `not-started` (see
+    `error`) or `lost`. What ran has an `exit_code` or a `signal`.
 
     `streams_open`: a background process still held the pipes when this was written, so the journals
     may grow further. `out_bytes` and `err_bytes` count what was printed up to then.
@@ -97,9 +99,9 @@ class ExitRecord:
 
     @property
     def state(self) -> ExecutionState:
-        if self.reason == "exited":
-            return ExecutionState.COMPLETED
-        return ExecutionState.KILLED if self.reason == "signalled" else ExecutionState.FAILED
+        if self.signal is not None or self.reason == "timeout":
+            return ExecutionState.KILLED
+        return ExecutionState.FAILED if self.exit_code is None else ExecutionState.COMPLETED
 
     @classmethod
     def parse(cls, raw: bytes) -> ExitRecord:
@@ -127,7 +129,7 @@ def _record(run_dir: str | Path, exec_id: str) -> Path:
 
 
 def _lines(run_dir: str | Path, exec_id: str) -> list[bytes]:
-    """The whole lines of its record: none, the start, or the start and the end."""
+    """The whole lines of its record: none, the start, its end, the end of its output."""
     try:
         return _record(run_dir, exec_id).read_bytes().split(b"\n")[:-1]
     except FileNotFoundError:
@@ -166,6 +168,19 @@ def exit_record(run_dir: str | Path, exec_id: str) -> ExitRecord | None:
     if start is None or start.generation >= generation(run_dir):
         return None
     return lost_record(run_dir, start)
+
+
+def closed(run_dir: str | Path, exec_id: str) -> bool:
+    """Whether it is on record that it ended and that its streams have too.
+
+    False for one whose streams were open when its sandbox died, until the next generation has begun: ask
+    whether it is alive.
+    """
+    lines = _lines(run_dir, exec_id)
+    if len(lines) != 2:
+        return len(lines) > 2 or exit_record(run_dir, exec_id) is not None
+    record = ExitRecord.parse(lines[1])
+    return not record.streams_open or record.generation < generation(run_dir)
 
 
 def outcome(run_dir: str | Path, exec_id: str) -> Outcome:

@@ -42,7 +42,7 @@ class Status:
     """A command as tppd knows it. `record` is there exactly when `state` is `ended`.
 
     `created` is true only in the answer to the one START that started it. `out_end` and `err_end`
-    are the lengths of its streams so far, in bytes.
+    are the lengths of its streams so far, in bytes; `closed`: it has ended and they will not grow.
     """
 
     exec_id: str
@@ -51,6 +51,26 @@ class Status:
     out_end: int
     err_end: int
     record: journal.ExitRecord | None
+    closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process inside. `exec_id` None: it comes from no command that is known any more.
+
+    `state` is the kernel's letter (R, S, D, T, …); `cpu_ms` its processor time, `memory_bytes` what it holds
+    in memory; `argv` its first 4 KiB, empty for a process that has none.
+    """
+
+    pid: int
+    parent: int
+    exec_id: str | None
+    name: str
+    argv: list[str]
+    state: str
+    cpu_ms: int
+    memory_bytes: int
+    started_at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +85,12 @@ class Stat:
     target: str | None = None
 
 
-def spec_hash(argv: Sequence[str], env: Mapping[str, str], cwd: str, flags: int) -> str:
+def spec_hash(
+    argv: Sequence[str], env: Mapping[str, str], cwd: str, flags: int, timeout_ms: int = 0
+) -> str:
     """SHA-256 of what is to be run: the same id with another hash is a Conflict."""
-    spec = json.dumps([list(argv), sorted(env.items()), cwd, int(flags)])
-    return hashlib.sha256(spec.encode()).hexdigest()
+    spec = [list(argv), sorted(env.items()), cwd, int(flags), *([timeout_ms] if timeout_ms else [])]
+    return hashlib.sha256(json.dumps(spec).encode()).hexdigest()
 
 
 def status_of(exec_id: str, reply: Reply) -> Status:
@@ -81,6 +103,7 @@ def status_of(exec_id: str, reply: Reply) -> Status:
         reply.number(Tag.OUT_END),
         reply.number(Tag.ERR_END),
         journal.ExitRecord.parse(raw) if raw else None,
+        bool(reply.number(Tag.CLOSED)),
     )
 
 
@@ -102,6 +125,18 @@ def stat_of(path: str, reply: Reply) -> Stat:
         reply.number(Tag.MTIME_NS),
         target,
     )
+
+
+def process_of(data: bytes) -> Process:
+    """`pid parent state cpu_ms memory_bytes started_at_ms exec_id`, LF, its name, NUL, its arguments."""
+    line, _, rest = data.partition(b"\n")
+    pid, parent, state, cpu, memory, started, exec_id = line.decode().split(" ")
+    name, _, words = rest.partition(b"\0")
+    argv = words.removesuffix(b"\0").decode("utf-8", "replace").split("\0") if words else []
+    return Process(
+        int(pid), int(parent), None if exec_id == "-" else exec_id, name.decode("utf-8", "replace"), argv,
+        state, int(cpu), int(memory), int(started),
+    )  # fmt: skip
 
 
 def entry_of(data: bytes) -> Stat:

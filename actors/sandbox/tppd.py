@@ -16,6 +16,7 @@ start at /home/user. File operations are done by a process with the sandbox user
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextlib
 import os
 import random
@@ -26,10 +27,12 @@ from actors.sandbox import journal
 from actors.sandbox.link import REPLY_SECONDS, Link
 from actors.sandbox.replies import (
     Hello,
+    Process,
     StartFlag,
     Stat,
     Status,
     entry_of,
+    process_of,
     spec_hash,
     started,
     stat_of,
@@ -43,6 +46,7 @@ from terminalpp.types.errors import (
 )
 
 CHUNK_BYTES = 1024 * 1024
+_UNTIL = {"exit": 0, "output": 1, "closed": 2}
 
 
 class Tppd(Link):
@@ -69,15 +73,17 @@ class Tppd(Link):
         merge: bool = False,
         stdin: bool = False,
         ptrace: bool = False,
+        timeout_ms: int = 0,
     ) -> Status:
         """Start `argv` once, whoever asks how often; returns when its program runs.
 
         `merge` sends standard error into stdout's journal. Without `stdin` it reads /dev/null.
-        `ptrace` lets it debug its own processes. Raises CommandNotStarted (no such program or
-        directory; recorded, so the id is used up), Conflict (the id was used for something else),
-        Fenced, SandboxNotRunning.
+        `ptrace` lets it debug its own processes. After `timeout_ms` (0: never) all it left gets SIGTERM, and
+        what is still there two seconds later SIGKILL. Raises CommandNotStarted (no such program or directory;
+        recorded, so the id is used up), Conflict (the id was used for something else), Fenced, Overloaded and
+        DiskFull (nothing was recorded), SandboxNotRunning.
         """
-        fields = self._start_fields(exec_id, argv, epoch, env or {}, cwd, merge, stdin, ptrace)
+        fields = self._start_fields(exec_id, argv, epoch, env or {}, cwd, merge, stdin, ptrace, timeout_ms)
         return started(status_of(exec_id, await self._ask(Op.START, fields)))
 
     async def run(
@@ -106,17 +112,19 @@ class Tppd(Link):
         self, exec_id: str, argv: Sequence[str], epoch: int, options: dict[str, object]
     ) -> Fields:
         env = dict(options.pop("env", None) or {})  # type: ignore[call-overload]
-        cwd, flags = str(options.pop("cwd", "") or ""), {k: bool(v) for k, v in options.items()}
+        cwd, timeout_ms = str(options.pop("cwd", "") or ""), options.pop("timeout_ms", 0)
+        flags = {k: bool(v) for k, v in options.items()}
         merge, stdin = flags.pop("merge", False), flags.pop("stdin", False)
         ptrace = flags.pop("ptrace", False)
         if flags:
             raise InvalidInput(f"unknown options: {', '.join(sorted(flags))}")
-        return self._start_fields(exec_id, argv, epoch, env, cwd, merge, stdin, ptrace)
+        assert isinstance(timeout_ms, int)
+        return self._start_fields(exec_id, argv, epoch, env, cwd, merge, stdin, ptrace, timeout_ms)
 
     @staticmethod
     def _start_fields(
         exec_id: str, argv: Sequence[str], epoch: int, env: Mapping[str, str], cwd: str,
-        merge: bool, stdin: bool, ptrace: bool,
+        merge: bool, stdin: bool, ptrace: bool, timeout_ms: int,
     ) -> Fields:  # fmt: skip
         journal.check_exec_id(exec_id)
         if not argv:
@@ -130,7 +138,8 @@ class Tppd(Link):
             (Tag.EXEC_ID, exec_id.encode()),
             (Tag.EPOCH, number(epoch)),
             (Tag.FLAGS, number(flags)),
-            (Tag.SPEC_HASH, spec_hash(argv, env, cwd, flags).encode()),
+            (Tag.SPEC_HASH, spec_hash(argv, env, cwd, flags, timeout_ms).encode()),
+            (Tag.LIMIT_MS, number(timeout_ms)),
         ]
         fields += [(Tag.ARG, os.fsencode(text)) for text in argv]
         fields += [(Tag.ENV, os.fsencode(f"{key}={value}")) for key, value in env.items()]
@@ -145,15 +154,16 @@ class Tppd(Link):
         exec_id: str,
         *,
         timeout_s: float,
-        until: Literal["exit", "output"] = "exit",
+        until: Literal["exit", "output", "closed"] = "exit",
         out_offset: int = 0,
         err_offset: int = 0,
     ) -> Status:
-        """Return when it has ended, or (`output`) a stream is longer than the offset, or time is up."""
+        """Return when it has ended, or time is up. `closed`: when its streams have ended too; `output`: then,
+        or when one of them is longer than its offset."""
         fields = [
             *self._id(exec_id),
             (Tag.TIMEOUT_MS, number(int(timeout_s * 1000))),
-            (Tag.UNTIL, number(1 if until == "output" else 0)),
+            (Tag.UNTIL, number(_UNTIL[until])),
             (Tag.OUT_OFFSET, number(out_offset)),
             (Tag.ERR_OFFSET, number(err_offset)),
         ]
@@ -190,7 +200,8 @@ class Tppd(Link):
         """Send a signal to its process group, as Ctrl-C does; with `tree`, to every process it left.
 
         Never repeated by itself: raises Unavailable when it is not known whether it was sent.
-        Raises CommandFinished, NotFound, Fenced, InvalidInput (no such signal).
+        Raises CommandFinished (with `tree`: and it left no process), NotFound, Fenced, InvalidInput (no such
+        signal).
         """
         fields = [*self._id(exec_id), (Tag.EPOCH, number(epoch)), (Tag.SIGNO, number(signo))]
         await self._ask(Op.SIGNAL, [*fields, (Tag.FLAGS, number(int(tree)))], repeat=False)
@@ -204,6 +215,15 @@ class Tppd(Link):
         """Ids of commands of which a process or an open stream is left."""
         reply = await self._ask(Op.LIST, [])
         return [data.decode() for tag, data in reply.fields if tag == Tag.EXEC_ID]
+
+    async def processes(self) -> builtins.list[Process]:
+        """Every process inside but tppd's own, by pid."""
+        reply = await self._ask(Op.PROCESSES, [])
+        return [process_of(data) for tag, data in reply.fields if tag == Tag.PROCESS]
+
+    async def kill_all(self, *, epoch: int, timeout_s: float = REPLY_SECONDS) -> int:
+        """Kill every process inside; how many there were. Returns when none of them is left."""
+        return (await self._ask(Op.KILL_ALL, [(Tag.EPOCH, number(epoch))], timeout_s)).number(Tag.COUNT)
 
     @staticmethod
     def _id(exec_id: str) -> Fields:

@@ -36,6 +36,8 @@ class Op(IntEnum):
     LIST = 8
     FILES = 9
     PREPARE = 10
+    PROCESSES = 11
+    KILL_ALL = 12
     STAT = 16
     READ = 17
     WRITE = 18
@@ -69,6 +71,7 @@ class Tag(IntEnum):
     LIMIT = 17
     TARGET = 18
     WRITE_ID = 19
+    LIMIT_MS = 20
     MATCH = 26
     NONE_MATCH = 27
     DEPTH = 28
@@ -87,6 +90,9 @@ class Tag(IntEnum):
     MTIME_NS = 43
     KIND = 44
     NAME = 45
+    CLOSED = 46
+    PROCESS = 47
+    COUNT = 48
     STAMP = 60
     SETTLED = 61
     MORE = 62

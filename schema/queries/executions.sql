@@ -53,7 +53,21 @@ WHERE id = $1 AND status = 'pending'
 -- finish --
 -- The end, written once: an end that is already there stays.
 UPDATE command_executions SET status = $2, exit_code = $3, stdout = $4, stderr = $5, stdout_bytes = $6,
-    stderr_bytes = $7, truncated = $8, reason = $9, execution_time_ms = $10,
+    stderr_bytes = $7, truncated = $8, reason = $9, execution_time_ms = $10, streams_open = $11,
     started_at = coalesce(started_at, clock_timestamp() - make_interval(secs => coalesce($10, 0) / 1000.0)),
     completed_at = clock_timestamp()
 WHERE id = $1 AND status IN ('pending', 'running')
+
+-- close --
+-- The streams of an ended command have ended too: its extract is that of all it printed.
+UPDATE command_executions SET stdout = $2, stderr = $3, stdout_bytes = $4, stderr_bytes = $5, truncated = $6,
+    streams_open = false
+WHERE id = $1 AND streams_open
+
+-- withdraw --
+-- Takes back a command that was never started.
+DELETE FROM command_executions WHERE id = $1 AND status = 'pending'
+
+-- list_unclosed --
+-- A sandbox's commands that have ended and whose streams have not.
+SELECT id FROM command_executions WHERE sandbox_id = $1 AND streams_open ORDER BY created_at, id
