@@ -313,11 +313,8 @@ def _open_fds(stack: contextlib.ExitStack, folder: Path, user: int | None) -> co
     listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
     listener.bind(f"/proc/self/fd/{run}/{SOCKET}")
     listener.listen(256)
-    counter = cgroups.oom_counter(folder.name)
-    oom = None
-    with contextlib.suppress(OSError):  # without it a kill for want of memory is told as a kill
-        oom = None if counter is None else keep(os.open(counter, os.O_RDONLY | os.O_CLOEXEC))
-    return command.Fds(run, listener.fileno(), alive, status, oom)
+    counter = cgroups.open_oom_counter(folder.name)
+    return command.Fds(run, listener.fileno(), alive, status, None if counter is None else keep(counter))
 
 
 def _send(pid: int, signo: int) -> bool:

@@ -89,7 +89,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Fds:
-    """Descriptors that reach tppd (run, listen, alive, oom: cgroups.oom_counter) or bwrap (status)."""
+    """Descriptors that reach tppd (run, listen, alive, oom: cgroups.open_oom_counter) or bwrap (status)."""
 
     run: int
     listen: int

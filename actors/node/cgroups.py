@@ -117,16 +117,17 @@ def _create_second(mount: Path, spec: SandboxSpec, group: Group) -> None:
         group.limits |= dict.fromkeys(enforced, "cgroup v2")
 
 
-def oom_counter(sandbox_id: str) -> Path | None:
-    """The file in which the kernel counts what it killed in this sandbox for want of memory (`oom_kill N`).
+def open_oom_counter(sandbox_id: str) -> int | None:
+    """A descriptor of the file where the kernel counts what it killed here for want of memory (`oom_kill N`).
 
-    None where memory is not limited by a group.
+    None where no group of ours limits memory: then such a kill is told as a kill.
     """
     first, second = _mounts()
     mounts = [(first.get("memory"), "memory.oom_control"), (second, "memory.events")]
     for mount, name in mounts:
-        if mount is not None and (file := mount / PARENT / sandbox_id / name).exists():
-            return file
+        with contextlib.suppress(OSError):
+            if mount is not None:
+                return os.open(mount / PARENT / sandbox_id / name, os.O_RDONLY | os.O_CLOEXEC)
     return None
 
 
