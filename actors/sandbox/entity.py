@@ -25,7 +25,7 @@ from actors.sandbox import core, host, record
 from actors.sandbox.command import whole
 from actors.sandbox.commands import Commands, id_of, wait_of
 from actors.sandbox.core import Wanted
-from actors.sandbox.ends import RETRY_SECONDS, WEATHER
+from actors.sandbox.ends import insist
 from actors.sandbox.following import attached_of
 from runtime import Action, Context, Entity, Turn, durable, effect, readonly, volatile
 from runtime.disk import Disk
@@ -60,7 +60,7 @@ class Sandbox(Entity):
 
     async def activated(self) -> None:
         if self.state:
-            self.context.spawn(self._adopt_surely(), "adopting commands")
+            self.context.spawn(insist(self._adopt), "adopting commands")
 
     async def passivated(self) -> None:
         await self.commands.attach(None)
@@ -121,7 +121,7 @@ class Sandbox(Entity):
         if minutes and not self.commands.busy and idle_s > minutes * 60:
             await self._step(turn, core.Stop(idle=True))
         else:
-            self.context.spawn(self._adopt_surely(), "looking after commands")
+            self.context.spawn(insist(self._adopt), "looking after commands")
 
     async def on_effect_failed(self, turn: Turn, payload: dict[str, Any]) -> None:
         """An effect was given up: say so on the record rather than wait for ever."""
@@ -212,10 +212,8 @@ class Sandbox(Entity):
             data = base64.b64decode(payload.get("data") or "", validate=True)
         except (TypeError, ValueError):
             raise errors.InvalidInput("data: bytes in base64") from None
-        offset = await self.commands.tppd.stdin(
-            id_of(payload), whole(payload, "offset", 0, 2**62), data,
-            epoch=self.context.fence.epoch, eof=bool(payload.get("eof")))
-        return {"offset": offset}
+        at, eof, epoch = whole(payload, "offset", 0, 2**62), bool(payload.get("eof")), self.commands.epoch
+        return {"offset": await self.commands.tppd.stdin(id_of(payload), at, data, epoch=epoch, eof=eof)}
 
     @readonly
     async def status(self, _payload: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -341,15 +339,6 @@ class Sandbox(Entity):
             await self.commands.adopt()
         elif s.status in (SandboxState.STOPPED, SandboxState.ERROR):
             await self.commands.settle()
-
-    async def _adopt_surely(self) -> None:
-        """`_adopt`, again while the database is away or full."""
-        while True:
-            try:
-                await self._adopt()
-                return
-            except WEATHER:
-                await asyncio.sleep(RETRY_SECONDS)
 
     async def _usable(self, timeout_s: float = ATTACH_SECONDS) -> None:
         """Return once commands may be started, starting the sandbox if it does not run.
