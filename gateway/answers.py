@@ -9,13 +9,20 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
 
 from gateway.models import SANDBOX_EXAMPLE
 from terminalpp.types import text
+from terminalpp.types.states import AgentRole, AgentState, ExecutionState, Isolation, Network, SandboxState
+
+Id = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
+Time = Annotated[
+    str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$", json_schema_extra={"format": "date-time"})
+]
+Count = Annotated[int, Field(ge=0)]
 
 _ID = "7d0c4d57-0d53-4a34-a1a1-3a1f0f0c9c11"
 _TIME = "2026-11-22T10:00:00.000000Z"
@@ -40,22 +47,22 @@ def _example(**values: Any) -> ConfigDict:
 
 
 class Sandbox(Answer):
-    id: str
+    id: Id
     name: str
-    status: str
+    status: SandboxState
     status_detail: str | None
     image: str | None
-    network: str | None
-    driver: str | None
-    isolation: str | None
+    network: Network | None
+    driver: Literal["bubblewrap", "docker"] | None
+    isolation: Isolation | None
     node_id: str | None
-    generation: int
+    generation: Count
     workspace: str | None
     resource_limits: dict[str, Any]
-    auto_sleep_after_minutes: int | None
-    created_at: str | None
-    updated_at: str | None
-    last_activity_at: str | None
+    auto_sleep_after_minutes: Count | None
+    created_at: Time | None
+    updated_at: Time | None
+    last_activity_at: Time | None
 
     model_config = _example(
         id=SANDBOX_EXAMPLE, name="parser", status="running", status_detail=None, image=None, network="none",
@@ -66,24 +73,24 @@ class Sandbox(Answer):
 
 
 class Execution(Answer):
-    id: str
-    sandbox_id: str
+    id: Id
+    sandbox_id: Id
     command: str
     working_directory: str
-    status: str
+    status: ExecutionState
     exit_code: int | None
     reason: str | None
     stdout: str
     stderr: str
-    stdout_bytes: int
-    stderr_bytes: int
+    stdout_bytes: Count
+    stderr_bytes: Count
     truncated: bool
-    duration_ms: int | None
-    agent: str | None
-    conversation_id: str | None
-    created_at: str | None
-    started_at: str | None
-    completed_at: str | None
+    duration_ms: Count | None
+    agent: AgentRole | None
+    conversation_id: Id | None
+    created_at: Time | None
+    started_at: Time | None
+    completed_at: Time | None
 
     model_config = _example(
         id=_ID, sandbox_id=SANDBOX_EXAMPLE, command="echo hello", working_directory="/home/user",
@@ -94,19 +101,19 @@ class Execution(Answer):
 
 
 class Conversation(Answer):
-    id: str
-    sandbox_id: str
+    id: Id
+    sandbox_id: Id
     title: str | None
     model: str | None
-    mode: str
+    mode: Literal["team", "single"]
     workspace: str
-    status: str
+    status: Literal["active", "archived"]
     settings: dict[str, Any]
-    total_tokens: int
-    cost_usd: float
-    last_seq: int
-    created_at: str | None
-    updated_at: str | None
+    total_tokens: Count
+    cost_usd: Annotated[float, Field(ge=0)]
+    last_seq: Count
+    created_at: Time | None
+    updated_at: Time | None
 
     model_config = _example(
         id=_ID, sandbox_id=SANDBOX_EXAMPLE, title=None, model="openai/gpt-4o", mode="team",
@@ -116,13 +123,13 @@ class Conversation(Answer):
 
 
 class Agent(Answer):
-    id: str
-    conversation_id: str
-    role: str
+    id: Id
+    conversation_id: Id
+    role: AgentRole
     name: str
-    status: str
-    created_at: str | None
-    updated_at: str | None
+    status: AgentState
+    created_at: Time | None
+    updated_at: Time | None
 
     model_config = _example(
         id=_ID, conversation_id=_ID, role="coder", name="coder", status="active", created_at=_TIME,
@@ -153,10 +160,10 @@ class AgentPage(Answer):
 class Uploaded(Answer):
     model_config = _example(files=12, directories=3, symlinks=1, bytes=48213)
 
-    files: int
-    directories: int
-    symlinks: int
-    bytes: int
+    files: Count
+    directories: Count
+    symlinks: Count
+    bytes: Count
 
 
 _FILE = {
@@ -199,7 +206,7 @@ class FilePage(Answer):
 class Accepted(Answer):
     model_config = _example(message_id=_ID)
 
-    message_id: str
+    message_id: Id
 
 
 class Cancelled(Answer):
@@ -211,7 +218,7 @@ class Cancelled(Answer):
 class Written(Answer):
     model_config = _example(offset=42)
 
-    offset: int
+    offset: Count
 
 
 class Event(Answer):
@@ -220,10 +227,10 @@ class Event(Answer):
         payload={"exec_id": _ID, "command": "pytest -q", "cwd": "/home/user/project", "agent": "coder"},
     )  # fmt: skip
 
-    seq: int
+    seq: Annotated[int, Field(ge=1)]
     type: str
     actor: str
-    created_at: str
+    created_at: Time
     payload: dict[str, Any]
 
 
@@ -239,6 +246,42 @@ class Patch(Answer):
     left: list[dict[str, Any]] = Field(
         description="What stays in the sandbox, and why. `lost`: by no rule, so it is missing in the patch."
     )
+
+
+class FieldProblem(Answer):
+    """One wrong field: its place (`body.env.A`, `query.limit`), our words, and a kind for programs."""
+
+    field: str
+    message: str
+    kind: str
+
+
+class Version(Answer):
+    model_config = _example(name="terminalpp", version="0.1.0", api="v1", python="3.12.3")
+
+    name: Literal["terminalpp"]
+    version: str
+    api: Literal["v1"]
+    python: str
+
+
+class Live(Answer):
+    model_config = _example(alive=True, lag_ms=1.2)
+
+    alive: bool
+    lag_ms: Annotated[float, Field(ge=0)]
+
+
+class Part(Answer):
+    name: str
+    ok: bool
+    detail: str
+    ms: Annotated[float, Field(ge=0)]
+
+
+class Ready(Answer):
+    ready: bool
+    checks: list[Part]
 
 
 class Problem(Answer):
@@ -257,17 +300,17 @@ class Problem(Answer):
         },
     )  # fmt: skip
 
-    type: str
+    type: Annotated[str, Field(json_schema_extra={"format": "uri"})]
     title: str
-    status: int
+    status: Annotated[int, Field(ge=400, le=599)]
     detail: str
     instance: str
-    code: str
+    code: Annotated[str, Field(pattern="^[a-z-]+$")]
     hint: str
     retryable: bool
     request_id: str
-    errors: list[dict[str, Any]] | None = None
-    extra: dict[str, Any] | None = None
+    errors: list[FieldProblem] = Field(default=[], description="Each wrong field of a request.")
+    extra: dict[str, Any] = Field(default={}, description="For programs; what each code puts there.")
 
 
 def moment(value: datetime | None) -> str | None:

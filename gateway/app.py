@@ -15,7 +15,19 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.responses import HTMLResponse
 
-from gateway import commands, conversations, docs, files, folders, health, openapi, pack, problems, sandboxes
+from gateway import (
+    commands,
+    conversations,
+    docs,
+    files,
+    folders,
+    guard,
+    health,
+    openapi,
+    pack,
+    problems,
+    sandboxes,
+)  # fmt: skip
 from gateway.auth import Tokens, digest
 from gateway.doors import Doors
 from gateway.edge import Edge
@@ -112,7 +124,8 @@ def create_app(
 
     @app.get("/docs", include_in_schema=False)
     async def documentation() -> HTMLResponse:
-        return HTMLResponse(docs.page(app.openapi()))
+        policy = {"content-security-policy": guard.page_policy(docs.STYLE)}
+        return HTMLResponse(docs.page(app.openapi()), headers=policy)
 
     return app
 

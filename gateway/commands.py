@@ -26,7 +26,7 @@ from gateway.models import WAIT_LIMIT_MS, CommandCreate, CommandWait, SignalSend
 from gateway.once import REPLAYED, id_for, once
 from gateway.paging import Cursor, Limit, page
 from gateway.routes import Route, StraightRoute
-from gateway.sandboxes import owned
+from gateway.sandboxes import BYTES, owned
 from gateway.state import Gateway, gateway_of, user_of
 from schema import executions
 from terminalpp.types.errors import (
@@ -105,7 +105,8 @@ async def run(request: Request, sandbox_id: UUID, body: CommandCreate) -> Respon
             "completed_at": ran.get("completed_at"),
         },
         201,
-        None if ran["created"] else {REPLAYED: "true"},
+        {"location": f"/v1/sandboxes/{sandbox}/commands/{exec_id}"}
+        | ({} if ran["created"] else {REPLAYED: "true"}),
     )
 
 
@@ -158,7 +159,7 @@ async def get(request: Request, sandbox_id: UUID, command_id: UUID) -> Response:
             "description": "Bytes of the stream. `X-Offset`: of the first byte; `X-Next-Offset`: where to go "
             "on; `X-Gap-Bytes`: so many before them were dropped by the journal's bound; `X-Ended`: nothing "
             "will follow.",
-            "content": {"application/octet-stream": {}},
+            "content": {"application/octet-stream": BYTES},
         }
     },
 )
@@ -246,7 +247,7 @@ async def _alive(gateway: Gateway, sandbox: str, command: str) -> None:
     "/{command_id}/stdin",
     operation_id="writeStdin",
     response_model=answers.Written,
-    openapi_extra={"requestBody": {"content": {"application/octet-stream": {}}}},
+    openapi_extra={"requestBody": {"content": {"application/octet-stream": BYTES}}},
 )
 async def stdin(
     request: Request,

@@ -19,10 +19,24 @@ from gateway.sandboxes import owned as owned_sandbox
 from gateway.sse import EventStream
 from gateway.state import Gateway, gateway_of, user_of
 from schema import agents, conversations
-from terminalpp.types.errors import InvalidInput, NotFound
+from terminalpp.types.errors import NotFound
 from terminalpp.types.ids import Ref
 
 DIFF_S = 110.0
+# One event of the stream as a reader of server-sent events sees it; `data` holds JSON of the shape Event.
+EVENT = {
+    "type": "object",
+    "required": ["id", "event", "data"],
+    "properties": {
+        "id": {"type": "string", "pattern": "^[1-9][0-9]*$"},
+        "event": {"type": "string"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/Event"},
+        },
+    },
+}
 
 router = APIRouter(prefix="/v1/conversations", tags=["conversations"], route_class=Route)
 agents_router = APIRouter(prefix="/v1/agents", tags=["agents"], route_class=Route)
@@ -50,7 +64,8 @@ async def owned(request: Request, conversation_id: UUID) -> conversations.Conver
 
 
 async def _shown(gateway: Gateway, id: str, status: int = 200) -> Response:
-    return Json(from_row(await conversations.get(gateway.database, id)), status)
+    headers = {"location": f"{router.prefix}/{id}"} if status == 201 else None
+    return Json(from_row(await conversations.get(gateway.database, id)), status, headers)
 
 
 @router.post("", operation_id="createConversation", status_code=201, response_model=answers.Conversation)
@@ -108,7 +123,7 @@ async def post(request: Request, conversation_id: UUID, body: MessageCreate) -> 
     responses={
         200: {
             "description": "Server-sent events: `id` is the number, `event` the type, `data` all as JSON.",
-            "content": {"text/event-stream": {"schema": {"$ref": "#/components/schemas/Event"}}},
+            "content": {"text/event-stream": {"itemSchema": EVENT, "schema": {"type": "string"}}},
         }
     },
 )
@@ -117,13 +132,13 @@ async def follow_events(
     conversation_id: UUID,
     after: Annotated[int, Query(ge=0, le=2**62, description="Begin behind this number.")] = 0,
     follow: Annotated[bool, Query(description="Go on with new events; false: end at the head.")] = True,
-    last_event_id: Annotated[str | None, Header(description="The same as `after`; it wins.")] = None,
+    last_event_id: Annotated[
+        str | None, Header(description="The same as `after`; it wins.", pattern="^[0-9]{1,18}$")
+    ] = None,
 ) -> Response:
     """Every event since the first, for ever, then new ones as they happen. A comment every 15 s shows that
     the line is alive. Connect again with `Last-Event-ID` and nothing is missed or repeated."""
     if last_event_id is not None:
-        if not last_event_id.isdecimal() or len(last_event_id) > 18:
-            raise InvalidInput("Last-Event-ID must be the number of an event")
         after = int(last_event_id)
     row = await owned(request, conversation_id)
     return EventStream(gateway_of(request), row.id, row.event_seq, after, follow)
@@ -162,7 +177,7 @@ async def set_model(request: Request, conversation_id: UUID, body: ModelChange) 
     "/{conversation_id}/diff",
     operation_id="getDiff",
     response_model=answers.Patch,
-    responses={200: {"content": {"text/x-diff": {}}}},
+    responses={200: {"content": {"text/x-diff": {"schema": {"type": "string"}}}}},
 )
 async def diff(request: Request, conversation_id: UUID) -> Response:
     """What the team changed: a patch for `git apply`, as text/x-diff, or in base64 with

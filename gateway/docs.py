@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
+STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
 code,pre{font:13px ui-monospace,monospace;background:#8881;padding:.1em .3em}pre{padding:.7em;overflow:auto}
 b{display:inline-block;min-width:4.5em}section{border-top:1px solid #8884;padding:.6em 0}"""
 
@@ -20,7 +20,7 @@ def page(document: dict[str, Any]) -> str:
     info = document["info"]
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(info['title'])} API</title>"
-        f"<style>{_STYLE}</style><h1>{escape(info['title'])} {escape(info['version'])}</h1>"
+        f"<style>{STYLE}</style><h1>{escape(info['title'])} {escape(info['version'])}</h1>"
         f"<p>{escape(info['description'])}</p><p>For programs: <a href=/openapi.json>openapi.json</a>.</p>"
         + "".join(sections)
     )

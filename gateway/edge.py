@@ -1,11 +1,11 @@
-"""What every request passes before a route sees it: three plain ASGI layers in one.
+"""What every request passes before a route sees it: plain ASGI layers in one.
 
 In this order: a request id (the caller's, if it is a sane one), the time taken and the status for the
-metrics; the token, for every path under /v1, before a byte of the body is read and before any
-validation could answer; room on the disk, for what would create data; the limit on the body, by its
-declared length at once and by count while it arrives. What escapes a route is logged with its request id
-and answered as a problem. A body that was not read to its end is taken for a moment longer and forgotten,
-then the connection is closed.
+metrics; the host and the origin (`guard`); the token, for every path under /v1, before a byte of the body
+is read and before any validation could answer; room on the disk, for what would create data; the limit on
+the body, by its declared length at once and by count while it arrives. What escapes a route is logged with
+its request id and answered as a problem. A body that was not read to its end is taken for a moment longer
+and forgotten, then the connection is closed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway import problems
+from gateway import guard, problems
 from gateway.auth import bearer
 from gateway.metrics import Metrics
 from gateway.state import Gateway
@@ -42,6 +42,7 @@ class Edge:
     def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
         self._app = app
         self._gateway = gateway
+        self._guard = guard.Guard((gateway.settings.allowed_hosts or "").split(","))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -52,6 +53,7 @@ class Edge:
         body = _Body(receive, headers, *self._limit(scope["method"], scope["path"]))
         answer = _Answer(scope, send, body, self._gateway.metrics)
         try:
+            self._guard.check(scope)
             if scope["path"] == "/v1" or scope["path"].startswith("/v1/"):
                 scope["user_id"] = await self._gateway.tokens.user_of(bearer(headers))
                 if scope["method"] in _CREATE and not _ENDS.search(scope["path"]):
@@ -139,10 +141,12 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.begun, self._closing = True, self._body.unread
+            said = message.get("headers", [])
+            names = {name for name, _ in said}
             message["headers"] = [
-                *message.get("headers", []),
+                *said,
                 (b"x-request-id", self._scope["request_id"].encode()),
-                (b"x-content-type-options", b"nosniff"),
+                *(pair for pair in guard.headers(self._scope["path"]) if pair[0] not in names),
                 *([(b"connection", b"close")] if self._closing else []),
             ]
             took = time.perf_counter() - self._started

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import PlainTextResponse, Response
 
+from gateway import answers
 from gateway.answers import Json
 from gateway.routes import Route
 from gateway.state import Gateway, gateway_of
@@ -82,7 +83,16 @@ async def check(gateway: Gateway, name: str) -> dict[str, Any]:
     return {"name": name, "ok": ok, "detail": detail, "ms": round((time.monotonic() - started) * 1000, 1)}
 
 
-@router.get("/livez", operation_id="livez", summary="Whether this process lives")
+def _texts(shape: type[answers.Answer], *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Text, or JSON of that shape with `Accept: application/json`."""
+    text = {"schema": {"type": "string"}}
+    return {status: {"model": shape, "content": {"text/plain": text}} for status in statuses}
+
+
+@router.get(
+    "/livez", operation_id="livez", summary="Whether this process lives",
+    responses=_texts(answers.Live, 200),
+)  # fmt: skip
 async def livez(request: Request) -> Response:
     """`lag_ms` is the worst delay of the event loop in the last 30 s. Always 200 while it can answer."""
     lag_ms = round(gateway_of(request).pulse.lag_seconds * 1000, 1)
@@ -92,7 +102,10 @@ async def livez(request: Request) -> Response:
     return PlainTextResponse(f"{word} loop lag {lag_ms} ms\n")
 
 
-@router.get("/readyz", operation_id="readyz", summary="Whether every part it needs answers")
+@router.get(
+    "/readyz", operation_id="readyz", summary="Whether every part it needs answers",
+    responses=_texts(answers.Ready, 200, 503),
+)  # fmt: skip
 async def readyz(request: Request) -> Response:
     """503 when a part does not answer; the line (or the entry) of that part says why."""
     gateway = gateway_of(request)
@@ -109,11 +122,18 @@ async def readyz(request: Request) -> Response:
     return PlainTextResponse("".join(lines), status, headers)
 
 
-@router.get("/version", operation_id="version", summary="The version of the server")
-async def version() -> dict[str, str]:
-    return {"name": "terminalpp", "version": __version__, "api": "v1", "python": platform.python_version()}
+@router.get(
+    "/version", operation_id="version", summary="The version of the server", response_model=answers.Version
+)
+async def version() -> Response:
+    python = platform.python_version()
+    return Json({"name": "terminalpp", "version": __version__, "api": "v1", "python": python})
 
 
-@router.get("/metrics", operation_id="metrics", summary="Counters in Prometheus' text format")
+@router.get(
+    "/metrics", operation_id="metrics", summary="Counters in Prometheus' text format",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)  # fmt: skip
 async def metrics(request: Request) -> Response:
     return Response(gateway_of(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -82,7 +82,13 @@ class CommandCreate(Body):
     )  # fmt: skip
 
     command: str | None = Field(None, min_length=1, max_length=131_072, description="A shell line.")
-    argv: list[str] | None = Field(None, min_length=1, max_length=4096, description="Or a program as it is.")
+    argv: list[str] | None = Field(
+        None,
+        min_length=1,
+        max_length=4096,
+        description="Or a program as it is, and its arguments.",
+        json_schema_extra={"prefixItems": [{"type": "string", "minLength": 1}]},
+    )
     cwd: AbsolutePath | None = None
     env: dict[Annotated[str, Field(pattern=words.VARIABLE)], str] | None = Field(
         None, max_length=256, json_schema_extra={"propertyNames": {"pattern": words.VARIABLE}}
@@ -94,6 +100,8 @@ class CommandCreate(Body):
     def one_of_two(self) -> CommandCreate:
         if (self.command is None) == (self.argv is None):
             raise ValueError("send exactly one of `command` and `argv`")
+        if self.argv is not None and not self.argv[0]:
+            raise ValueError("the program, `argv.0`, must not be empty")
         return self
 
 

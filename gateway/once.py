@@ -63,6 +63,7 @@ async def once(request: Request, work: Callable[[], Awaitable[Response]]) -> Res
         with contextlib.suppress(TerminalError):
             await idempotency.abandon(database, user_id, key)
         raise
-    headers = {name: response.headers[name] for name in ("content-type",) if name in response.headers}
+    kept_names = ("content-type", "location")
+    headers = {name: response.headers[name] for name in kept_names if name in response.headers}
     await idempotency.finish(database, user_id, key, response.status_code, headers, bytes(response.body))
     return response

@@ -25,6 +25,7 @@ log = logging.getLogger("gateway")
 MEDIA_TYPE = "application/problem+json"
 CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 TYPE_BASE = "https://terminalpp.dev/errors/"
+RETRIED = (429, 503, 507)  # these always carry Retry-After
 RETRY_AFTER_S = {"overloaded": 1, "unavailable": 1, "idempotency-in-flight": 1, "disk-full": 5}
 
 
@@ -54,7 +55,7 @@ def answer(error: errors.TerminalError, request_id: str, instance: str) -> Respo
     headers = {}
     if error.status == 401:
         headers["www-authenticate"] = 'Bearer realm="terminalpp"'
-    if error.status in (429, 503) or error.code in RETRY_AFTER_S:
+    if error.status in RETRIED or error.code in RETRY_AFTER_S:
         headers["retry-after"] = str(RETRY_AFTER_S.get(error.code, 5))
     body = problem(error, request_id, instance)
     return Json(body, status_code=error.status, headers=headers, media_type=MEDIA_TYPE)

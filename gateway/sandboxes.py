@@ -28,6 +28,7 @@ from terminalpp.types.errors import NotFound
 from terminalpp.types.ids import Ref
 
 START_WAIT_S = 60.0
+BYTES = {"schema": {"type": "string", "format": "binary"}}  # in the document
 
 router = APIRouter(prefix="/v1/sandboxes", tags=["sandboxes"], route_class=Route)
 Wait = Annotated[bool, Query(description="Answer once it runs or has failed, at most 60 s later.")]
@@ -47,7 +48,8 @@ async def owned(request: Request, sandbox_id: UUID) -> str:
 
 async def shown(gateway: Gateway, sandbox_id: str, status: int = 200) -> Response:
     row = await sandboxes.get(gateway.database, sandbox_id)
-    return Json(answers.from_row(answers.Sandbox, row), status)
+    headers = {"location": f"{router.prefix}/{sandbox_id}"} if status == 201 else None
+    return Json(answers.from_row(answers.Sandbox, row), status, headers)
 
 
 async def _settled(gateway: Gateway, sandbox_id: str) -> None:
@@ -139,7 +141,7 @@ async def delete(request: Request, sandbox_id: UUID) -> Response:
     "/{sandbox_id}/archive",
     operation_id="putArchive",
     response_model=answers.Uploaded,
-    openapi_extra={"requestBody": {"required": True, "content": {"application/x-tar": {}}}},
+    openapi_extra={"requestBody": {"required": True, "content": {"application/x-tar": BYTES}}},
 )
 async def put_archive(request: Request, sandbox_id: UUID, path: PathQuery) -> Response:
     """Unpacks the body, an uncompressed tar, under `path` as it arrives. Modes and symlinks are kept; device

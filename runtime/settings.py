@@ -49,6 +49,9 @@ class Settings(BaseModel):
     port: int = _setting(
         0, "Port of the gateway on 127.0.0.1. 0: the one remembered in the home, at first boot "
         f"{DEFAULT_PORT} or, where that is taken, any free one.", ge=0, le=65535)
+    allowed_hosts: str | None = _setting(
+        None, "Names, with commas between, that requests may call this server beside `localhost` and "
+        "loopback addresses; `.example.com` allows all below it.", pattern=r"^[A-Za-z0-9.,: _-]*$")
     database_url: str | None = _setting(
         None, "PostgreSQL 16+ with pgvector. Unset: the embedded server.", secret=True)
     redis_url: str | None = _setting(None, "Redis 7+ or Valkey. Unset: the embedded server.", secret=True)

@@ -110,6 +110,18 @@ class Forbidden(TerminalError):
     hint = "Ask the owner of the resource."
 
 
+class HostNotAllowed(TerminalError):
+    title = "The request names another server"
+    code, status = "host-not-allowed", 403
+    hint = "Call it `localhost`, or add the name to TPP_ALLOWED_HOSTS."
+
+
+class OriginNotAllowed(TerminalError):
+    title = "A web page of another origin may not do that"
+    code, status = "origin-not-allowed", 403
+    hint = "Send it from a program, or add the page's host to TPP_ALLOWED_HOSTS."
+
+
 class NotFound(TerminalError):
     title = "There is no such thing"
     code, status = "not-found", 404

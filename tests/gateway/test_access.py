@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import logging
+import re
+from pathlib import Path
 
 import pytest
 
 from gateway.auth import digest
-from schema import Database, users
+from schema import Database, Live, users
 from terminalpp.types.limits import MESSAGE_BYTES
 from tests.eventually import eventually
-from tests.gateway.conftest import Served, Talk
+from tests.gateway.conftest import Served, Talk, serving
 
 ZERO = "00000000-0000-4000-8000-000000000000"
 
@@ -49,7 +53,7 @@ async def test_two_authorization_headers_are_refused(served: Served) -> None:
     async with served.http() as http:
         headers = [("authorization", f"Bearer {served.token}"), ("authorization", "Bearer other")]
         request = http.build_request("GET", "/v1/sandboxes")
-        request.headers = type(request.headers)([*headers, ("host", "x")])
+        request.headers = type(request.headers)([*headers, ("host", "localhost")])
         assert (await http.send(request)).status_code == 401
 
 
@@ -121,7 +125,7 @@ async def test_body_limits(served: Served) -> None:
 
 async def test_an_endless_body_is_answered_and_cut_off(served: Served) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", int(served.url.rpartition(":")[2]))
-    head = f"POST /v1/sandboxes HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {served.token}\r\n"
+    head = f"POST /v1/sandboxes HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {served.token}\r\n"
     writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
 
     async def send_for_ever() -> None:
@@ -303,3 +307,58 @@ async def test_every_get_has_a_head_with_the_same_headers(served: Served, talk: 
         head = await http.head(f"/v1/conversations/{talk.id}/events")
     assert (head.status_code, head.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
     await eventually(lambda: served.app.gateway.streams == 0)
+
+
+HOSTS = [
+    ("localhost", 200), ("LOCALHOST:1", 200), ("127.0.0.1:80", 200), ("127.8.9.1", 200), ("[::1]:9", 200),
+    ("localhost.", 200), ("box.example.com:8", 200), ("a.lan", 200), ("evil.com", 403),
+    ("localhost.evil.com", 403),
+    ("lan", 403), ("127.0.0.1.evil.com", 403), ("10.0.0.1", 403), ("example.com", 403), ("a@localhost", 403),
+]  # fmt: skip
+
+
+async def test_a_name_that_is_not_ours_is_refused(tmp_path: Path, database: Database, live: Live) -> None:
+    """A page that lets its own name point here (DNS rebinding) gets nothing, not even what needs no token."""
+    hosts = "box.example.com,.lan"
+    async with serving(tmp_path, database, live, allowed_hosts=hosts) as served, served.http() as http:
+        for host, status in HOSTS:
+            for path in ("/livez", "/docs", "/v1/sandboxes"):
+                answer = await http.get(path, headers={"host": host})
+                assert answer.status_code == status, (host, path, answer.text)
+        refused = await http.get("/metrics", headers={"host": "evil.com"})
+        assert refused.json()["code"] == "host-not-allowed"
+
+
+async def test_a_page_of_another_origin_changes_nothing(served: Served) -> None:
+    here = served.url
+    port = here.rpartition(":")[2]
+    async with served.http() as http:
+        for origin, refused in [
+            (None, False), (here, False), ("http://localhost:3000", True), ("https://evil.com", True),
+            ("null", True), (f"http://evil.com:{port}", True), (f"http://127.0.0.1:{int(port) ^ 1}", True),
+            ("file://", True), ("", True),
+        ]:  # fmt: skip
+            headers = {} if origin is None else {"origin": origin}
+            for method, path in (("POST", "/v1/sandboxes"), ("DELETE", f"/v1/sandboxes/{ZERO}")):
+                answer = await http.request(method, path, headers=headers, json={"nmae": 1})
+                assert (answer.status_code == 403) is refused, (origin, answer.text)
+                assert not refused or answer.json()["code"] == "origin-not-allowed"
+            assert (await http.get("/v1/sandboxes", headers=headers)).status_code == 200
+
+
+async def test_every_answer_tells_browsers_what_they_may_not(served: Served) -> None:
+    async with served.http() as http:
+        api = [await http.get(path) for path in ("/v1/sandboxes", "/v1/nothing", f"/v1/sandboxes/{ZERO}")]
+        page = await http.get("/docs")
+    for answer in [*api, page]:
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert [answer.headers["cache-control"] for answer in api] == ["no-store"] * 3
+    style = re.search("<style>(.*?)</style>", page.text, re.S)
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in page.headers["content-security-policy"]
+    assert "<script" not in page.text
+    assert "style=" not in page.text
