@@ -151,7 +151,7 @@ async def test_a_client_that_does_not_read_costs_one_page(served: Served, talk: 
     port = int(served.url.rpartition(":")[2])
     _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
     lines = [f"GET /v1/conversations/{talk.id}/events HTTP/1.1", f"Authorization: Bearer {served.token}"]
-    writer.write("\r\n".join([*lines, "Host: x", "", ""]).encode())
+    writer.write("\r\n".join([*lines, "Host: localhost", "", ""]).encode())
     await eventually(lambda: served.app.gateway.streams == 1)
     sent = served.app.gateway.metrics.events._value
     last = -1.0

@@ -104,8 +104,13 @@ def test_every_operation_is_described(document: dict) -> None:
     assert len(ids) == len(set(ids))
     for method, path, operation in operations(document):
         assert re.fullmatch(r"[a-z][A-Za-z]+", operation["operationId"])
-        assert "default" in operation["responses"], path
-        assert "422" not in operation["responses"], path
+        assert {"403", "422", "429", "431", "500", "503"} <= operation["responses"].keys(), path
+        if path.startswith("/v1/"):
+            assert {"401", "404", "409", "504", "507"} <= operation["responses"].keys(), path
+        if "requestBody" in operation:
+            assert {"400", "413", "415"} <= operation["responses"].keys(), path
+        if "201" in operation["responses"]:
+            assert operation["responses"]["201"]["headers"]["Location"]["required"], path
         assert (operation.get("security") == [{"token": []}]) == path.startswith("/v1/"), path
         names = {parameter["name"] for parameter in operation.get("parameters", [])}
         assert ("Idempotency-Key" in names) == (method == "post"), path
