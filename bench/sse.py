@@ -151,7 +151,7 @@ class Bare:
     async def __call__(self) -> int:
         self.next += 1
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        writer.write(b"POST /push HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.write(b"POST /push HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         await reader.read()
         writer.close()
         return self.next - 1

@@ -22,9 +22,15 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = -(2**63), 2**63 - 1  # tppd says these for what is beyond them
 _ABOUT = "Absolute path in the sandbox; bytes that are no UTF-8 percent-encoded as they are."
 
-PathQuery = Annotated[str, Query(description=_ABOUT, examples=["/home/user/project"], min_length=1)]
-FromQuery = Annotated[str, Query(description=_ABOUT, examples=["/home/user/a"], min_length=1, alias="from")]
-ToQuery = Annotated[str, Query(description=_ABOUT, examples=["/home/user/b"], min_length=1)]
+_FORM = {"pattern": words.ABSOLUTE}  # told, not checked here: `raw_path` sees the bytes
+
+PathQuery = Annotated[
+    str, Query(description=_ABOUT, examples=["/home/user/project"], json_schema_extra=_FORM)
+]
+FromQuery = Annotated[
+    str, Query(description=_ABOUT, examples=["/home/user/a"], json_schema_extra=_FORM, alias="from")
+]
+ToQuery = Annotated[str, Query(description=_ABOUT, examples=["/home/user/b"], json_schema_extra=_FORM)]
 Octal = Annotated[
     str | None, Query(pattern=words.OCTAL, description="Octal digits, such as `644`.", examples=["755"])
 ]
