@@ -182,7 +182,7 @@ async def output(
         try:
             chunk = journal.read(gateway.doors.run_dir(sandbox), command, stream, offset, limit)
         except NotFound:
-            chunk = journal.Chunk(offset, b"", 0, offset)
+            chunk = await _forgotten(gateway, sandbox, command, stream, offset)
         left = deadline - time.monotonic()
         if chunk.data or ended or left <= 0 or gateway.draining.is_set():
             break
@@ -195,6 +195,15 @@ async def output(
         "cache-control": "no-store",
     }
     return Response(chunk.data, headers=headers, media_type="application/octet-stream")
+
+
+async def _forgotten(
+    gateway: Gateway, sandbox: str, command: str, stream: str, offset: int
+) -> journal.Chunk:
+    """What is told where there is no journal: the row knows how much retention has deleted."""
+    row = await _row(gateway, sandbox, command)
+    size = (row.stdout_bytes if stream == "stdout" else row.stderr_bytes) or 0
+    return journal.Chunk(max(size, offset), b"", max(size - offset, 0), max(size, offset))
 
 
 async def _has_ended(gateway: Gateway, sandbox: str, command: str) -> bool:

@@ -112,6 +112,15 @@ class Settings(BaseModel):
     sandbox_pids: int = _setting(512, "Processes and threads of a sandbox by default.", ge=16)
     sandbox_nofile: int = _setting(4096, "Open files of a process in a sandbox by default.", ge=64)
 
+    journal_sandbox_bytes: int = _setting(
+        GIB, "What a sandbox keeps of its commands' output on disk: the oldest finished command goes first.",
+        ge=16 * MIB)
+    journal_home_bytes: int = _setting(
+        8 * GIB, "The same for all sandboxes of the home together.", ge=16 * MIB)
+    journal_days: float = _setting(
+        30.0, "Days for which the output of a finished command is kept on disk; its extract stays in its "
+        "record.", gt=0)
+
     # limits of a turn; each is checked before the next model call
     turn_max_steps: int = _setting(60, "Model calls of one turn, all agents together.", ge=1)
     turn_max_seconds: float = _setting(3600.0, "Wall clock of one turn, in seconds.", gt=0)

@@ -203,6 +203,11 @@ async def list_open(c: Executor, sandbox_id: str) -> builtins.list[Execution]:
     return rows.many(Execution, await c.fetch(_Q.list_open, sandbox_id))
 
 
+async def list_open_ids(c: Executor) -> builtins.list[str]:
+    """Ids of all commands that have not ended."""
+    return [record["id"] for record in await c.fetch(_Q.list_open_ids)]
+
+
 async def list(
     c: Executor,
     sandbox_id: str,

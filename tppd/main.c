@@ -25,7 +25,9 @@
 #include <time.h>
 #include <unistd.h>
 
-struct options options = {.run_fd = -1, .listen_fd = -1, .oom_fd = -1, .home = "/home/user"};
+struct options options = {
+    .run_fd = -1, .listen_fd = -1, .oom_fd = -1, .home = "/home/user", .journal_bytes = JOURNAL_BYTES,
+};
 int epoll_fd;
 volatile int64_t *epoch;
 int64_t started_ms;
@@ -92,6 +94,8 @@ static void parse(int argc, char **argv) {
         else if (!strcmp(name, "--limit-nofile")) options.nofile = (rlim_t)number;
         else if (!strcmp(name, "--limit-fsize")) options.fsize = (rlim_t)number;
         else if (!strcmp(name, "--limit-data")) options.data = (rlim_t)number;
+        else if (!strcmp(name, "--journal-bytes")) options.journal_bytes = (uint64_t)number;
+        else if (!strcmp(name, "--journal-floor")) options.journal_floor = (uint64_t)number;
         else {
             say("unknown option %s", name);
             exit(2);

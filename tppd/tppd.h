@@ -37,6 +37,8 @@
 #define MAX_EXECS 1024   /* commands with a process or an open stream left */
 #define MAX_WORKERS 64   /* file connections */
 #define SEGMENT_BYTES (8u * 1024 * 1024)
+#define SEGMENT_LEAST (64u * 1024) /* where many streams share options.journal_bytes */
+#define JOURNAL_BYTES (1024ull * 1024 * 1024)
 #define KEEP_FIRST 2     /* segments; with KEEP_LAST this is the 64 MiB bound of a stream */
 #define KEEP_LAST 6
 #define MAX_HELD 16
@@ -104,6 +106,7 @@ struct options {
     uid_t uid; gid_t gid; bool drop;
     const char *home;
     rlim_t nproc, nofile, fsize, data; /* 0: as it is */
+    uint64_t journal_bytes, journal_floor; /* of all open streams; free bytes below which output is dropped */
     struct rlimit given_nofile;
 };
 extern struct options options;
@@ -147,8 +150,8 @@ struct stream {
     int pipe;                           /* -1: at its end */
     const char *prefix;
     int file;
-    uint64_t end, segment;
-    uint64_t kept[KEEP_FIRST + KEEP_LAST + 1];
+    uint64_t end, segment, limit;       /* limit: bytes of the present segment */
+    uint64_t kept[KEEP_FIRST + KEEP_LAST + 1], size[KEEP_FIRST + KEEP_LAST + 1];
     int count;
 };
 void stream_open(struct stream *s, struct exec *x, const char *prefix, int pipe);

@@ -227,6 +227,7 @@ class Launch:
         words += ["--alive-fd", str(fds.alive), *(["--oom-fd", str(fds.oom)] if fds.oom is not None else [])]
         words += ["--generation", str(spec.generation), "--limit-nproc", str(spec.pids)]
         words += ["--limit-nofile", str(spec.nofile), "--limit-fsize", str(spec.disk_bytes)]
+        words += spec.journal_options()
         if "memory" not in self.group.limits:
             words += ["--limit-data", str(spec.memory_bytes)]
         return words

@@ -75,7 +75,7 @@ def options(
         "image": image,
         "name": f"{volume_name(identity.tag, spec.sandbox_id)}-g{spec.generation}",
         "entrypoint": [TPPD, "--run", RUN, "--uid", str(identity.uid), "--gid", str(identity.uid),
-                       "--generation", str(spec.generation)],
+                       "--generation", str(spec.generation), *spec.journal_options()],
         "user": "0:0",
         "working_dir": "/",
         "environment": dict(spec.environment),

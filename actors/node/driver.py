@@ -47,6 +47,13 @@ class SandboxSpec:
     nofile: int = 4096
     generation: int = 1
     environment: dict[str, str] = field(default_factory=dict)
+    journal_bytes: int = 1024**3     # kept of what running commands print, all together
+    journal_floor_bytes: int = 0     # free bytes of the home's disk below which output is dropped
+
+    def journal_options(self) -> list[str]:
+        """For tppd."""
+        floor = ["--journal-floor", str(self.journal_floor_bytes)]
+        return ["--journal-bytes", str(self.journal_bytes), *floor]
 
 
 @dataclass(frozen=True, slots=True)

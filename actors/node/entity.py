@@ -11,21 +11,27 @@ poll. Each answer brings the progress lines since the last one; the work goes on
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from actors.node import choice
 from actors.node.bubblewrap import Bubblewrap
 from actors.node.docker import DockerDriver
 from actors.node.driver import Driver, SandboxSpec, Started
-from runtime import Entity, readonly, volatile
+from actors.sandbox import retention
+from runtime import Entity, Turn, readonly, volatile
 from runtime.services import helper
 from runtime.settings import Settings
-from terminalpp.types.errors import InvalidInput
+from terminalpp.types.errors import InvalidInput, TerminalError
 from terminalpp.types.states import Network
 
+log = logging.getLogger("terminalpp.node")
+
+TRIM = "trim"
+TRIM_SECONDS = 30.0
 KEPT_LINES = 500  # of one start; older ones are dropped, the reader sees the numbers jump
 
 
@@ -64,11 +70,30 @@ class Node(Entity):
     async def activated(self) -> None:
         self._drivers: Mapping[str, Driver] = make_drivers(self.context.settings)
         self._jobs: dict[tuple[str, int], Job] = {}
+        self._trimming: asyncio.Task[None] | None = None
+        async with self.context.turn() as turn:
+            turn.remind(TRIM, after_seconds=TRIM_SECONDS, every_seconds=TRIM_SECONDS)
 
     async def passivated(self) -> None:
         for job in self._jobs.values():
             if job.task:
                 job.task.cancel()
+
+    async def on_reminder(self, turn: Turn, payload: dict[str, Any]) -> None:
+        """Keep the journals of finished commands within their budgets, in the background."""
+        if payload.get("name") == TRIM and (self._trimming is None or self._trimming.done()):
+            self._trimming = self.context.spawn(self._trim(), "trimming the journals")
+
+    async def _trim(self) -> None:
+        settings = self.context.settings
+        budget = retention.Budget(
+            settings.journal_sandbox_bytes, settings.journal_home_bytes, settings.journal_days * 86400)
+        try:
+            freed = await retention.trim(settings.home, self.context.database, budget)
+        except (TerminalError, OSError) as error:
+            log.warning("the journals could not be trimmed: %s", error)
+        else:
+            log.log(logging.INFO if freed else logging.DEBUG, "journals: %d bytes freed", freed)
 
     @volatile
     async def start_sandbox(self, payload: dict[str, Any]) -> dict[str, Any]:
@@ -123,6 +148,8 @@ class Node(Entity):
 
     async def _start(self, spec: SandboxSpec, pinned: str | None, job: Job) -> dict[str, Any]:
         settings = self.context.settings
+        spec = replace(spec, journal_bytes=settings.journal_sandbox_bytes,
+                       journal_floor_bytes=settings.disk_reserve_bytes // 2)
         image = spec.image or settings.sandbox_image
         if pinned is not None and pinned not in self._drivers:
             raise InvalidInput(f"there is no driver {pinned!r}")

@@ -11,9 +11,9 @@ nothing here talks to it, so no reader can block a command or another reader.
     generation                      the generation of the tppd that runs now (or ran last)
 
 Offsets are logical: byte 0 is the first byte the command printed, whatever was deleted since. A stream
-keeps its first 2 and last 6 segments of 8 MiB; what lies between is a *gap*, which `read` reports with
-its size and never hides. A line of a record counts once its line feed is there. `docs/tppd.md` holds the
-format.
+keeps its first 2 and last 6 segments of at most 8 MiB, fewer and smaller ones where many streams share the
+room; what lies between, or was lost at the end, is a *gap*, which `read` reports with its size and never
+hides. A line of a record counts once its line feed is there. `docs/tppd.md` holds the format.
 
 The answer to "how is it with this command" is one of four (`outcome`), decided from the files alone:
 no start: NOT_STARTED. An end: ENDED. A start alone, of the present generation: RUNNING. A start alone, of
@@ -231,9 +231,22 @@ def read(
         if not segments and not _lines(run_dir, exec_id):
             raise NotFound(f"no such execution: {exec_id}")
         chunk = _read_once(folder, segments, offset, limit)
-        if chunk is not None:
-            return chunk
+        if chunk is None:
+            continue
+        if not chunk.data and limit and (size := _printed(run_dir, exec_id, stream)) > offset:
+            # Its end is on record, and that is written behind the output: what is not there now was dropped.
+            chunk = _read_once(folder, _segments(folder, stream), offset, limit)
+            if chunk is None or chunk.data:
+                return chunk or Chunk(offset, b"", 0, offset)
+            return Chunk(size, b"", size - offset, size)
+        return chunk
     return Chunk(offset, b"", 0, offset)
+
+
+def _printed(run_dir: str | Path, exec_id: str, stream: Stream) -> int:
+    """How much the record says was printed; 0 before its end."""
+    lines = _lines(run_dir, exec_id)
+    return int(json.loads(lines[-1])["out_bytes" if stream == "stdout" else "err_bytes"]) if lines[1:] else 0
 
 
 def _read_once(folder: Path, segments: list[tuple[int, str]], offset: int, limit: int) -> Chunk | None:
@@ -261,6 +274,23 @@ def list_ids(run_dir: str | Path) -> list[str]:
         return os.listdir(Path(run_dir) / "records")
     except FileNotFoundError:
         return []
+
+
+def thin(run_dir: str | Path, exec_id: str) -> int:
+    """Delete what lies between the first and the last segment of each stream; how many bytes that freed.
+
+    Safe while it runs: the writer has only the last one open, and a reader sees the gap.
+    """
+    folder, freed = _output(run_dir, exec_id), 0
+    for stream in _PREFIX:
+        for _, name in _segments(folder, stream)[1:-1]:
+            try:
+                size = os.stat(folder / name).st_blocks * 512
+                os.unlink(folder / name)
+            except FileNotFoundError:
+                continue
+            freed += size
+    return freed
 
 
 def forget(run_dir: str | Path, exec_id: str) -> None:

@@ -45,6 +45,10 @@ ORDER BY created_at DESC, id LIMIT $4 OFFSET $5
 -- A sandbox's commands that have not ended, oldest first.
 SELECT * FROM command_executions WHERE sandbox_id = $1 AND status IN ('pending', 'running') ORDER BY created_at, id
 
+-- list_open_ids --
+-- The ids of all commands that have not ended, of every sandbox.
+SELECT id FROM command_executions WHERE status IN ('pending', 'running')
+
 -- mark_running --
 -- The process exists.
 UPDATE command_executions SET status = 'running', started_at = coalesce(started_at, clock_timestamp())

@@ -50,14 +50,14 @@ async def hosting(settings: Settings, database: Database, live: Live) -> AsyncIt
 
 @contextlib.asynccontextmanager
 async def standing(
-    home: Path, database: Database, live: Live, database_url: str, redis_url: str
+    home: Path, database: Database, live: Live, database_url: str, redis_url: str, **more: Any
 ) -> AsyncIterator[Served]:
-    """The whole of it; sandboxes are removed at the end."""
-    urls = {"database_url": database_url, "redis_url": redis_url}
-    settings = Settings(home=home, **urls, **OPTIONS)
+    """The whole of it; sandboxes are removed at the end. `more`: settings."""
+    options = {"database_url": database_url, "redis_url": redis_url, **OPTIONS, **more}
+    settings = Settings(home=home, **options)
     async with (
         hosting(settings, database, live) as runtime,
-        serving(home, database, live, runtime=runtime, **urls, **OPTIONS) as served,
+        serving(home, database, live, runtime=runtime, **options) as served,
     ):
         yield served
     for driver in make_drivers(settings).values():

@@ -1,0 +1,90 @@
+"""Old output goes, oldest first, and whoever asks for it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from actors.sandbox import journal, retention
+from actors.sandbox.retention import Budget
+from schema import Database, Live, reminders
+from terminalpp.client import Client
+from terminalpp.types.ids import Ref
+from tests.eventually import eventually
+from tests.gateway.conftest import Served
+from tests.gateway.stack import standing
+
+MIB = 1 << 20
+PRINT = "head -c 1048576 /dev/zero | tr '\\0' x"
+
+
+async def final(api: Client, box: str, command: str) -> dict | None:
+    row = await api.command(box, command)
+    return row if row["status"] == "completed" else None
+
+
+def listed(place: Path) -> set[str]:
+    return {name for name in journal.list_ids(place) if not name.startswith(".")}
+
+
+async def test_finished_output_goes_oldest_first_and_the_gap_is_told(
+    api: Client, box: str, stack: Served, database: Database
+) -> None:
+    runs = await api.run_command(box, f"{PRINT}; read line", stdin=True)
+    old, middle, new = [
+        (await api.run_command(box, f"{PRINT}; echo {n} >&2", wait_ms=20_000))["id"] for n in range(3)
+    ]
+    before = await eventually(lambda: final(api, box, old))
+    for one in (middle, new):
+        await eventually(lambda one=one: final(api, box, one))
+    place = stack.app.gateway.doors.run_dir(box)
+    assert await retention.trim(stack.home, database, Budget(10 * MIB, 10 * MIB, 1e9)) == 0
+    freed = await retention.trim(stack.home, database, Budget(7 * MIB // 2, 10**12, 1e9))
+    assert freed >= MIB
+    assert listed(place) == {runs["id"], middle, new}
+    piece = await api.output(box, old)
+    assert (piece.data, piece.gap_bytes, piece.offset, piece.ended) == (b"", MIB, MIB, True)
+    assert [p.gap_bytes async for p in api.follow_output(box, old, stream="stderr")] == [2]
+    after = await api.command(box, old)
+    same = ("stdout", "stderr", "stdout_bytes", "stderr_bytes", "exit_code", "truncated", "status")
+    assert {name: after[name] for name in same} == {name: before[name] for name in same}
+    # However small the budget: what runs, and the newest, stay.
+    await retention.trim(stack.home, database, Budget(0, 10**12, 0))
+    assert listed(place) == {runs["id"], new}
+    assert len((await api.output(box, runs["id"], limit=MIB)).data) == MIB
+    await api.write_stdin(box, runs["id"], b"\n", offset=0)
+    assert (await api.wait_command(box, runs["id"]))["stdout_bytes"] == MIB
+    again = await api.run_command(box, "true", wait_ms=10_000)
+    assert again["status"] == "completed"
+
+
+async def test_an_end_that_no_row_knows_yet_is_kept(
+    api: Client, box: str, stack: Served, database: Database
+) -> None:
+    ids = [(await api.run_command(box, "echo hello", wait_ms=10_000))["id"] for _ in range(2)]
+    await eventually(lambda: final(api, box, ids[0]))
+    await database.execute("ALTER TABLE command_executions DISABLE TRIGGER USER")
+    await database.execute("UPDATE command_executions SET status = 'running' WHERE id = $1", ids[0])
+    await retention.trim(stack.home, database, Budget(0, 0, 0))
+    assert ids[0] in journal.list_ids(stack.app.gateway.doors.run_dir(box))
+
+
+async def test_the_node_looks_around_by_itself(
+    home: Path, database: Database, database_url: str, redis_url: str, live: Live
+) -> None:
+    async with (
+        standing(home, database, live, database_url, redis_url, journal_days=1e-9) as served,
+        served.client() as api,
+    ):
+        box = (await api.create_sandbox(name="box", wait=True))["id"]
+        old, new = [(await api.run_command(box, "echo hello", wait_ms=10_000))["id"] for _ in range(2)]
+        for one in (old, new):
+            await eventually(lambda one=one: final(api, box, one))
+        kept = await reminders.list_reminders(database, Ref("node", "local"))
+        assert [(one.name, one.every_seconds) for one in kept] == [("trim", 30.0)]
+        await database.execute("UPDATE reminders SET due_at = now() WHERE kind = 'node'")
+        await reminders.fire_due(database)
+        place = served.app.gateway.doors.run_dir(box)
+        await eventually(lambda: asyncio.to_thread(lambda: old not in journal.list_ids(place)))
+        assert new in journal.list_ids(place)
+        assert (await api.output(box, old)).gap_bytes == 6
