@@ -281,8 +281,8 @@ async def _as_written(door: Any, name: str, written: State, status: int) -> Resp
 async def _state_or_none(door: Any, name: str) -> State | None:
     try:
         return await door.do(lambda t, _: files.state(t, name))
-    except NotFound:
-        return None
+    except (NotFound, FileProblem):
+        return None  # writing says what is wrong
 
 
 async def _body(request: Request, gateway: Gateway) -> AsyncIterator[bytes]:

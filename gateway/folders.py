@@ -24,7 +24,7 @@ from gateway.paths import FromQuery, Octal, PathQuery, ToQuery, below, mode_of, 
 from gateway.routes import Route, refused
 from gateway.sandboxes import owned
 from gateway.state import gateway_of
-from terminalpp.types.errors import NotFound
+from terminalpp.types.errors import FileProblem, NotFound
 
 DEPTH_MAX = 32
 
@@ -114,6 +114,8 @@ async def mkdir(
             await files.state(tppd, name)
         except NotFound:
             made = True
+        except FileProblem:
+            pass  # making it says what is wrong
         wanted = mode_of(mode)
         await tppd.mkdir(name, epoch=epoch, parents=parents, mode=0o755 if wanted is None else wanted)
         return await files.state(tppd, name), made

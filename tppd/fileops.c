@@ -140,22 +140,29 @@ char *file_parent(const char *path) {
     return parent;
 }
 
+/* After mkdir has failed; errno stays. */
+static bool is_there(const char *path) {
+    struct stat s;
+    int error = errno;
+    bool found = error == EEXIST && stat(path, &s) == 0 && S_ISDIR(s.st_mode);
+    errno = error;
+    return found;
+}
+
 static int make_all(const char *path, mode_t mode) {
     if (mkdir(path, mode) == 0) return 0;
-    struct stat s;
-    if (errno == EEXIST && stat(path, &s) == 0 && S_ISDIR(s.st_mode)) return 0;
-    if (errno != ENOENT) return -1;
+    if (errno != ENOENT) return is_there(path) ? 0 : -1;
     char *parent = file_parent(path);
     int result = strcmp(parent, path) ? make_all(parent, 0755) : -1;
     free(parent);
-    if (result < 0) return -1;
-    if (mkdir(path, mode) == 0) return 0;
-    return errno == EEXIST && stat(path, &s) == 0 && S_ISDIR(s.st_mode) ? 0 : -1;
+    if (result < 0 || mkdir(path, mode) == 0) return result;
+    return is_there(path) ? 0 : -1;
 }
 
 int file_make_parents(const char *path) {
     char *parent = file_parent(path);
     int result = make_all(parent, 0755);
+    if (result < 0 && errno == EEXIST) errno = ENOTDIR; /* not what was asked for is there, but its parent */
     free(parent);
     return result;
 }
