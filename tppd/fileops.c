@@ -154,6 +154,7 @@ static int make_all(const char *path, mode_t mode) {
     if (errno != ENOENT) return is_there(path) ? 0 : -1;
     char *parent = file_parent(path);
     int result = strcmp(parent, path) ? make_all(parent, 0755) : -1;
+    if (result < 0 && errno == EEXIST) errno = ENOTDIR; /* not what was asked for is there, but its parent */
     free(parent);
     if (result < 0 || mkdir(path, mode) == 0) return result;
     return is_there(path) ? 0 : -1;
@@ -162,7 +163,7 @@ static int make_all(const char *path, mode_t mode) {
 int file_make_parents(const char *path) {
     char *parent = file_parent(path);
     int result = make_all(parent, 0755);
-    if (result < 0 && errno == EEXIST) errno = ENOTDIR; /* not what was asked for is there, but its parent */
+    if (result < 0 && errno == EEXIST) errno = ENOTDIR;
     free(parent);
     return result;
 }
