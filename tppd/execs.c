@@ -291,7 +291,10 @@ static void reap_one(pid_t pid, int status, const struct rusage *usage) {
 void execs_reap(void) {
     int status;
     struct rusage usage;
-    for (pid_t pid; (pid = wait4(-1, &status, WNOHANG, &usage)) > 0;) reap_one(pid, status, &usage);
+    for (pid_t pid; (pid = wait4(-1, &status, WNOHANG | WUNTRACED, &usage)) > 0;) {
+        if (!WIFSTOPPED(status)) reap_one(pid, status, &usage);
+        else if (process_is_shim(pid) || files_is_worker(pid)) kill(pid, SIGCONT); /* only an attack stops one */
+    }
     for (struct exec *x = execs, *next; x; x = next) {
         next = x->next;
         struct process *list = NULL;

@@ -1,5 +1,5 @@
-/* File operations. One process per file connection, forked from tppd, that first becomes exactly what a
- * command is (same user, no capability, same filter) and then serves its client in order, blocking as it
+/* File operations. One process per file connection, forked from tppd, that first takes exactly the rights to
+ * files that a command has (its user and group, no capability, same filter) and then serves its client in order, blocking as it
  * likes: a slow disk or an endless directory holds up nobody else, and no path, whatever symlinks it
  * goes through, can name anything that a command could not open itself. */
 #include "tppd.h"
@@ -83,7 +83,7 @@ static _Noreturn void work(int conn, uint32_t id) {
     prctl(PR_SET_NAME, "tppd-files");
     for (int signo = 1; signo < 32; signo++) signal(signo, SIG_DFL);
     signal(SIGXFSZ, SIG_IGN);
-    if (drop_rights(false, &step) < 0) {
+    if (drop_to_files(&step) < 0) {
         reply_error(&out, STATUS_INTERNAL, id, errno, "the file process could not %s", step);
         send_all(3);
         _exit(1);

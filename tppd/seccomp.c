@@ -26,7 +26,7 @@ enum {
     NR_IO_URING_SETUP = 425, NR_IO_URING_ENTER = 426, NR_IO_URING_REGISTER = 427, NR_OPEN_TREE = 428,
     NR_MOVE_MOUNT = 429, NR_FSOPEN = 430, NR_FSCONFIG = 431, NR_FSMOUNT = 432, NR_FSPICK = 433,
     NR_CLONE3 = 435, NR_PIDFD_GETFD = 438, NR_MOUNT_SETATTR = 442, NR_QUOTACTL_FD = 443,
-    NR_OPEN_TREE_ATTR = 467,
+    NR_MEMFD_SECRET = 447, NR_OPEN_TREE_ATTR = 467,
 };
 
 static const int denied[] = {
@@ -38,12 +38,13 @@ static const int denied[] = {
     SYS_lookup_dcookie, SYS_kexec_file_load, SYS_mbind, SYS_migrate_pages, SYS_move_pages,
     NR_IO_URING_SETUP, NR_IO_URING_ENTER, NR_IO_URING_REGISTER, NR_OPEN_TREE, NR_MOVE_MOUNT, NR_FSOPEN,
     NR_FSCONFIG, NR_FSMOUNT, NR_FSPICK, NR_PIDFD_GETFD, NR_MOUNT_SETATTR, NR_QUOTACTL_FD, NR_OPEN_TREE_ATTR,
+    NR_MEMFD_SECRET,
 #ifdef __x86_64__
     SYS_iopl, SYS_ioperm, SYS_modify_ldt, SYS_uselib, SYS_ustat, SYS_sysfs, SYS__sysctl, SYS_vserver,
     SYS_create_module, SYS_get_kernel_syms, SYS_query_module, SYS_nfsservctl,
 #endif
 };
-static const int tracing[] = {SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev};
+static const int traced[] = {SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev};
 /* IPX, X25, AX25, APPLETALK, KEY, PACKET, RDS, PPPOX, LLC, IB, MPLS, CAN, TIPC, ALG, NFC, VSOCK, KCM, XDP */
 static const int families[] = {4, 9, 3, 5, 15, 17, 21, 24, 26, 27, 28, 29, 30, 38, 39, 40, 41, 44};
 static const unsigned terminal_ioctls[] = {0x5412 /* TIOCSTI */, 0x541C /* TIOCLINUX */};
@@ -113,11 +114,45 @@ int seccomp_install(void) {
     return install();
 }
 
-/* On top, for a child that may not trace. The first filter has turned foreign architectures away. */
-int seccomp_deny_tracing(void) {
+/* When the call is `number` and argument `i` is not 0: EPERM. */
+static void deny_others(int number, int i) {
+    put((struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)number, 0, 4));
+    put((struct sock_filter)LOAD(ARGUMENT(i)));
+    put((struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0));
+    put((struct sock_filter)RETURN(SECCOMP_RET_ERRNO | EPERM));
+    put((struct sock_filter)RETURN(SECCOMP_RET_ALLOW));
+}
+
+/* On top, for a child that may not trace (`tracing`), and for one that runs under the helper's own account and
+ * must not reach it (`reaching`): no limits and no priorities of other processes, nothing of the scheduler for
+ * process 1, no signal to everybody. A signal to a shim cannot be told from others here: tppd continues
+ * a stopped one, and finds what a killed one left. The first filter has turned foreign architectures away. */
+int seccomp_deny(bool tracing, bool reaching) {
+    static const unsigned helper[] = {1}, everybody[] = {(unsigned)-1}, user[] = {2 /* PRIO_USER */},
+                          account[] = {3 /* IOPRIO_WHO_USER */};
+    static const int scheduler[] = {SYS_sched_setaffinity, SYS_sched_setscheduler, SYS_sched_setparam,
+                                    SYS_sched_setattr};
     length = 0;
     put((struct sock_filter)LOAD(NUMBER));
-    for (size_t i = 0; i < COUNT(tracing); i++) deny(tracing[i], EPERM);
+    for (size_t i = 0; tracing && i < COUNT(traced); i++) deny(traced[i], EPERM);
+    for (size_t i = 0; reaching && i < COUNT(scheduler); i++) deny_values(scheduler[i], 0, helper, 1);
+    if (reaching) {
+        deny_others(SYS_prlimit64, 0);
+        deny_values(SYS_kill, 0, everybody, 1);
+    }
+    put((struct sock_filter)RETURN(SECCOMP_RET_ALLOW));
+    if (length > 2 && install() < 0) return -1;
+    if (!reaching) return 0;
+    length = 0; /* `who` and `which` of one call: a filter each */
+    put((struct sock_filter)LOAD(NUMBER));
+    deny_others(SYS_setpriority, 1);
+    deny_others(SYS_ioprio_set, 1);
+    put((struct sock_filter)RETURN(SECCOMP_RET_ALLOW));
+    if (install() < 0) return -1;
+    length = 0;
+    put((struct sock_filter)LOAD(NUMBER));
+    deny_values(SYS_setpriority, 0, user, 1);
+    deny_values(SYS_ioprio_set, 0, account, 1);
     put((struct sock_filter)RETURN(SECCOMP_RET_ALLOW));
     return install();
 }

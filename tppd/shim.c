@@ -16,12 +16,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define OOM_COMMAND "800" /* the sandbox itself has 500, where the driver may say so */
 #define HIGH 100 /* where fds wait while 0, 1 and 2 are put in order */
 
 void close_from(int first) {
@@ -48,15 +50,26 @@ int renounce(void) {
     return seccomp_install();
 }
 
-/* To the sandbox user, without any capability. Runs between vfork and exec too: it must touch nothing
- * but the process's own attributes and its own stack. */
-int drop_rights(bool ptrace, const char **step) {
+static int drop_capabilities(const char **step) {
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct empty[2] = {{0, 0, 0}, {0, 0, 0}};
+    *step = "drop capabilities";
+    return (int)syscall(SYS_capset, &header, empty);
+}
+
+static void limit_all(void) {
     struct rlimit none = {0, 0};
     setrlimit(RLIMIT_CORE, &none);
     if (options.nofile) limit(RLIMIT_NOFILE, options.nofile);
     else setrlimit(RLIMIT_NOFILE, &options.given_nofile);
     limit(RLIMIT_FSIZE, options.fsize);
     limit(RLIMIT_DATA, options.data);
+}
+
+/* To the sandbox user, without any capability. Runs between vfork and exec too: it must touch nothing
+ * but the process's own attributes and its own stack. */
+int drop_rights(bool ptrace, const char **step) {
+    limit_all();
     if (options.drop) {
         *step = "change user";
         if (setgroups(0, NULL) < 0 && errno != EPERM) return -1;
@@ -64,12 +77,36 @@ int drop_rights(bool ptrace, const char **step) {
         if (setresuid(options.uid, options.uid, options.uid) < 0) return -1;
     }
     limit(RLIMIT_NPROC, options.nproc); /* only now: it counts the processes of the user one is */
-    *step = "drop capabilities";
-    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-    struct __user_cap_data_struct empty[2] = {{0, 0, 0}, {0, 0, 0}};
-    if (syscall(SYS_capset, &header, empty) < 0) return -1;
+    if (drop_capabilities(step) < 0) return -1;
     *step = "install the system call filter";
-    return ptrace ? 0 : seccomp_deny_tracing();
+    return seccomp_deny(!ptrace, !options.drop);
+}
+
+/* For file work: the sandbox user's rights to files and no capability, but still the helper's account, so that
+ * a command can neither stop nor limit this process. */
+int drop_to_files(const char **step) {
+    limit_all();
+    if (options.drop) {
+        *step = "change user";
+        if (setgroups(0, NULL) < 0 && errno != EPERM) return -1;
+        setfsgid(options.gid);
+        setfsuid(options.uid);
+        if ((gid_t)setfsgid((gid_t)-1) != options.gid || (uid_t)setfsuid((uid_t)-1) != options.uid) return -1;
+    }
+    if (drop_capabilities(step) < 0) return -1;
+    *step = "install the system call filter";
+    return seccomp_deny(true, false);
+}
+
+/* A command is ended by the kernel before the helper when memory is short. The driver's own /proc is there
+ * when the command's is read-only, so that none can take it back. */
+static void offer_to_oom(void) {
+    setfsuid(0); /* as the owner of the run directory one could not write it */
+    int fd = open("/.tpp/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (fd < 0) fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    if (write(fd, OOM_COMMAND, sizeof OOM_COMMAND - 1) < 0) errno = 0; /* it was higher already */
+    close(fd);
 }
 
 static void execute(char **argv, char **envp) {
@@ -103,6 +140,7 @@ static _Noreturn void command_run(const struct launch *l, struct report *r) {
     signal(SIGPIPE, SIG_DFL);
     signal(SIGXFSZ, SIG_DFL);
     umask(022);
+    offer_to_oom(); /* while the file is still ours */
     if (drop_rights(l->flags & START_PTRACE, &step) < 0) goto failed;
     step = "enter the directory";
     if (chdir(options.home) < 0 && chdir("/") < 0) goto failed;

@@ -2,6 +2,7 @@
  * guaranteed; the numbers below also stand in actors/sandbox/wire.py and a test compares the two.
  *
  *   main.c      options, process-wide set-up, the one epoll loop
+ *   launch.c    before all of it, outside: the user namespace in which tppd and its commands are two accounts
  *   conns.c     connections of clients: frames in, frames out, never blocking
  *   requests.c  one function per operation
  *   execs.c     commands: table, life cycle, waiters
@@ -124,6 +125,9 @@ void unwatch(int fd);
 void bury(void *memory);                /* freed after this round of events */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* ---- launch.c ---- */
+int launch(int count, char **words);
+
 /* ---- conns.c ---- */
 struct conn {
     struct handle handle;
@@ -240,11 +244,12 @@ struct report {
 _Noreturn void shim_run(const struct launch *l);
 int renounce(void);
 int drop_rights(bool ptrace, const char **step);
+int drop_to_files(const char **step);
 void close_from(int first);
 
 /* ---- seccomp.c ---- */
 int seccomp_install(void);
-int seccomp_deny_tracing(void);
+int seccomp_deny(bool tracing, bool reaching);
 
 /* ---- records.c ---- */
 enum { RECORD_NONE, RECORD_RUNNING, RECORD_ENDED, RECORD_LOST };

@@ -236,16 +236,14 @@ class Bubblewrap:
 
     async def _launch(self, folder: Path, spec: SandboxSpec) -> Started:
         found = await command.find(self._bwrap)
-        user = command.host_user(spec.sandbox_id)
-        for name in ("run", "home"):
-            (folder / name).mkdir(mode=0o700, exist_ok=True)
-            if user is not None and (folder / name).stat().st_uid != user:
-                os.chown(folder / name, user, user)
+        accounts = await command.accounts(spec.sandbox_id)
+        await asyncio.to_thread(_make_folders, folder, accounts)
         group = cgroups.create(spec)
         limits = command.limits(spec, group)
         details = {
             "bwrap": str(found),
-            "uid": user if user is not None else os.getuid(),
+            "uid": accounts.user,
+            "helper": str(accounts),
             "network": "shares the host's network and loopback"
             if spec.network is Network.OPEN
             else "loopback only",
@@ -255,8 +253,8 @@ class Bubblewrap:
         (folder / "bwrap.json").write_bytes(b"")
         _write_json(folder / "meta.json", meta)
         with contextlib.ExitStack() as stack:
-            fds = _open_fds(stack, folder, user)
-            launch = command.Launch(folder, found, self._tppd, user, group, spec, fds)
+            fds = _open_fds(stack, folder)
+            launch = command.Launch(folder, found, self._tppd, accounts, group, spec, fds)
             await self._spawn(launch.argv(), fds, folder)
             # Our copies close here: from now on `alive` and the socket live exactly as long as it does.
         return await self._ready(folder, spec)
@@ -299,7 +297,26 @@ class Bubblewrap:
         raise SandboxFailed(f"{failure}: {said}", command.fix(said))
 
 
-def _open_fds(stack: contextlib.ExitStack, folder: Path, user: int | None) -> command.Fds:
+def _make_folders(folder: Path, accounts: command.Accounts) -> None:
+    """The run directory belongs to the helper, the workspace to the user; blocks.
+
+    Where an earlier version gave the run directory to the user, all of it is handed over, once.
+    """
+    for name in ("run", "home"):
+        (folder / name).mkdir(mode=0o700, exist_ok=True)
+    helper, group = accounts.helper, accounts.helper_group
+    if os.getuid() != 0 or helper is None:
+        return
+    if (folder / "home").stat().st_uid != accounts.user:
+        os.chown(folder / "home", accounts.user, accounts.user_group)
+    if (folder / "run").stat().st_uid == helper:
+        return
+    for parent, _folders, files in os.walk(folder / "run", topdown=False):  # the top, which tells, at last
+        for path in [*(os.path.join(parent, name) for name in files), parent]:
+            os.chown(path, helper, group, follow_symlinks=False)
+
+
+def _open_fds(stack: contextlib.ExitStack, folder: Path) -> command.Fds:
     def keep(fd: int) -> int:
         stack.callback(os.close, fd)
         return fd

