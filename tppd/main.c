@@ -190,6 +190,7 @@ static void watch_signals(void) {
 
 int main(int argc, char **argv) {
     if (argc > 1 && !strcmp(argv[1], "launch")) return launch(argc - 2, argv + 2);
+    if (argc > 1 && !strcmp(argv[1], "guard")) return guard(argc - 2, argv + 2);
     parse(argc, argv);
     set_up();
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);

