@@ -68,7 +68,7 @@ async def test_a_new_generation_tells_what_was_lost(make: Make, driver: Driver) 
     sandbox = await make()
     done, lost = (
         await sandbox.begin("echo done"),
-        await sandbox.begin("echo before; echo x >> ran; sleep 100"),
+        await sandbox.begin("echo x >> ran; echo before; sleep 100"),
     )
     await sandbox.tppd.wait(done, timeout_s=10)
     await eventually(lambda: sandbox.output(lost) == b"before\n")
@@ -83,7 +83,7 @@ async def test_a_new_generation_tells_what_was_lost(make: Make, driver: Driver) 
     assert (record.reason, record.state, record.out_bytes) == ("lost", ExecutionState.FAILED, 7)
     assert sandbox.output(lost) == b"before\n"
     assert (await sandbox.tppd.hello()).generation == 2
-    again = await sandbox.begin("echo before; echo x >> ran; sleep 100", lost)
+    again = await sandbox.begin("echo x >> ran; echo before; sleep 100", lost)
     assert again == lost
     assert (await sandbox.tppd.status(lost)).state == "lost"  # never run again
     assert await sandbox.tppd.read_file("ran") == b"x\n"  # the workspace is still there
