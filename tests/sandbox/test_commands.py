@@ -142,7 +142,8 @@ async def test_output_is_there_while_it_runs(sandbox: Sandbox) -> None:
 
 
 async def test_input_is_taken_once_per_offset(sandbox: Sandbox) -> None:
-    exec_id, send = await sandbox.begin("cat", stdin=True), sandbox.tppd.stdin
+    held = "cat; until [ -e go ]; do sleep 0.05; done"  # what has ended is known no more
+    exec_id, send = await sandbox.begin(held, stdin=True), sandbox.tppd.stdin
     assert await send(exec_id, 0, b"hello ", epoch=sandbox.epoch) == 6
     assert await send(exec_id, 0, b"hello ", epoch=sandbox.epoch) == 6
     assert await send(exec_id, 3, b"lo world", epoch=sandbox.epoch) == 11
@@ -151,6 +152,7 @@ async def test_input_is_taken_once_per_offset(sandbox: Sandbox) -> None:
     assert raised.value.extra["expected"] == 11
     for _ in range(2):
         assert await send(exec_id, 11, b"!", epoch=sandbox.epoch, eof=True) == 12
+    await sandbox.tppd.write_file("go", b"", epoch=sandbox.epoch)
     assert (await sandbox.tppd.wait(exec_id, timeout_s=10)).record.exit_code == 0
     assert sandbox.output(exec_id) == b"hello world!"
     with pytest.raises(CommandFinished):
