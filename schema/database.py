@@ -2,10 +2,14 @@
 
 `Database` hands out connections that speak JSON for jsonb and text for uuid. It guarantees:
 
-- A connection that cannot be had because Postgres is restarting is waited for (up to `WAIT_SECONDS`, with
+- A connection that cannot be had because Postgres is restarting is waited for (up to `wait_s`, with
   jitter), then `Unavailable`. A transaction whose BEGIN failed is begun again on another connection, because
   nothing of the caller's has run yet; one that broke later raises `Unavailable` and whether it was committed
   is not known: callers name their work by id, so doing it again is recognised.
+- Nobody waits for ever: a statement that is not answered within its limit is cancelled at the server and
+  raises `Unavailable`. So is one whose task is cancelled; that task does not wait for it.
+- A connection belongs to one task at a time. What was under way on it when it came back (a statement that was
+  cancelled, a transaction that was not ended) is ended before the next one gets it, or the connection is cut.
 - `fenced` checks the caller's epoch and locks the entity's row in the same transaction as the writes that
   follow. A claim must update that row, so it either came before (we raise `Fenced`) or waits until we end.
 - Single statements through `Database` itself take a connection for one round trip: no BEGIN, no reset. Only
@@ -19,40 +23,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import copy
 import logging
-import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
+from asyncpg.transaction import Transaction
 
-from schema.rows import to_json
+from schema.connection import (
+    CONNECT_SECONDS,
+    STATEMENT_SECONDS,
+    WAIT_SECONDS,
+    Connection,
+    TimedConnection,
+    insist,
+    lost,
+    prepare,
+    translated,
+    unsent,
+)
 from schema.sql import Queries
 from terminalpp.types import errors
 from terminalpp.types.ids import Fence
 
 log = logging.getLogger("terminalpp.schema")
-Connection = asyncpg.Connection | PoolConnectionProxy
 T = TypeVar("T")
 
-WAIT_SECONDS = 30.0
 IDLE_IN_TRANSACTION_MS = 10_000  # the server ends a session that is silent inside a transaction for longer
+RESET_SECONDS = 2.0  # in which the server must have ended what a caller left under way
 _Q = Queries("database")
-
-# The server is away, starting, stopping or full. OSError: refused or reset; TimeoutError: no answer.
-_AWAY = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.InternalClientError,  # the protocol broke off where asyncpg did not expect it
-)
 
 
 class Executor(Protocol):
@@ -64,96 +65,8 @@ class Executor(Protocol):
     async def fetchval(self, query: str, *args: Any) -> Any: ...
 
 
-def lost(error: BaseException) -> bool:
-    """Whether `error` says that the connection or the server went away."""
-    if isinstance(error, asyncpg.InterfaceError):
-        # asyncpg says "connection is closed" / "connection was closed in the middle of operation" / "pool is
-        # closing" with one class; other interface errors are mistakes in our own code and stay as they are.
-        return "clos" in str(error)
-    return isinstance(error, _AWAY) and not isinstance(error, errors.TerminalError)
-
-
-def translate(error: BaseException) -> errors.TerminalError | None:
-    """Our error for a database error that a caller can act upon; None for everything else."""
-    if lost(error):
-        return errors.Unavailable(f"the database does not answer: {error or type(error).__name__}")
-    if isinstance(error, (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)):
-        return errors.Unavailable(f"two transactions collided: {error}")
-    if isinstance(error, asyncpg.DiskFullError):
-        return errors.DiskFull(f"the database has no space left: {error}")
-    if isinstance(error, (asyncpg.InsufficientResourcesError, asyncpg.PostgresIOError)):
-        return errors.Unavailable(f"the database lacks what it needs: {error}")
-    if isinstance(error, (asyncpg.DataError, asyncpg.CharacterNotInRepertoireError)):
-        return errors.InvalidInput(f"the database cannot hold this value: {error}")
-    if isinstance(error, asyncpg.ForeignKeyViolationError):
-        return errors.NotFound(f"it refers to something that does not exist: {error.detail or error}")
-    return None
-
-
-@contextlib.contextmanager
-def _translated(connection: Connection | None = None) -> Any:
-    """Errors of the database as ours. What the caller's own code raises inside passes through untouched.
-
-    An OSError is the database's only when `connection` is gone: the caller may have files of its own.
-    """
-    try:
-        yield
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-        if isinstance(error, OSError) and connection is not None and not connection.is_closed():
-            raise
-        ours = translate(error)
-        if ours is None:
-            raise
-        raise ours from error
-
-
-async def _prepare(connection: asyncpg.Connection) -> None:
-    for name in ("json", "jsonb"):
-        await connection.set_type_codec(
-            name, schema="pg_catalog", encoder=to_json, decoder=json.loads, format="text"
-        )
-    await connection.set_type_codec("uuid", schema="pg_catalog", encoder=str, decoder=str, format="text")
-
-
-
-
 async def _reset(connection: asyncpg.Connection) -> None:
     """Nothing: asyncpg itself has rolled back what was left open, and session state is not used here."""
-
-
-async def insist(attempt: Callable[[], Awaitable[T]], wait_s: float = WAIT_SECONDS) -> T:
-    """The result of `attempt`, tried again with jittered pauses (20 ms to 1 s) while Postgres is away.
-
-    Raises Unavailable after `wait_s` seconds; every other error at once.
-    """
-    deadline = time.monotonic() + wait_s
-    pause = 0.02
-    while True:
-        try:
-            return await attempt()
-        except Exception as error:
-            # A pool that was closed on purpose stays closed.
-            if not lost(error) or "pool is clos" in str(error):
-                raise
-            if time.monotonic() + pause > deadline:
-                raise errors.Unavailable(
-                    f"the database did not answer for {wait_s:.0f} s: {error or type(error).__name__}"
-                ) from error
-        await asyncio.sleep(pause * random.uniform(0.5, 1.5))
-        pause = min(pause * 2, 1.0)
-
-
-async def connect(url: str, *, application_name: str = "terminalpp", wait_s: float = WAIT_SECONDS) -> Any:
-    """One connection outside any pool (migrations use it). Waits for a restarting server as `insist` does."""
-
-    async def attempt() -> asyncpg.Connection:
-        connection = await asyncpg.connect(
-            url, timeout=10, server_settings={"application_name": application_name, "jit": "off"}
-        )
-        await _prepare(connection)
-        return connection
-
-    return await insist(attempt, wait_s)
 
 
 class Database:
@@ -162,6 +75,7 @@ class Database:
     def __init__(self, pool: asyncpg.Pool, wait_s: float) -> None:
         self._pool = pool
         self._wait_s = wait_s
+        self._limit_s = STATEMENT_SECONDS
         self._returning: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -181,8 +95,10 @@ class Database:
                 url,
                 min_size=min_size,
                 max_size=max_size,
-                timeout=10,
-                init=_prepare,
+                timeout=CONNECT_SECONDS,
+                command_timeout=STATEMENT_SECONDS,
+                connection_class=TimedConnection,
+                init=prepare,
                 reset=_reset,
                 # Plans are kept for the life of a connection: there are fewer named queries than places.
                 statement_cache_size=256,
@@ -198,61 +114,89 @@ class Database:
 
         return cls(await insist(attempt, wait_s), wait_s)
 
+    def within(self, seconds: float) -> Self:
+        """The same pool, whose single statements may take `seconds` each: for work that is long by nature."""
+        other = copy.copy(self)
+        other._limit_s = seconds
+        return other
+
     async def close(self) -> None:
         """Ends the pool; connections still in use are given five seconds, then cut."""
         try:
-            await asyncio.wait_for(self._pool.close(), 5)
+            async with asyncio.timeout(5):
+                await self._pool.close()
         except TimeoutError:
             self._pool.terminate()
 
     @contextlib.asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
         """A connection without a transaction. Raises Unavailable as described above."""
-        connection = await insist(self._pool.acquire, self._wait_s)
+        connection = await self._connection()
         try:
-            with _translated(connection):
+            with translated(connection):
                 yield connection
         finally:
             self._release(connection)
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """A connection in a READ COMMITTED transaction: committed at the end, rolled back on an exception."""
-        connection, transaction = await insist(self._begin, self._wait_s)
+        """A connection in a READ COMMITTED transaction: committed at the end, rolled back on an exception.
+
+        The rollback is not waited for: who gives up returns at once, whatever the server does.
+        """
+        deadline = time.monotonic() + self._wait_s
+        connection, transaction = await insist(lambda: self._begin(deadline), self._wait_s)
         try:
-            with _translated(connection):
-                try:
-                    yield connection
-                except BaseException:
-                    # On a dead connection there is nothing to roll back, and the first error is the one
-                    # that tells what happened.
-                    with contextlib.suppress(asyncpg.InterfaceError, asyncpg.PostgresError, OSError):
-                        await transaction.rollback()
-                    raise
+            with translated(connection):
+                yield connection
                 await transaction.commit()
+                transaction = None
         finally:
-            self._release(connection)
+            self._release(connection, transaction)
 
-    def _release(self, connection: Connection) -> None:
-        """Back to the pool, behind the caller's back: the pool takes three rounds of the loop for it."""
-        task = asyncio.create_task(self._pool.release(connection))
-        self._returning.add(task)
-        task.add_done_callback(self._released)
+    async def _connection(self) -> Connection:
+        deadline = time.monotonic() + self._wait_s
+        return await insist(lambda: self._acquire(deadline), self._wait_s)
 
-    def _released(self, task: asyncio.Task[None]) -> None:
-        self._returning.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None and not lost(error):
-            log.error("a connection could not be given back", exc_info=error)
+    async def _acquire(self, deadline: float) -> Connection:
+        """One of the pool, free or new. Raises TimeoutError, and what connecting raises."""
+        async with asyncio.timeout(max(deadline - time.monotonic(), 0.01)):
+            return await self._pool.acquire()
 
-    async def _begin(self) -> tuple[Connection, Any]:
-        connection = await self._pool.acquire()
+    async def _begin(self, deadline: float) -> tuple[Connection, Transaction | None]:
+        connection = await self._acquire(deadline)
+        transaction = connection.transaction()
         try:
-            transaction = connection.transaction()
             await transaction.start()
         except BaseException:
-            self._release(connection)
+            self._release(connection, transaction)
             raise
         return connection, transaction
+
+    def _release(self, connection: Connection, transaction: Transaction | None = None) -> None:
+        """Back to the pool, behind the caller's back: the pool takes three rounds of the loop for it.
+        `transaction`: one that was not committed."""
+        task = asyncio.create_task(self._give_back(connection, transaction))
+        self._returning.add(task)
+        task.add_done_callback(self._returning.discard)
+
+    async def _give_back(self, connection: Connection, transaction: Transaction | None) -> None:
+        try:
+            if transaction is not None and not connection.is_closed():
+                await self._roll_back(transaction)
+            # Waits for the end of a cancelled statement, and cuts the connection when it does not come.
+            await self._pool.release(connection, timeout=RESET_SECONDS)
+        except Exception as error:
+            connection.terminate()
+            if not lost(error):
+                log.error("a connection could not be given back", exc_info=error)
+
+    async def _roll_back(self, transaction: Transaction) -> None:
+        """Raises TimeoutError when the server does not answer."""
+        async with asyncio.timeout(RESET_SECONDS):
+            # One that never began, or whose COMMIT failed, has nothing to roll back.
+            with contextlib.suppress(asyncpg.InterfaceError, asyncpg.PostgresError, OSError):
+                await transaction.rollback()
 
     @contextlib.asynccontextmanager
     async def fenced(self, fence: Fence) -> AsyncIterator[Connection]:
@@ -266,30 +210,36 @@ class Database:
             yield connection
 
     async def execute(self, query: str, *args: Any) -> str:
-        return await self._run(lambda c: c.execute(query, *args), query)
+        return await self._run(lambda c: c.execute(query, *args, timeout=self._limit_s), query)
 
     async def fetch(self, query: str, *args: Any) -> list[Any]:
-        return await self._run(lambda c: c.fetch(query, *args), query)
+        return await self._run(lambda c: c.fetch(query, *args, timeout=self._limit_s), query)
 
     async def fetchrow(self, query: str, *args: Any) -> Any:
-        return await self._run(lambda c: c.fetchrow(query, *args), query)
+        return await self._run(lambda c: c.fetchrow(query, *args, timeout=self._limit_s), query)
 
     async def fetchval(self, query: str, *args: Any) -> Any:
-        return await self._run(lambda c: c.fetchval(query, *args), query)
+        return await self._run(lambda c: c.fetchval(query, *args, timeout=self._limit_s), query)
 
     async def _run(self, act: Callable[[Connection], Awaitable[T]], query: str) -> T:
-        async def attempt() -> T:
-            async with self._pool.acquire() as connection:
-                return await act(connection)
+        """`act` on a connection; again on another one where that cannot do anything twice."""
+        deadline = time.monotonic() + self._wait_s
+        read = query.startswith("SELECT")
 
-        with _translated():
-            if query.startswith("SELECT"):
-                return await insist(attempt, self._wait_s)
-            connection = await insist(self._pool.acquire, self._wait_s)
+        async def attempt() -> T:
+            connection = await self._acquire(deadline)
             try:
                 return await act(connection)
+            except Exception as error:
+                if read or unsent(error) or not lost(error):
+                    raise
+                with translated():
+                    raise
             finally:
                 self._release(connection)
+
+        with translated():
+            return await insist(attempt, self._wait_s)
 
 
 async def check_fence(connection: Connection, fence: Fence) -> None:

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from schema import database
+from schema import connection as connections
 from schema.sql import Queries
 
 FILE = Path(__file__).parent / "schema.sql"
@@ -59,11 +59,11 @@ def difference(wanted: str, found: str) -> list[str]:
 
 
 async def main(url: str) -> None:
-    connection = await database.connect(url)
+    connection = await connections.connect(url)
     try:
         sys.stdout.write(await dump(connection))
     finally:
-        await connection.close()
+        await connections.close(connection)
 
 
 if __name__ == "__main__":

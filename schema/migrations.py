@@ -19,13 +19,15 @@ from pathlib import Path
 
 import asyncpg
 
-from schema import database, dump
+from schema import connection as connections
+from schema import dump
 from schema.sql import Queries
 from terminalpp.types import errors
 
 FOLDER = Path(__file__).parent / "migrations"
 # Any constant will do, as long as every version of this program uses the same: "tpp schema" as a number.
 LOCK = 0x7470_7073_6368
+MIGRATE_SECONDS = 3600.0  # of one statement: it may rewrite a large table, or wait for another migrator
 _FILE = re.compile(r"^(\d{4})_(\w+)\.sql$")
 _Q = Queries("migrations")
 
@@ -69,7 +71,7 @@ async def migrate(url: str, *, folder: Path = FOLDER) -> list[MigrationStatus]:
 
     Raises DatabaseTooNew, MigrationChanged, Unavailable; a migration's own error leaves it unapplied.
     """
-    connection = await database.connect(url, application_name="tpp-migrate")
+    connection = await connections.connect(url, application_name="tpp-migrate", limit_s=MIGRATE_SECONDS)
     try:
         # A session lock, not a transaction's: it must span the transactions of all migrations. It goes with
         # the connection, so a killed migrator leaves nothing behind.
@@ -82,7 +84,7 @@ async def migrate(url: str, *, folder: Path = FOLDER) -> list[MigrationStatus]:
                 applied.append(await _apply(connection, migration))
         return applied
     finally:
-        await connection.close()
+        await connections.close(connection)
 
 
 async def _apply(connection: asyncpg.Connection, migration: Migration) -> MigrationStatus:
@@ -131,11 +133,11 @@ async def _states(connection: asyncpg.Connection, folder: Path) -> list[Migratio
 
 async def status(url: str, *, folder: Path = FOLDER) -> list[MigrationStatus]:
     """Every migration, known or found, in order. Changes nothing."""
-    connection = await database.connect(url, application_name="tpp-migrate")
+    connection = await connections.connect(url, application_name="tpp-migrate")
     try:
         return await _states(connection, folder)
     finally:
-        await connection.close()
+        await connections.close(connection)
 
 
 async def verify(url: str, *, folder: Path = FOLDER) -> list[str]:
@@ -143,9 +145,9 @@ async def verify(url: str, *, folder: Path = FOLDER) -> list[str]:
 
     Raises DatabaseTooNew and MigrationChanged before it compares.
     """
-    connection = await database.connect(url, application_name="tpp-migrate")
+    connection = await connections.connect(url, application_name="tpp-migrate")
     try:
         await _check(connection, folder)
         return dump.difference(dump.expected(), await dump.dump(connection))
     finally:
-        await connection.close()
+        await connections.close(connection)

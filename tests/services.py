@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import shutil
@@ -111,7 +112,37 @@ class PostgresServer:
         self._process.send_signal(number)
         self._process.wait(30)
 
+    def tree(self) -> list[int]:
+        """The postmaster and its backends."""
+        assert self._process is not None
+        pid = self._process.pid
+        return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
+    def freeze(self) -> None:
+        """SIGSTOP of the whole tree, the postmaster first so that it makes no new backend meanwhile."""
+        for pid in self.tree():
+            os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        if self._process and self._process.poll() is None:
+            for pid in self.tree():
+                os.kill(pid, signal.SIGCONT)
+
+    async def restart(self) -> None:
+        """Start again after a kill, once the backends of the killed server are gone."""
+        self.start()
+        assert self._process is not None
+        while self._process.poll() is None:
+            try:
+                connection = await asyncpg.connect(self.url(), timeout=5)
+            except (OSError, asyncpg.PostgresError, TimeoutError):
+                await asyncio.sleep(0.05)
+            else:
+                return await connection.close()
+        return await self.restart()  # a backend of the killed one still held the shared memory
+
     def stop(self) -> None:
+        self.thaw()
         if self._process and self._process.poll() is None:
             self.signal(signal.SIGQUIT)
 

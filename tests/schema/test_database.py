@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from schema import Database, users
-from schema.database import insist
+from schema.connection import insist
 from terminalpp.types.errors import InvalidInput, NotFound, Unavailable
 from tests.eventually import eventually
 from tests.services import PostgresServer, free_port

@@ -9,7 +9,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from schema import database, dump, migrations
+from schema import connection as connections
+from schema import dump, migrations
 from terminalpp.types.errors import DatabaseTooNew, MigrationChanged
 
 KNOWN = len(list(migrations.FOLDER.glob("*.sql")))
@@ -31,7 +32,7 @@ async def run(url: str, statement: str) -> object:
 
 async def test_the_migrations_make_what_schema_sql_says(empty_database_url: str) -> None:
     await migrations.migrate(empty_database_url)
-    connection = await database.connect(empty_database_url)
+    connection = await connections.connect(empty_database_url)
     try:
         assert dump.difference(dump.expected(), await dump.dump(connection)) == []
     finally:
