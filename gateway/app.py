@@ -34,6 +34,7 @@ from gateway.edge import Edge
 from gateway.feeds import Feeds
 from gateway.methods import Methods, head
 from gateway.metrics import Metrics, Pulse, template
+from gateway.outage import Outage
 from gateway.state import Gateway
 from runtime.disk import Disk
 from runtime.home import Home
@@ -41,7 +42,7 @@ from runtime.settings import Settings
 from schema import Database, Live, users
 from terminalpp.types.errors import InvalidInput
 
-DATABASE_WAIT_S = 10.0
+DATABASE_WAIT_S = 4.0
 POOL_MAX = 16
 
 
@@ -91,7 +92,8 @@ def create_app(
             app.state.gateway = gateway
             app.edge = Edge(app.answer, gateway)
             app.opened.set()
-            background = [asyncio.create_task(work) for work in (gateway.pulse.run(), _wake_at_end(gateway))]
+            works = (gateway.pulse.run(), gateway.outage.run(), _wake_at_end(gateway))
+            background = [asyncio.create_task(work) for work in works]
             try:
                 yield
             finally:
@@ -168,6 +170,8 @@ async def _open(
     async with database.transaction() as connection:
         owner = await users.ensure_owner(connection)
         await users.ensure_token(connection, owner, digest(token), only=True)
+    outage = Outage(settings.database_url)
+    stack.push_async_callback(outage.close)
     metrics = Metrics()
     doors = Doors(settings.home, runtime)
     stack.push_async_callback(doors.close)
@@ -178,6 +182,7 @@ async def _open(
         runtime=runtime,
         metrics=metrics,
         pulse=Pulse(metrics),
+        outage=outage,
         tokens=Tokens(database),
         doors=doors,
         disk=Disk(settings.home, settings.disk_reserve_bytes),

@@ -55,11 +55,15 @@ class Edge:
         try:
             self._guard.check(scope)
             if scope["path"] == "/v1" or scope["path"].startswith("/v1/"):
-                scope["user_id"] = await self._gateway.tokens.user_of(bearer(headers))
-                if scope["method"] in _CREATE and not _ENDS.search(scope["path"]):
-                    self._gateway.disk.check()
-            body.refuse_declared()
-            await self._app(scope, body.receive, answer.send)
+                async with self._gateway.outage.guard(lambda: answer.begun):
+                    scope["user_id"] = await self._gateway.tokens.user_of(bearer(headers))
+                    if scope["method"] in _CREATE and not _ENDS.search(scope["path"]):
+                        self._gateway.disk.check()
+                    body.refuse_declared()
+                    await self._app(scope, body.receive, answer.send)
+            else:
+                body.refuse_declared()
+                await self._app(scope, body.receive, answer.send)
         except Exception as error:
             found = problems.error_of(error)
             if found.code == "internal":

@@ -10,6 +10,7 @@ their own rows remember them.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable
@@ -23,6 +24,7 @@ from terminalpp.types.errors import InvalidInput, TerminalError
 from terminalpp.types.ids import derived_id, new_id
 
 KEY_MAX = 255
+ABANDON_S = 1.0
 REPLAYED = "idempotency-replayed"
 
 
@@ -60,8 +62,9 @@ async def once(request: Request, work: Callable[[], Awaitable[Response]]) -> Res
     except BaseException:
         # Also when cancelled: whatever was done has ids derived from the key, so doing it again is safe.
         # A database that is gone cannot free the key; it frees itself after a minute.
-        with contextlib.suppress(TerminalError):
-            await idempotency.abandon(database, user_id, key)
+        with contextlib.suppress(TerminalError, TimeoutError):
+            async with asyncio.timeout(ABANDON_S):
+                await idempotency.abandon(database, user_id, key)
         raise
     kept_names = ("content-type", "location")
     headers = {name: response.headers[name] for name in kept_names if name in response.headers}

@@ -12,6 +12,7 @@ from gateway.auth import Tokens
 from gateway.doors import Doors
 from gateway.feeds import Feeds
 from gateway.metrics import Metrics, Pulse
+from gateway.outage import Outage
 from runtime.disk import Disk
 from runtime.settings import Settings
 from schema import Database, Live
@@ -29,6 +30,7 @@ class Gateway:
     runtime: Any
     metrics: Metrics
     pulse: Pulse
+    outage: Outage
     tokens: Tokens
     doors: Doors
     disk: Disk

@@ -12,9 +12,11 @@ restarts answers ActorUnavailableError; the call may or may not have been starte
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NAMESPACE = "terminalpp"
 CONTROL_GROUP = "control"
 INIT_SECONDS = 60.0
+BLOCKING_MAX = 8  # questions to Ray's head under way at once
 CALLS_PER_CELL = 10_000  # coroutines of one cell; entities have their own, lower bounds
 
 
@@ -65,6 +68,9 @@ class RayCells:
         self._cell = cell
         self._lines = direct.Lines(home)
         self._handles: dict[str, Any] = {}
+        self._naming: asyncio.Task[list[str]] | None = None
+        # Threads of its own: a GCS that does not answer holds whoever asks it; files are read in the others.
+        self._threads = ThreadPoolExecutor(BLOCKING_MAX, "ray")
         self._leave = leave
 
     async def ask(self, name: str, method: str, *args: Any, timeout_s: float) -> Any:
@@ -104,6 +110,12 @@ class RayCells:
             raise CellLost(name, str(error)) from error
 
     async def names(self) -> list[str]:
+        """All askers at once share one question."""
+        if self._naming is None or self._naming.done():
+            self._naming = asyncio.create_task(self._names(), name="names of cells")
+        return await asyncio.shield(self._naming)
+
+    async def _names(self) -> list[str]:
         import ray
 
         found = await self._blocking(ray.util.list_named_actors)
@@ -128,6 +140,9 @@ class RayCells:
 
         self._handles.clear()
         self._lines.close()
+        if self._naming is not None:
+            self._naming.cancel()
+        self._threads.shutdown(wait=False, cancel_futures=True)
         if self._leave:
             await asyncio.to_thread(ray.shutdown)
 
@@ -141,13 +156,13 @@ class RayCells:
         self._handles[name] = handle
         return handle
 
-    @staticmethod
-    async def _blocking(function: Any, *args: Any, **kwargs: Any) -> Any:
+    async def _blocking(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         from ray.exceptions import RayError
 
+        work = functools.partial(function, *args, **kwargs)
         try:
             async with asyncio.timeout(60):
-                return await asyncio.to_thread(function, *args, **kwargs)
+                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except TimeoutError:
             raise errors.Unavailable("Ray's head does not answer") from None
         except RayError as error:

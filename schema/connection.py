@@ -53,7 +53,7 @@ class TimedConnection(asyncpg.Connection):
         except TimeoutError as error:
             limit = seconds or self._config.command_timeout or 0.0
             raise errors.Unavailable(
-                f"the database did not answer within {limit:.0f} s; whether it did what was asked is not known"
+                f"the database did not answer within {limit:.0f} s; whether it did what it was told is open"
             ) from error
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:

@@ -55,14 +55,12 @@ async def test_readyz_with_everything_there(stack: Served, api: Client) -> None:
     assert found["ready"] is True, found
 
 
-async def test_database_gone_is_a_503(served: Served, database: Database, talk: Talk) -> None:
+async def test_a_pool_that_is_gone_is_a_503(served: Served, database: Database, talk: Talk) -> None:
     async with served.http() as http:
         await http.get("/v1/sandboxes")  # the token is known from here on
         await database.close()
         answer = await http.get("/v1/sandboxes")
-        ready = await http.get("/readyz")
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
-    assert "FAIL postgres" in ready.text
 
 
 async def test_metrics_have_few_series(served: Served, talk: Talk) -> None:
