@@ -123,7 +123,7 @@ async def supervise(settings: Settings, emit: Emit, only: str | None = None) -> 
     try:
         report("home", "start", "")
         home.prepare()
-        lock = home.try_lock()
+        lock = home.try_lock() or await _take_over(home)
     except TerminalError as error:
         emit(failed("up", error))
         return 1
@@ -141,6 +141,22 @@ async def supervise(settings: Settings, emit: Emit, only: str | None = None) -> 
     finally:
         (home.run / "supervisor.pid").unlink(missing_ok=True)
         os.close(lock)
+
+
+def _stopped_supervisor(home: Home) -> Identity | None:
+    found = Identity.from_json(read_json(home.run / "supervisor.pid"))
+    return found if found and found.stopped else None
+
+
+async def _take_over(home: Home) -> int | None:
+    """The lock of a supervisor that was stopped (SIGSTOP), which is ended: it watches nobody, and its
+    services go on without it. None when the supervisor is well."""
+    found = _stopped_supervisor(home)
+    if found is None:
+        return None
+    log.warning("the supervisor (process %d) is stopped: taking its place", found.pid)
+    await processes.end_all([found], signal.SIGKILL, 10)
+    return home.try_lock()
 
 
 async def _run(node: Supervisor, stop: asyncio.Event, emit: Emit) -> int:
@@ -192,7 +208,7 @@ async def up(settings: Settings, emit: Emit, only: str | None = None) -> int:
     except TerminalError as error:
         emit(failed("up", error))
         return 1
-    if home.locked():
+    if home.locked() and not _stopped_supervisor(home):
         return await _already(home, emit)
     reading, writing = os.pipe()
     command = [sys.executable, "-m", "runtime", "supervise", "--progress-fd", str(writing)]
@@ -260,7 +276,9 @@ async def down(settings: Settings, emit: Emit) -> int:
         emit({"step": "down", "state": "done", "detail": "was not running", "already": True})
         return 0
     ran = home.locked()
-    if ran and found:
+    if ran and (stopped := _stopped_supervisor(home)):
+        await processes.end_all([stopped], signal.SIGKILL, 10)  # `clean` does what it cannot do any more
+    elif ran and found:
         emit({"step": "down", "state": "start", "detail": ""})
         found.signal(signal.SIGTERM)
         await _follow_stop(home, found, emit)

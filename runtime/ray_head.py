@@ -9,6 +9,9 @@ What it promises its supervisor:
   them with their parent), so its end is the end of the cluster;
 - a gcs_server that dies alone is started again with the same command and environment on the same
   port. Its tables are in RocksDB, so actors, drivers and handles live through it;
+- a gcs_server or raylet that is frozen (it takes connections, as the kernel does for it, and says nothing) is
+  killed, and then counts as one that died;
+- the file `alive` in its directory is touched each second, so that its own freezing shows;
 - each start of this program is a fresh cluster: tables of an earlier one are removed first. The truth
   about entities is in Postgres, and cells are made anew in seconds.
 
@@ -23,14 +26,22 @@ import argparse
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 CHECK_SECONDS = 0.2
 GCS_RESPAWNS_MAX = 20  # in a row without a calm minute; a gcs_server that cannot live ends the cluster
 CALM_SECONDS = 60.0
+GREET_SECONDS = 1.0
+GREETING_WITHIN_SECONDS = 2.0
+GREETINGS_MISSED_MAX = 5
+ALIVE = "alive"
+# HTTP/2's preface and an empty SETTINGS frame: a gRPC server answers with its own before it asks for a token.
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 
 # Measured in reference/actors.md: a killed raylet is noticed in 3 s instead of 15, a frozen one in 9 s
 # instead of 63. One thread for number crunching libraries: cells do none, and each costs memory. Ray gives
@@ -79,6 +90,16 @@ def start_node(port: int, temp_dir: Path, cpus: int | None, object_store_bytes: 
     return Node(params, head=True, shutdown_at_exit=False, spawn_reaper=True)
 
 
+def greets(port: int) -> bool:
+    """Whether a gRPC server on the loopback answers in time."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), GREETING_WITHIN_SECONDS) as connection:
+            connection.sendall(PREFACE)
+            return bool(connection.recv(1))
+    except OSError:
+        return False
+
+
 def _log(line: str) -> None:
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
@@ -87,17 +108,24 @@ def _log(line: str) -> None:
 class Head:
     """The two processes of a running head, and what to do when one of them ends."""
 
-    def __init__(self, node) -> None:
+    def __init__(self, node, alive: Path) -> None:
         self._raylet = node.all_processes["raylet"][0].process
         self._gcs = node.all_processes["gcs_server"][0].process
         self._logs = Path(node.get_logs_dir_path())
         self.address = node.gcs_address
+        self._alive = alive
+        gcs_port = self.address.rpartition(":")[2]
+        self._ports = {"gcs_server": int(gcs_port), "raylet": int(node.node_manager_port)}
+        self._missed = dict.fromkeys(self._ports, 0)
         self.gcs_respawns = 0
 
     def watch(self, stop: threading.Event) -> int:
         """Until the raylet ends (1) or `stop` is set (0)."""
-        calm = 0.0
+        calm, greeted = 0.0, 0.0
         while not stop.wait(CHECK_SECONDS):
+            if time.monotonic() - greeted >= GREET_SECONDS:
+                self._greet()
+                greeted = time.monotonic()
             if self._raylet.poll() is not None:
                 _log(f"raylet ended with {self._raylet.returncode}")
                 return 1
@@ -111,6 +139,18 @@ class Head:
                     return 1
                 self._respawn_gcs()
         return 0
+
+    def _greet(self) -> None:
+        """Show that this process gets on, and kill what does not."""
+        for name, process in (("gcs_server", self._gcs), ("raylet", self._raylet)):
+            self._alive.touch()
+            missed = 0 if greets(self._ports[name]) else self._missed[name] + 1
+            if missed >= GREETINGS_MISSED_MAX:
+                _log(f"{name} is frozen: killing it")
+                process.kill()
+                process.wait()
+                missed = 0
+            self._missed[name] = missed
 
     def _respawn_gcs(self) -> None:
         from ray._private.utils import set_kill_on_parent_death_linux
@@ -156,7 +196,8 @@ def main(argv: list[str] | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    head = Head(start_node(options.port, options.temp_dir, options.num_cpus, options.object_store_bytes))
+    node = start_node(options.port, options.temp_dir, options.num_cpus, options.object_store_bytes)
+    head = Head(node, options.temp_dir / ALIVE)
     sys.stdout.write(f"ready {head.address}\n")
     sys.stdout.flush()
     status = head.watch(stop)

@@ -1,7 +1,8 @@
 """The supervisor: starts a node's services in order, keeps each one running, stops them in reverse.
 
 It is the only owner of the home's lock. Each service has a keeper task: it waits for the end of the
-process (pidfd) or for a run of failed health checks, then starts it again with backoff, for ever: a
+process (pidfd) or for a run of failed health checks (it is frozen: it is killed with all that belongs to
+it, since a stopped process hears no other signal), then starts it again with backoff, for ever: a
 node that cannot run Postgres has nothing better to do than to try. A service that `needs` another is
 stopped when that one is lost and started after it is back (the gateway is a driver of Ray).
 
@@ -38,10 +39,12 @@ log = logging.getLogger("supervisor")
 Report = Callable[[str, str, str], None]  # step, state, detail
 Work = Callable[[Settings, Progress], Awaitable[str]]  # what was done, in words
 
-HEALTH_EVERY_SECONDS = 5.0
-HEALTH_FAILURES_MAX = 6  # half a minute without a sign of life: frozen
+HEALTH_EVERY_SECONDS = 2.0
+HEALTH_WITHIN_SECONDS = 3.0  # of one check
+HEALTH_FAILURES_MAX = 5  # 25 s without a word: frozen
 BACKOFF_FIRST_SECONDS = 0.2
 BACKOFF_MAX_SECONDS = 15.0
+FROZEN = "stopped answering"
 CALM_SECONDS = 60.0  # a service that lived this long starts its backoff anew
 
 
@@ -178,8 +181,7 @@ class Supervisor:
             unit.restarts += 1
             log.warning("%s %s", unit.service.name, how)
             unit.mark("restarting", how)
-            await self._yield_dependents(unit)
-            await unit.end()
+            await asyncio.gather(self._yield_dependents(unit), unit.end(frozen=how == FROZEN))
             failures = 0 if unit.yielding or time.monotonic() - began > CALM_SECONDS else failures + 1
             unit.yielding = False
             while not unit.up.is_set():
@@ -209,10 +211,18 @@ class Supervisor:
                 done, _ = await asyncio.wait({ended}, timeout=HEALTH_EVERY_SECONDS)
                 if done:
                     return ended.result()
-                missed = 0 if await unit.service.alive(self.settings) else missed + 1
-            return "stopped answering"
+                missed = 0 if await self._alive(unit) else missed + 1
+            return FROZEN
         finally:
             ended.cancel()
+
+    async def _alive(self, unit: Unit) -> bool:
+        """Bounded here, whatever the service's own check does."""
+        try:
+            async with asyncio.timeout(HEALTH_WITHIN_SECONDS):
+                return await unit.service.alive(self.settings)
+        except (OSError, TimeoutError):
+            return False
 
     async def _yield_dependents(self, unit: Unit) -> None:
         for other in self.units.values():

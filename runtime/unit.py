@@ -145,18 +145,24 @@ class Unit:
                 self.mark("running", f"{self.service.detail(settings)} (found running)")
                 return True
             log.info("ending a leftover of %s: process %d", self.service.name, identity.pid)
-            await self.end()
+            await self.end(frozen=identity.stopped)
         if not leftovers:
             await self._sweep(Identity.from_json(read_json(self.home.run / f"{self.service.name}.pid")))
         return False
 
-    async def end(self) -> None:
-        """End the process and all that is left of its session."""
+    async def end(self, *, frozen: bool = False) -> None:
+        """End the process and all that is left of its session; `frozen`: nobody there hears anything but
+        SIGKILL."""
         running, service = self.running, self.service
         self.up.clear()
         if running is None:
             return
-        if not await processes.end_all([running.identity], service.stop_signal, service.stops_within_s):
+        if frozen:
+            members = processes.session_members(running.identity, service.owns)
+            await processes.end_all([running.identity, *members], signal.SIGKILL, 10.0)
+            # Orphans in sessions of their own, as PostgreSQL's backends are.
+            await processes.end_all([orphan for orphan, _ in self.leftovers()], signal.SIGKILL, 10.0)
+        elif not await processes.end_all([running.identity], service.stop_signal, service.stops_within_s):
             await processes.end_all([running.identity], signal.SIGKILL, 10.0)
         with contextlib.suppress(TimeoutError):
             # Not wait_for: before Python 3.12 it can swallow a cancellation, and a keeper would live on.

@@ -174,10 +174,10 @@ class Postgres(Service):
             pid = int(lock.read_text(errors="replace").partition("\n")[0])
             if not self.owns(pid):
                 lock.unlink()
-        # Children of a killed server notice within moments; while one lives, the data is in use.
+        # Children of a killed server notice within moments, unless they are frozen; while one lives, the data
+        # is in use. What they were writing is what recovery mends.
         orphans = [i for pid in processes.all_pids() if self.owns(pid) and (i := processes.Identity.of(pid))]
-        if not await processes.end_all(orphans, signal.SIGQUIT, 10.0):
-            await processes.end_all(orphans, signal.SIGKILL, 5.0)
+        await processes.end_all(orphans, signal.SIGKILL, 10.0)
 
     def owns(self, pid: int) -> bool:
         """A PostgreSQL process stands in its data directory, whatever its title says."""

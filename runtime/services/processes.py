@@ -34,6 +34,12 @@ class Identity:
         """False for a zombie: it does nothing any more, whether or not its parent has noticed."""
         return start_of(self.pid) == self.start
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped by a signal (SIGSTOP, Ctrl-Z) and does nothing until it is told to go on."""
+        fields = _stat(self.pid)
+        return fields is not None and fields[0] == "T" and self.alive
+
     def to_json(self) -> dict[str, object]:
         return {"pid": self.pid, "start": self.start}
 

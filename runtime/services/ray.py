@@ -9,10 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from typing import Any
 
+from runtime.ray_head import ALIVE, greets
 from runtime.services import Progress, Service
 from runtime.settings import Settings, ensure_run_dir
+
+SILENCE_MAX_SECONDS = 10.0
 
 
 class Ray(Service):
@@ -56,7 +60,9 @@ class Ray(Service):
 
     async def ready(self, settings: Settings) -> bool:
         """The head has said so, and the GCS takes connections."""
-        return self._said_ready() and await self.alive(settings)
+        return self._said_ready() and await asyncio.to_thread(
+            greets, self.home.remembered_port(self.name) or 0
+        )
 
     def _said_ready(self) -> bool:
         with open(self.log, "rb") as file:
@@ -65,15 +71,11 @@ class Ray(Service):
             return any(line.startswith(b"ready ") for line in file)
 
     async def alive(self, settings: Settings) -> bool:
+        """The head shows each second that it gets on; it looks after GCS and raylet itself."""
         try:
-            async with asyncio.timeout(5):
-                _, writer = await asyncio.open_connection(
-                    "127.0.0.1", self.home.remembered_port(self.name) or 0
-                )
-                writer.close()
-        except (OSError, TimeoutError):
+            return time.time() - (settings.ray_dir / ALIVE).stat().st_mtime < SILENCE_MAX_SECONDS
+        except FileNotFoundError:
             return False
-        return True
 
     def detail(self, settings: Settings) -> str:
         return settings.ray_address or ""

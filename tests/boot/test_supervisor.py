@@ -109,16 +109,24 @@ async def test_what_needs_a_lost_service_is_restarted_after_it(make):
     assert int(after["top"].start.split(":")[1]) >= int(after["base"].start.split(":")[1])
 
 
-async def test_a_frozen_service_is_replaced(make, monkeypatch):
+async def test_a_frozen_service_is_replaced_with_all_its_processes(make, monkeypatch):
+    """It is not asked to end: a stopped process would hear it when it is too late."""
     monkeypatch.setattr(supervisors, "HEALTH_EVERY_SECONDS", 0.05)
-    service = Small(make.home, "one")
-    service.stops_within_s = 0.2  # a stopped process does not hear SIGTERM
+    script = (
+        f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'input()'], stdin=-1)\n{SERVER}"
+    )
+    service = Small(make.home, "one", script=script)
+    service.stops_within_s = 3600.0
     node = make(service)
     await node.start()
     before = node.units["one"].running.identity
-    before.signal(signal.SIGSTOP)
+    members = processes.session_members(before, lambda _: True)
+    assert len(members) == 2
+    for member in members:
+        member.signal(signal.SIGSTOP)
+    assert before.stopped
     await eventually(lambda: node.units["one"].restarts == 1 and node.units["one"].up.is_set(), timeout_s=20)
-    assert not before.alive
+    assert not any(member.alive for member in members)
     assert node.units["one"].running.identity != before
 
 
@@ -208,3 +216,21 @@ async def test_a_stranger_on_the_port_is_not_taken_for_the_service(make):
     )
     assert processes.strangers_listen(node.units["one"].running.identity, chosen)
     stranger.close()
+
+
+async def test_a_check_that_hangs_is_a_sign_of_no_life(make, monkeypatch):
+    monkeypatch.setattr(supervisors, "HEALTH_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(supervisors, "HEALTH_WITHIN_SECONDS", 0.05)
+    service = Small(make.home, "one")
+    node = make(service)
+    await node.start()
+    before = node.units["one"].running.identity
+
+    async def hang(_settings):
+        if node.units["one"].running.identity == before:
+            await asyncio.get_running_loop().create_future()
+        return True
+
+    service.alive = hang
+    await eventually(lambda: node.units["one"].restarts == 1 and node.units["one"].up.is_set(), timeout_s=20)
+    assert not before.alive

@@ -142,6 +142,74 @@ async def test_a_killed_supervisor_is_followed_by_one_that_adopts(node):
     assert await one(node) == 1
 
 
+# ---- frozen: stopped with SIGSTOP, which no other signal gets through
+
+
+def everything(*owners) -> list[processes.Identity]:
+    """Each process that belongs to one of these services."""
+    found = (processes.Identity.of(pid) for pid in processes.all_pids() if any(owns(pid) for owns in owners))
+    return [identity for identity in found if identity]
+
+
+def freeze(members: list[processes.Identity]) -> None:
+    assert members
+    for member in members:
+        member.signal(signal.SIGSTOP)
+
+
+async def test_a_frozen_postgres_is_replaced(small_node):
+    """The default run's one; the others wait for half a minute each and are run by `./tpp test -m chaos`."""
+    before = small_node.process("postgres")
+    members = everything(postgres.Postgres(Home(small_node.home)).owns)
+    assert len(members) > 3
+    freeze(members)
+    unit = await small_node.recovered("postgres", before, timeout_s=60)
+    assert unit["restarts"] >= 1
+    assert not [member for member in members if member.alive]
+    assert await one(small_node) == 1
+
+
+async def test_a_frozen_supervisor_is_followed_by_one_that_adopts(small_node):
+    before = {name: unit["pid"] for name, unit in small_node.status()["services"].items()}
+    frozen = small_node.supervisor()
+    frozen.signal(signal.SIGSTOP)
+    assert small_node.up()[0] == 0
+    assert not frozen.alive
+    assert {name: unit["pid"] for name, unit in small_node.status()["services"].items()} == before
+    small_node.supervisor().signal(signal.SIGSTOP)
+    assert last(small_node.down()[1])["detail"] == "stopped"
+    assert small_node.up()[0] == 0
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("service", ["redis", "gateway", "ray"])
+async def test_a_frozen_service_is_replaced(node, service):
+    await node.settled()
+    before = node.process(service)
+    members = processes.session_members(before, lambda _: True)
+    freeze(members)
+    await node.recovered(service, before)
+    await node.settled()
+    assert not [member for member in members if member.alive]
+    assert await http_status(node.status()["port"], "/livez") == 200
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("name", ["gcs_server", "raylet"])
+async def test_a_frozen_part_of_ray_is_replaced(node, name):
+    await node.settled()
+    head = node.process("ray")
+    before = ray_process(name, head)
+    freeze([before])
+    await eventually(lambda: not before.alive, timeout_s=60)
+    if name == "gcs_server":
+        await eventually(lambda: (found := ray_process(name, head)) and found != before, timeout_s=30)
+        assert node.process("ray") == head
+    else:
+        await node.recovered("ray", head)
+    await node.settled()
+
+
 # ---- the smaller node: no Ray
 
 
