@@ -16,7 +16,7 @@ import re
 from typing import Any
 
 from runtime.disk import full
-from schema.database import translate
+from schema.connection import translate
 from terminalpp.types import errors, text
 from terminalpp.types.ids import Ref
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import shutil
@@ -126,7 +127,8 @@ class PostgresServer:
     def thaw(self) -> None:
         if self._process and self._process.poll() is None:
             for pid in self.tree():
-                os.kill(pid, signal.SIGCONT)
+                with contextlib.suppress(ProcessLookupError):  # one that was ended goes as it is thawed
+                    os.kill(pid, signal.SIGCONT)
 
     async def restart(self) -> None:
         """Start again after a kill, once the backends of the killed server are gone."""

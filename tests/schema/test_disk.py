@@ -10,8 +10,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from schema import Database
-from schema.database import Executor, translate
+from schema import Database, Executor
+from schema.connection import translate
 from terminalpp.types import errors
 from tests.conftest import admin, with_database
 
