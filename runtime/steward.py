@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from runtime import placement, wire
 from runtime.client import CellLost
 from runtime.placement import CellInfo
-from schema import entities, reminders, retention
+from schema import entities, forgetting, reminders, retention
 from terminalpp.types import errors
 from terminalpp.types.ids import Ref
 
@@ -41,6 +41,7 @@ ACTIVATE_SECONDS = 120.0   # an entity's `activated` may have much to re-adopt
 MISSES_UNREACHABLE = 2
 MISSES_KILL = 10           # half a minute: stopped, or stuck in a way that its own watchdog cannot see
 RETENTION_SECONDS = 3600.0  # the policies count in days
+FORGETTING_SECONDS = 300.0
 SWEEP_LIMIT = 100
 AGAIN_SECONDS = 5.0        # until an entity that could not be woken is tried again
 SWEEP_AT_ONCE = 8
@@ -89,6 +90,8 @@ class Steward:
         self._host.background(self._for_ever(self.sweep), "sweeper")
         forget = functools.partial(retention.run, self._database)
         self._host.background(self._for_ever(forget, RETENTION_SECONDS), "retention")
+        forgotten = functools.partial(forgetting.sweep, self._database)
+        self._host.background(self._for_ever(forgotten, FORGETTING_SECONDS), "forgetting")
 
     # ---- placing -----------------------------------------------------------------------------------
 

@@ -69,3 +69,8 @@ async def list(  # the contract's name
 ) -> builtins.list[DeadLetter]:
     """The newest first; replayed ones only with `replayed`."""
     return rows.many(DeadLetter, await c.fetch(_Q.list_letters, replayed, kind, entity_id, limit))
+
+
+async def prune(c: Executor, older_than_s: float, limit: int = 5000) -> int:
+    """Forgets dead letters that were settled; how many. Open ones are kept until somebody looks."""
+    return int((await c.execute(_Q.prune, float(older_than_s), limit)).split()[-1])

@@ -124,3 +124,8 @@ async def to_dead_letter(c: Executor, message_id: str, error: dict[str, Any]) ->
 async def prune(c: Executor, older_than_s: float, limit: int = 5000) -> int:
     """Forgets finished messages (their ids are then no longer recognised); how many."""
     return int((await c.execute(_Q.prune, float(older_than_s), limit)).split()[-1])
+
+
+async def prune_firings(c: Executor, older_than_s: float, limit: int = 5000) -> int:
+    """Forgets finished firings of reminders; how many."""
+    return int((await c.execute(_Q.prune_firings, float(older_than_s), limit)).split()[-1])

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from schema import idempotency, mailbox, outbox
+from schema import dead_letters, idempotency, mailbox, outbox
 from schema.database import Database
 from schema.sql import Queries
 
@@ -16,11 +16,22 @@ SEED = ("expired_sessions", "old_commands", "expired_memory", "old_file_versions
 # How long finished messages, actions and idempotency keys are recognised, in seconds.
 REMEMBERED_SECONDS = 7 * 86400.0
 STATEMENT_SECONDS = 600.0  # one policy may go over a whole table
+# Firings of reminders: a slot never comes again, and there is one every half minute for each running sandbox.
+FIRINGS_SECONDS = 3600.0
 
 
 def seed_policy(name: str) -> str:
     """One of the seed's policies as SQL, without the closing semicolon."""
     return getattr(_Q, name)
+
+
+PRUNED = {
+    "mailbox": lambda database: mailbox.prune(database, REMEMBERED_SECONDS),
+    "firings": lambda database: mailbox.prune_firings(database, FIRINGS_SECONDS),
+    "outbox": lambda database: outbox.prune(database, REMEMBERED_SECONDS),
+    "idempotency_keys": lambda database: idempotency.prune(database, REMEMBERED_SECONDS),
+    "dead_letters": lambda database: dead_letters.prune(database, REMEMBERED_SECONDS),
+}
 
 
 async def run(database: Database) -> dict[str, int]:
@@ -31,6 +42,8 @@ async def run(database: Database) -> dict[str, int]:
         if name == "old_commands":
             statement += " AND NOT archived"
         touched[name] = int((await database.execute(statement)).split()[-1])
-    for name, prune in (("mailbox", mailbox), ("outbox", outbox), ("idempotency_keys", idempotency)):
-        touched[name] = await prune.prune(database, REMEMBERED_SECONDS)
+    for name, prune in PRUNED.items():
+        touched[name] = 0
+        while count := await prune(database):
+            touched[name] += count
     return touched

@@ -43,6 +43,16 @@ BEGIN
     RETURN NEW;
 END $function$;
 
+CREATE OR REPLACE FUNCTION public.forget_graph()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    DELETE FROM graph_writes WHERE thread_id = OLD.id::text;
+    DELETE FROM graph_checkpoints WHERE thread_id = OLD.id::text;
+    RETURN NULL;
+END $function$;
+
 CREATE OR REPLACE FUNCTION public.sandbox_may_become(before text, after text)
  RETURNS boolean
  LANGUAGE sql
@@ -96,6 +106,7 @@ CREATE TABLE ai_conversations (
 ) WITH (fillfactor=70);
 CREATE INDEX idx_ai_conv_sandbox ON public.ai_conversations USING btree (sandbox_id);
 CREATE INDEX idx_ai_conversations_user_sandbox ON public.ai_conversations USING btree (user_id, sandbox_id);
+CREATE TRIGGER trg_ai_conversations_forget_graph AFTER DELETE ON public.ai_conversations FOR EACH ROW EXECUTE FUNCTION forget_graph();
 CREATE TRIGGER trg_ai_conversations_updated_at BEFORE UPDATE ON public.ai_conversations FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION set_updated_at();
 
 CREATE TABLE ai_memory (

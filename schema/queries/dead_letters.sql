@@ -32,3 +32,9 @@ UPDATE outbox o SET status = 'pending', attempts = 0, error = NULL, finished_at 
     retry_at = clock_timestamp()
 FROM letter WHERE o.action_id = letter.source_id AND o.status = 'dead'
 RETURNING o.kind, o.id
+
+-- prune --
+-- Forgets dead letters that were replayed or dropped more than $1 seconds ago, at most $2 at a time.
+DELETE FROM dead_letters WHERE id IN (
+    SELECT id FROM dead_letters WHERE replayed_at < now() - make_interval(secs => $1) LIMIT $2
+)

@@ -46,8 +46,8 @@ ORDER BY created_at DESC, id LIMIT $4 OFFSET $5
 SELECT * FROM command_executions WHERE sandbox_id = $1 AND status IN ('pending', 'running') ORDER BY created_at, id
 
 -- list_open_ids --
--- The ids of all commands that have not ended, of every sandbox.
-SELECT id FROM command_executions WHERE status IN ('pending', 'running')
+-- The ids of all commands that have not ended, or that left something which may still print, of every sandbox.
+SELECT id FROM command_executions WHERE status IN ('pending', 'running') OR streams_open
 
 -- mark_running --
 -- The process exists.

@@ -54,6 +54,13 @@ INSERT INTO dead_letters (source, source_id, kind, entity_id, name, payload, err
 SELECT 'mailbox', message_id, kind, id, method, payload, $2, attempts FROM dead
 RETURNING id
 
+-- prune_firings --
+-- Forgets finished firings of reminders older than $1 seconds, at most $2 at a time.
+DELETE FROM mailbox WHERE message_id IN (
+    SELECT message_id FROM mailbox
+    WHERE finished_at < now() - make_interval(secs => $1) AND status <> 'dead' AND method LIKE 'remind:%' LIMIT $2
+)
+
 -- prune --
 -- Forgets finished messages older than $1 seconds, at most $2 at a time; dead ones stay with their letter.
 DELETE FROM mailbox WHERE message_id IN (
