@@ -12,20 +12,24 @@ import asyncio
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
+from functools import partial
 from types import FrameType
 
 import uvicorn
 
 from gateway.app import Application, create_app
+from gateway.protocol import Idle, Protocol
 from gateway.watch import ray_lost
 from runtime.home import write_atomically
 from runtime.settings import Settings, load
 from terminalpp.types.errors import PortInUse, TerminalError
 
 DRAIN_S = 3
+DESCRIPTORS = 65_536
 EXIT_RAY_LOST = 75
 log = logging.getLogger("gateway")
 
@@ -36,6 +40,7 @@ class Server(uvicorn.Server):
     def __init__(self, app: Application, settings: Settings) -> None:
         config = uvicorn.Config(
             app,
+            http=partial(Protocol, settings=settings, idle=Idle()),  # type: ignore[arg-type]
             log_config=None,
             access_log=False,
             server_header=False,
@@ -71,6 +76,14 @@ class Server(uvicorn.Server):
         if self._app.opened.is_set():
             asyncio.get_running_loop().call_soon_threadsafe(self._app.gateway.draining.set)
         super().handle_exit(sig, frame)
+
+
+def raise_descriptors() -> None:
+    """As many open files as this account may have: each connection is one, and the usual limit is 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def listen(port: int) -> socket.socket:
@@ -112,6 +125,7 @@ async def serve(settings: Settings) -> int:
 def main() -> int:
     try:
         settings = load(os.environ)
+        raise_descriptors()
         logging.basicConfig(
             level=settings.log_level.upper(),
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",

@@ -28,6 +28,7 @@ from gateway import (
     problems,
     sandboxes,
 )  # fmt: skip
+from gateway.admission import Admission
 from gateway.auth import Tokens, digest
 from gateway.doors import Doors
 from gateway.edge import Edge
@@ -184,6 +185,7 @@ async def _open(
         pulse=Pulse(metrics),
         outage=outage,
         tokens=Tokens(database),
+        admission=Admission(settings),
         doors=doors,
         disk=Disk(settings.home, settings.disk_reserve_bytes),
         feeds=Feeds(database, live),

@@ -2,19 +2,25 @@
 
 The look-up is by hash, so no comparison's timing says anything about a stored token. A positive
 answer is kept in this process for `CACHE_S`: a revoked token works that much longer at most.
-A negative answer is not kept: a token made a moment ago works at once.
+A negative answer is not kept: a token made a moment ago works at once. At most `LOOKUPS` tokens that were
+never known are looked up at once, and `LOOKUPS_WAITING` wait for it: guessing takes no connection away from
+those who have a token.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
+from collections import OrderedDict
 
 from schema import Database, users
 from terminalpp.types import errors
 
 CACHE_S = 30.0
 CACHE_SIZE = 1024
+LOOKUPS = 4
+LOOKUPS_WAITING = 256
 TOKEN_MAX = 512
 
 
@@ -40,21 +46,32 @@ class Tokens:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known: dict[str, tuple[str, float]] = {}
+        self._known: OrderedDict[str, tuple[str, float]] = OrderedDict()  # those looked up last
+        self._lookups = asyncio.Semaphore(LOOKUPS)
+        self._waiting = 0
 
     async def user_of(self, token: str) -> str:
-        """The user's id. Raises Unauthorized, or Unavailable when the database does not answer."""
+        """The user's id. Raises Unauthorized, Overloaded, or Unavailable (no answer of the database)."""
         key = digest(token)
         now = time.monotonic()
         known = self._known.get(key)
         if known and known[1] > now:
             return known[0]
-        async with self._database.acquire() as connection:
-            user_id = await users.user_of_token(connection, key)
+        user_id = await users.user_of_token(self._database, key) if known else await self._meet(key)
+        self._known.pop(key, None)
         if user_id is None:
-            self._known.pop(key, None)
             raise errors.Unauthorized("the token is not known")
-        if len(self._known) >= CACHE_SIZE:
-            self._known.clear()
         self._known[key] = (str(user_id), now + CACHE_S)
+        while len(self._known) > CACHE_SIZE:
+            self._known.popitem(last=False)
         return str(user_id)
+
+    async def _meet(self, key: str) -> str | None:
+        if self._waiting >= LOOKUPS_WAITING:
+            raise errors.Overloaded("too many tokens that are not known are being looked up")
+        self._waiting += 1
+        try:
+            async with self._lookups:
+                return await users.user_of_token(self._database, key)
+        finally:
+            self._waiting -= 1

@@ -2,10 +2,11 @@
 
 In this order: a request id (the caller's, if it is a sane one), the time taken and the status for the
 metrics; the host and the origin (`guard`); the token, for every path under /v1, before a byte of the body
-is read and before any validation could answer; room on the disk, for what would create data; the limit on
-the body, by its declared length at once and by count while it arrives. What escapes a route is logged with
-its request id and answered as a problem. A body that was not read to its end is taken for a moment longer
-and forgotten, then the connection is closed.
+is read and before any validation could answer; a place among the requests that run at once (`admission`);
+room on the disk, for what would create data; the limit on the body, by its declared length at once and by
+count while it arrives, and on its pauses. What escapes a route is logged with its request id and answered
+as a problem. A body that was not read to its end is taken for a moment longer and forgotten, then the
+connection is closed.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import logging
 import re
 import time
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import guard, problems
+from gateway.admission import Ticket
 from gateway.auth import bearer
 from gateway.metrics import Metrics
 from gateway.state import Gateway
@@ -28,6 +31,7 @@ from terminalpp.types.ids import new_id
 log = logging.getLogger("gateway")
 
 LINGER_S = 2.0
+PAUSE_S = 30.0
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # While the disk is nearly full these are refused, save what ends, frees or only looks.
 _CREATE = frozenset({"POST", "PUT", "PATCH"})
@@ -52,11 +56,15 @@ class Edge:
         scope["request_id"] = _request_id(headers)
         body = _Body(receive, headers, *self._limit(scope["method"], scope["path"]))
         answer = _Answer(scope, send, body, self._gateway.metrics)
+        ticket: Ticket | None = None
         try:
             self._guard.check(scope)
             if scope["path"] == "/v1" or scope["path"].startswith("/v1/"):
                 async with self._gateway.outage.guard(lambda: answer.begun):
-                    scope["user_id"] = await self._gateway.tokens.user_of(bearer(headers))
+                    scope["user_id"] = user = await self._gateway.tokens.user_of(bearer(headers))
+                    ticket = await self._gateway.admission.enter(
+                        user, scope["method"], scope["path"], scope["query_string"]
+                    )
                     if scope["method"] in _CREATE and not _ENDS.search(scope["path"]):
                         self._gateway.disk.check()
                     body.refuse_declared()
@@ -64,6 +72,8 @@ class Edge:
             else:
                 body.refuse_declared()
                 await self._app(scope, body.receive, answer.send)
+        except ClientDisconnect:
+            return  # nobody is there to be answered
         except Exception as error:
             found = problems.error_of(error)
             if found.code == "internal":
@@ -76,6 +86,9 @@ class Edge:
                 raise
             found = errors.Unavailable("the server is being restarted")
             await problems.answer(found, scope["request_id"], scope["path"])(scope, receive, answer.send)
+        finally:
+            if ticket is not None:
+                ticket.end()
 
     def _limit(self, method: str, path: str) -> tuple[int, str]:
         settings = self._gateway.settings
@@ -106,8 +119,15 @@ class _Body:
             raise self._too_large()
 
     async def receive(self) -> Message:
-        """Raises TooLarge once more than the limit has arrived."""
-        message = await self._receive()
+        """Raises TooLarge once more than the limit has arrived, RequestTimeout when nothing does."""
+        if self.unread:
+            try:
+                async with asyncio.timeout(PAUSE_S):
+                    message = await self._receive()
+            except TimeoutError:
+                raise errors.RequestTimeout(f"nothing of the body arrived for {PAUSE_S:.0f} s") from None
+        else:
+            message = await self._receive()
         if message["type"] == "http.request":
             self.unread = bool(message.get("more_body"))
             self._seen += len(message.get("body", b""))

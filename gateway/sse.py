@@ -16,10 +16,8 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway.state import Gateway
-from terminalpp.types import errors
 
 HEARTBEAT_S = 15.0
-STREAMS_MAX = 1000
 
 
 class EventStream(Response):
@@ -28,8 +26,6 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(self, gateway: Gateway, conversation_id: str, head: int, after: int, follow: bool) -> None:
-        if gateway.streams >= STREAMS_MAX:
-            raise errors.Overloaded(f"{STREAMS_MAX} event streams are open")
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._gateway = gateway

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import Request
 
+from gateway.admission import Admission
 from gateway.auth import Tokens
 from gateway.doors import Doors
 from gateway.feeds import Feeds
@@ -32,17 +34,19 @@ class Gateway:
     pulse: Pulse
     outage: Outage
     tokens: Tokens
+    admission: Admission
     doors: Doors
     disk: Disk
     feeds: Feeds
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     streams: int = 0                                        # event streams open now
-    owners: dict[str, str] = field(default_factory=dict)    # sandbox id -> user id; never changes
+    # Sandbox id -> user id, which never changes; of those used last.
+    owners: OrderedDict[str, str] = field(default_factory=OrderedDict)
 
     def remember_owner(self, sandbox_id: str, user_id: str) -> str:
-        if len(self.owners) >= OWNERS_KEPT:
-            self.owners.clear()
         self.owners[sandbox_id] = user_id
+        while len(self.owners) > OWNERS_KEPT:
+            self.owners.popitem(last=False)
         return user_id
 
 

@@ -139,6 +139,19 @@ class Settings(BaseModel):
     body_limit_bytes: int = _setting(2 * MIB, "Largest JSON body of a request.", ge=1024)
     file_limit_bytes: int = _setting(4 * GIB, "Largest file written into a sandbox.", ge=1024)
     archive_limit_bytes: int = _setting(4 * GIB, "Largest archive copied into a sandbox.", ge=1024)
+    header_limit_bytes: int = _setting(
+        65_536, "Largest head of a request (first line and headers); more is refused with 431.", ge=1024)
+    connections_max: int = _setting(
+        2048, "Connections to the gateway at once. Beyond it the one idle longest is closed; where none is "
+        "idle, all but health is refused with 429.", ge=8)
+    requests_max: int = _setting(
+        64, "Requests under way at once; commands being started have as many places of their own.", ge=1)
+    requests_per_account: int = _setting(48, "So many of them of one account.", ge=1)
+    requests_queue: int = _setting(
+        512, "Requests that wait for a place, a second at most; more are refused with 429.", ge=0)
+    long_requests_max: int = _setting(
+        1024, "Event streams, long polls, archives and waits at once; more are refused with 429.", ge=1)
+    long_requests_per_account: int = _setting(768, "So many of them of one account.", ge=1)
 
     @property
     def logs_dir(self) -> Path:

@@ -164,6 +164,18 @@ class TooLarge(TerminalError):
     hint = "Send less, or raise the limit named in the detail."
 
 
+class HeadersTooLarge(TerminalError):
+    title = "The request's headers are larger than the limit"
+    code, status = "headers-too-large", 431
+    hint = "Send fewer or shorter headers."
+
+
+class RequestTimeout(TerminalError):
+    title = "The request did not arrive in time"
+    code, status, retryable = "request-timeout", 408, True
+    hint = "Send the whole request without long pauses."
+
+
 class Overloaded(TerminalError):
     title = "A queue is full"
     code, status, retryable = "overloaded", 429, True

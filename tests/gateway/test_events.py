@@ -119,17 +119,20 @@ async def test_leaving_is_noticed(served: Served, talk: Talk) -> None:
     await eventually(lambda: gateway.streams == 0, timeout_s=5)
 
 
-async def test_too_many_streams_are_refused(
-    served: Served, talk: Talk, monkeypatch: pytest.MonkeyPatch
+async def test_too_many_streams_are_refused_and_others_go_on(
+    tmp_path: Path, database: Database, database_url: str, live: Live
 ) -> None:
-    monkeypatch.setattr(sse, "STREAMS_MAX", 1)
-    async with served.http() as http:
+    limits = {"long_requests_max": 1, "database_url": database_url}
+    async with serving(tmp_path, database, live, **limits) as served, served.http() as http:
+        talk = await make_talk(database, live)
         path = f"/v1/conversations/{talk.id}/events"
         async with http.stream("GET", path) as answer:
             chunks = answer.aiter_bytes()  # kept: a collected iterator closes its connection
             await anext(chunks)
             refused = await http.get(path)
+            assert (await http.get("/v1/conversations")).status_code == 200
     assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
+    assert refused.headers["retry-after"] == "1"
 
 
 async def test_silence_is_filled_with_heartbeats(

@@ -1,0 +1,231 @@
+"""uvicorn's HTTP/1.1 connection with bounds: what it may cost before anything is known of its caller.
+
+- The head of a request (first line and headers, or a body's trailers) is bounded in bytes (431) and in time
+  (`HEAD_S`, 408); trailers are not taken for headers. A body that stops arriving is cut by `Edge`.
+- At most `PIPELINED` requests wait behind the one that is answered; the connection ends after their answers,
+  and the client sends the rest again on another.
+- At most `connections_max` connections: beyond it the one that is idle longest is closed; where none is idle,
+  a new one may still ask for health, and beyond `RESERVE` more nothing is accepted.
+- What is no HTTP is answered in our form too, behind the answers that are still due, and ends the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import Any
+
+import httptools
+from starlette.types import Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from gateway import problems
+from runtime.settings import Settings
+from terminalpp.types import errors
+from terminalpp.types.ids import new_id
+
+HEAD_S = 10.0
+LINGER_S = 1.0
+PIPELINED = 32
+RESERVE = 128
+HEALTH = frozenset({"/livez", "/readyz", "/version", "/metrics"})
+
+
+class _Stop(Exception):
+    """Raised in a callback of the parser to make it stop."""
+
+
+class Idle:
+    """The connections of a server on which nothing is under way, the one idle longest first."""
+
+    def __init__(self) -> None:
+        self._connections: OrderedDict[Protocol, None] = OrderedDict()
+
+    def add(self, connection: Protocol) -> None:
+        self._connections[connection] = None
+
+    def remove(self, connection: Protocol) -> None:
+        self._connections.pop(connection, None)
+
+    def close_one(self) -> bool:
+        if not self._connections:
+            return False
+        self._connections.popitem(last=False)[0].transport.close()
+        return True
+
+
+class Protocol(HttpToolsProtocol):
+    def __init__(self, *, settings: Settings, idle: Idle, **options: Any) -> None:
+        super().__init__(**options)
+        self._limit = settings.header_limit_bytes
+        self._most = settings.connections_max
+        self._idle = idle
+        self._unread = 0  # bytes since the last piece of a body or the end of a request
+        self._in_head = False
+        self._late: asyncio.TimerHandle | None = None
+        self._ended = False  # what still arrives is forgotten
+        self._crowded = False
+
+    # ---- the connection --------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self._most and not self._idle.close_one():
+            self._crowded = True
+            if len(self.connections) > self._most + RESERVE:
+                transport.abort()
+                return
+        self._idle.add(self)
+        self._late = self.loop.call_later(HEAD_S, self._too_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._idle.remove(self)
+        self._in_time()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._ended:
+            return
+        self._idle.remove(self)
+        self._unset_keepalive_if_required()
+        self._unread += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # nothing here can be upgraded to: the request is answered as any other
+        except httptools.HttpParserError:
+            if not self._ended:
+                self._refuse(errors.BadRequest("the request is not HTTP"))
+        if self._ended:
+            return
+        if self._unread > self._limit:
+            self._refuse(self._too_large())
+        elif self._late is None and (self._in_head or self.cycle is None or self.cycle.response_complete):
+            self._late = self.loop.call_later(HEAD_S, self._too_late)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.cycle.response_complete and not self.transport.is_closing():
+            self._idle.add(self)
+
+    # ---- the parser ------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head, self._head_bytes = True, 0
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value) + 4)
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_time()
+        self._in_head = False
+        if len(self.pipeline) >= PIPELINED:
+            self.pipeline[0][0].keep_alive = False  # the last in line
+            self._ended = True
+            raise _Stop
+        try:
+            super().on_headers_complete()
+        except Exception as error:  # a target that is none, or not ASCII
+            self._refuse(errors.BadRequest("the request's target cannot be read"))
+            raise _Stop from error
+
+    def on_body(self, body: bytes) -> None:
+        self._unread = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unread = 0
+        super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if self._crowded and app is self.app and cycle.scope["path"] not in HEALTH:
+            app, cycle.keep_alive = _Refusal(self._overloaded(), 0.0), False
+        super()._start_asgi_task(cycle, app)
+
+    # ---- refusals --------------------------------------------------------------------------------
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > self._limit:
+            self._refuse(self._too_large())
+            raise _Stop
+
+    def _in_time(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _too_late(self) -> None:
+        self._late = None
+        if self._in_head:
+            self._refuse(errors.RequestTimeout(f"the headers did not arrive within {HEAD_S:.0f} s"))
+        elif not self.transport.is_closing():
+            self.transport.close()  # nothing was asked for
+
+    def _refuse(self, error: errors.TerminalError) -> None:
+        """Answer behind the answers that are due, take nothing more, and end the connection."""
+        self._ended = True
+        self._in_time()
+        self._idle.remove(self)
+        due = self.cycle if self.cycle is not None and not self.cycle.response_complete else None
+        if due is not None and due.more_body:
+            # In the middle of a body: the answer is to that request, whose route sees a client that left.
+            if due.response_started or self.pipeline:
+                self.transport.close()
+                return
+            due.disconnected, due = True, None
+            self.cycle.message_event.set()
+        scope: Any = {
+            "type": "http", "method": "GET", "path": "/", "headers": [], "request_id": new_id(),
+            "http_version": "1.1", "query_string": b"",
+        }  # fmt: skip
+        cycle = RequestResponseCycle(
+            scope=scope, transport=self.transport, flow=self.flow, logger=self.logger,
+            access_logger=self.access_logger, access_log=False,
+            default_headers=self.server_state.default_headers, message_event=asyncio.Event(),
+            expect_100_continue=False, keep_alive=False, on_response=self.on_response_complete,
+        )  # fmt: skip
+        refusal = _Refusal(error, LINGER_S if error.status == 431 else 0.0)
+        self.cycle = cycle
+        if due is None:
+            self._start_asgi_task(cycle, refusal)
+        else:
+            self.pipeline.appendleft((cycle, refusal))
+
+    def _too_large(self) -> errors.HeadersTooLarge:
+        detail = f"the headers are larger than {self._limit} bytes, the limit TPP_HEADER_LIMIT_BYTES"
+        return errors.HeadersTooLarge(detail, "", {"limit_bytes": self._limit})
+
+    def _overloaded(self) -> errors.Overloaded:
+        return errors.Overloaded(f"{self._most} connections are open, the limit TPP_CONNECTIONS_MAX")
+
+
+class _Refusal:
+    """An application that answers with one error. `linger_s`: what the client still sends is taken for so
+    long, because a connection closed on a sender is reset and the answer may be lost."""
+
+    def __init__(self, error: errors.TerminalError, linger_s: float) -> None:
+        self._error = error
+        self._linger_s = linger_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = scope.get("request_id") or new_id()
+
+        async def say(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                marks = [(b"x-request-id", request_id.encode()), (b"connection", b"close")]
+                message["headers"] = [*message["headers"], *marks]
+            elif self._linger_s:
+                await send({**message, "more_body": True})
+                await asyncio.sleep(self._linger_s)
+                message = {"type": "http.response.body", "body": b"", "more_body": False}
+            await send(message)
+
+        await problems.answer(self._error, request_id, scope["path"])(scope, receive, say)
