@@ -48,7 +48,7 @@ async def another(served: Served, database: Database) -> AsyncIterator[httpx.Asy
 @contextlib.asynccontextmanager
 async def half_sent(served: Served, count: int) -> AsyncIterator[None]:
     """Requests of the owner whose bodies do not arrive: each holds a place."""
-    head = f"POST /v1/sandboxes HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {served.token}\r\n"
+    head = f"POST /v1/sandboxes HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {served.token}\r\n"
     port, writers = int(served.url.rpartition(":")[2]), []
     for _ in range(count):
         _, writer = await asyncio.open_connection("127.0.0.1", port)

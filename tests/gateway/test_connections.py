@@ -15,7 +15,7 @@ from schema import Database, Live
 from tests.eventually import eventually
 from tests.gateway.conftest import Served, serving
 
-GET = b"GET /version HTTP/1.1\r\nHost: x\r\n"
+GET = b"GET /version HTTP/1.1\r\nHost: localhost\r\n"
 
 
 def port_of(served: Served) -> int:
@@ -44,6 +44,7 @@ async def refusal(reader: asyncio.StreamReader, status: int, code: str) -> dict:
     found, headers, body = await answer_of(reader)
     assert (found, body["code"], body["status"]) == (status, code, status)
     assert headers["content-type"] == "application/problem+json"
+    assert headers["cache-control"] == "no-store"
     assert headers["x-request-id"] == body["request_id"]
     assert await reader.read() == b""  # and it ends
     return body
@@ -54,7 +55,7 @@ async def refusal(reader: asyncio.StreamReader, status: int, code: str) -> dict:
     [
         GET + b"X-Long: " + b"a" * 70_000 + b"\r\n\r\n",
         GET + b"X-A: b\r\n" * 9_000 + b"\r\n",
-        b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
         GET + b"X-" + b"n" * 70_000 + b": v\r\n\r\n",
     ],
     ids=["a long value", "many headers", "a long target", "a long name"],
@@ -91,7 +92,7 @@ async def test_endless_headers_are_answered_early_and_cost_nothing(served: Serve
 
 
 async def test_trailers_are_bounded_and_are_no_headers(served: Served) -> None:
-    head = f"POST /v1/sandboxes HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {served.token}\r\n"
+    head = f"POST /v1/sandboxes HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {served.token}\r\n"
     chunked = head.encode() + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
     async with line_to(served) as (reader, writer):
         writer.write(chunked + b"X-Request-Id: trailing\r\n\r\n")
@@ -120,7 +121,7 @@ async def test_a_head_that_does_not_arrive_is_408(served: Served, monkeypatch: p
 async def test_a_body_that_stops_arriving_is_408(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(edge, "PAUSE_S", 0.3)
     monkeypatch.setattr(edge, "LINGER_S", 0.1)
-    head = f"POST /v1/sandboxes HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {served.token}\r\n"
+    head = f"POST /v1/sandboxes HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {served.token}\r\n"
     async with line_to(served) as (reader, writer):
         writer.write(head.encode() + b"Content-Length: 10\r\n\r\n{")
         await refusal(reader, 408, "request-timeout")
@@ -143,7 +144,7 @@ async def test_what_is_no_http_is_a_problem(served: Served, sent: bytes) -> None
 
 
 async def test_a_broken_body_is_a_problem(served: Served) -> None:
-    head = f"POST /v1/sandboxes HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {served.token}\r\n"
+    head = f"POST /v1/sandboxes HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {served.token}\r\n"
     async with line_to(served) as (reader, writer):
         writer.write(head.encode() + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n")
         await refusal(reader, 400, "bad-request")
