@@ -26,6 +26,7 @@ from gateway import (
     openapi,
     pack,
     problems,
+    processes,
     sandboxes,
 )  # fmt: skip
 from gateway.admission import Admission
@@ -113,6 +114,7 @@ def create_app(
     problems.install(app)
     for router in (
         commands.router,  # first: routes are tried in this order, and this one's are asked for most often
+        processes.router,
         health.router,
         sandboxes.router,
         files.router,

@@ -31,6 +31,7 @@ from gateway.state import Gateway, gateway_of, user_of
 from schema import executions
 from terminalpp.types.errors import (
     CommandFinished,
+    DeadlineExceeded,
     NotFound,
     OffsetMismatch,
     SandboxNotRunning,
@@ -157,8 +158,8 @@ async def get(request: Request, sandbox_id: UUID, command_id: UUID) -> Response:
     responses={
         200: {
             "description": "Bytes of the stream. `X-Offset`: of the first byte; `X-Next-Offset`: where to go "
-            "on; `X-Gap-Bytes`: so many before them were dropped by the journal's bound; `X-Ended`: nothing "
-            "will follow.",
+            "on; `X-Gap-Bytes`: so many before them were dropped by the journal's bound; `X-Exited`: the "
+            "command has ended; `X-Ended`: nothing will follow `X-Next-Offset`.",
             "content": {"application/octet-stream": BYTES},
         }
     },
@@ -172,26 +173,33 @@ async def output(
     limit: Annotated[int, Query(ge=1, le=OUTPUT_MAX)] = 65536,
     wait_ms: Annotated[int, Query(ge=0, le=WAIT_LIMIT_MS)] = 0,
 ) -> Response:
-    """Bytes from `offset` on; waits up to `wait_ms` while there are none and the command runs."""
+    """Bytes from `offset` on; waits up to `wait_ms` while there are none and some may come. A command exits
+    with its own process; its output ends when all that hold it open, background processes too, have closed
+    it."""
     gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
     command = str(command_id)
     deadline = time.monotonic() + wait_ms / 1000
+    run_dir = gateway.doors.run_dir(sandbox)
     while True:
         # The end is looked for before the bytes are read: what is printed between the two is not missed.
-        ended = await _has_ended(gateway, sandbox, command)
+        exited, ended = await _life(gateway, sandbox, command)
         try:
-            chunk = journal.read(gateway.doors.run_dir(sandbox), command, stream, offset, limit)
+            chunk = journal.read(run_dir, command, stream, offset, limit)
         except NotFound:
             chunk = await _forgotten(gateway, sandbox, command, stream, offset)
         left = deadline - time.monotonic()
         if chunk.data or ended or left <= 0 or gateway.draining.is_set():
             break
         await _more(gateway, sandbox, command, stream, offset, left)
+    if chunk.data and not ended:  # the last bytes often come with the end: that saves the next request
+        exited, ended = await _life(gateway, sandbox, command)
+    ended = ended and chunk.next_offset >= journal.end(run_dir, command, stream)
     headers = {
         "x-offset": str(chunk.offset),
         "x-next-offset": str(chunk.next_offset),
         "x-gap-bytes": str(chunk.gap_bytes),
-        "x-ended": "true" if ended and not chunk.data else "false",
+        "x-exited": "true" if exited else "false",
+        "x-ended": "true" if ended else "false",
         "cache-control": "no-store",
     }
     return Response(chunk.data, headers=headers, media_type="application/octet-stream")
@@ -206,26 +214,27 @@ async def _forgotten(
     return journal.Chunk(max(size, offset), b"", max(size - offset, 0), max(size, offset))
 
 
-async def _has_ended(gateway: Gateway, sandbox: str, command: str) -> bool:
-    """Whether nothing more will be printed: by the journals, else (no record there) by the row.
+async def _life(gateway: Gateway, sandbox: str, command: str) -> tuple[bool, bool]:
+    """Whether the command has exited, and whether its output has ended: by the journals, else by tppd, else
+    (it was never started, or its sandbox is down) by the row.
 
     Raises NotFound for a command that does not exist."""
     run_dir = gateway.doors.run_dir(sandbox)
-    if journal.exit_record(run_dir, command) is not None:
-        return True
-    if journal.start_record(run_dir, command) is not None and await _answers(gateway, sandbox):
-        return False
-    # Never started, or its sandbox is down: the entity's record is the truth.
-    return (await _row(gateway, sandbox, command)).status in FINAL
-
-
-async def _answers(gateway: Gateway, sandbox: str) -> bool:
-    """Whether the sandbox's tppd can be talked to just now."""
-    try:
-        await gateway.doors.watcher(sandbox).hello()
-    except (SandboxNotRunning, Unavailable):
-        return False
-    return True
+    if journal.closed(run_dir, command):
+        return True, True
+    exited = journal.exit_record(run_dir, command) is not None
+    if exited or journal.start_record(run_dir, command) is not None:
+        try:
+            status = await gateway.doors.watcher(sandbox).status(command)
+            return status.state != "running", status.closed
+        except (SandboxNotRunning, NotFound):
+            if exited:
+                return True, True  # with the sandbox went all that held its streams
+        except (Unavailable, DeadlineExceeded):
+            if exited:
+                return True, False
+    final = (await _row(gateway, sandbox, command)).status in FINAL
+    return final, final
 
 
 async def _more(
@@ -248,8 +257,16 @@ async def _more(
 
 async def _alive(gateway: Gateway, sandbox: str, command: str) -> None:
     """Raises NotFound or CommandFinished before anything is attached (attaching wakes a sandbox)."""
-    if await _has_ended(gateway, sandbox, command):
+    if (await _life(gateway, sandbox, command))[0]:
         raise CommandFinished(f"command {command} has ended")
+
+
+async def _left(gateway: Gateway, sandbox: str, command: str) -> bool:
+    """Whether tppd knows of a process or an open stream of it."""
+    try:
+        return command in await gateway.doors.watcher(sandbox).list()
+    except SandboxNotRunning:
+        return False
 
 
 @router.post(
@@ -279,12 +296,14 @@ async def stdin(
 
 @router.post("/{command_id}/signal", operation_id="signalCommand", status_code=204)
 async def signal(request: Request, sandbox_id: UUID, command_id: UUID, body: SignalSend) -> Response:
-    """Sends a signal to the command, or to every process it has started."""
+    """Sends a signal to the command, or with `tree` to every process it has started: after its end, to those
+    it has left."""
     gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
     command = str(command_id)
 
     async def work() -> Response:
-        await _alive(gateway, sandbox, command)
+        if not (body.tree and await _left(gateway, sandbox, command)):
+            await _alive(gateway, sandbox, command)
         async with gateway.doors.into(sandbox) as door:
             if body.signal == "KILL" and body.tree:
                 await door.kill_tree(command)

@@ -95,9 +95,15 @@ class CommandCreate(Body):
     )
     stdin: bool = Field(False, description="Keep standard input open for `POST …/stdin`.")
     wait_ms: int = Field(0, ge=0, le=WAIT_LIMIT_MS, description="Wait so long for the end of the command.")
+    timeout_ms: int | None = Field(
+        None, ge=1, le=604_800_000,
+        description="How long it may run: then SIGTERM to all its processes, two seconds later SIGKILL.",
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def one_of_two(self) -> CommandCreate:
+        if self.argv and not self.argv[0]:
+            raise ValueError("the first of `argv` is the program's name and must not be empty")
         if (self.command is None) == (self.argv is None):
             raise ValueError("send exactly one of `command` and `argv`")
         if self.argv is not None and not self.argv[0]:

@@ -229,19 +229,42 @@ def logs(
 
 @app.command()
 def ps(
+    sandbox: Annotated[str | None, typer.Argument(
+        metavar="[SANDBOX]", help="The beginning of a sandbox's id: list its processes.")] = None,
     all: Annotated[bool, typer.Option(
         "--all", "-a", help="Old conversations and stopped sandboxes too.")] = False,
     json: Json = False,
 ) -> None:
-    """List conversations, sandboxes and agents.
+    """List conversations, sandboxes and agents, or the processes of one sandbox.
 
     \b
     Example:
       ./tpp ps --all
     """
-    from terminalpp.cli import inspect
+    from terminalpp.cli import inspect, processes
 
-    _finish(lambda screen: inspect.ps(screen, as_json=json, everything=all), json)
+    if sandbox is not None:
+        _finish(lambda screen: processes.ps(sandbox, screen, as_json=json), json)
+    else:
+        _finish(lambda screen: inspect.ps(screen, as_json=json, everything=all), json)
+
+
+@app.command()
+def kill(
+    sandbox: Annotated[str, typer.Argument(help="The beginning of a sandbox's id.")],
+    command: Annotated[str | None, typer.Argument(
+        metavar="[COMMAND]", help="The beginning of a command's id: what it left, nothing else.")] = None,
+    json: Json = False,
+) -> None:
+    """End all processes in a sandbox, or those of one command. The sandbox runs on.
+
+    \b
+    Example:
+      ./tpp kill 7d0c4d57
+    """
+    from terminalpp.cli import processes
+
+    _finish(lambda screen: processes.kill(sandbox, command, screen, as_json=json), json)
 
 
 @app.command()

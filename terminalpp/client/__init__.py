@@ -10,6 +10,7 @@ from terminalpp.client.shapes import (
     File,
     FileListed,
     Output,
+    Process,
     Sandbox,
     Uploaded,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "File",
     "FileListed",
     "Output",
+    "Process",
     "Sandbox",
     "TerminalError",
     "Uploaded",

@@ -20,7 +20,17 @@ from typing import Any, Self
 
 from terminalpp.client import events
 from terminalpp.client.files import Files
-from terminalpp.client.shapes import Agent, Conversation, Diff, Event, Execution, Output, Sandbox, Uploaded
+from terminalpp.client.shapes import (
+    Agent,
+    Conversation,
+    Diff,
+    Event,
+    Execution,
+    Output,
+    Process,
+    Sandbox,
+    Uploaded,
+)
 from terminalpp.client.transport import Transport, segment
 from terminalpp.types import errors
 
@@ -167,10 +177,14 @@ class Client(Files):
         env: dict[str, str] | None = None,
         stdin: bool = False,
         wait_ms: int = 0,
+        timeout_ms: int | None = None,
         key: str | None = None,
     ) -> Execution:
-        """Start a shell line or an `argv`; wait up to `wait_ms` (0..60000) for its end."""
-        body = {"command": command, "argv": argv, "cwd": cwd, "env": env, "stdin": stdin, "wait_ms": wait_ms}
+        """Start a shell line or an `argv`; wait up to `wait_ms` (0..60000) for its end.
+
+        After `timeout_ms` it is ended (reason `timeout`)."""
+        body = {"command": command, "argv": argv, "cwd": cwd, "env": env, "stdin": stdin, "wait_ms": wait_ms,
+                "timeout_ms": timeout_ms}
         path = f"/v1/sandboxes/{segment(sandbox_id)}/commands"
         return await self._post(path, body, key=key, timeout_s=wait_ms / 1000 + GRACE_S)
 
@@ -208,13 +222,15 @@ class Client(Files):
             offset=int(headers["x-offset"]),
             next_offset=int(headers["x-next-offset"]),
             gap_bytes=int(headers["x-gap-bytes"]),
+            exited=headers["x-exited"] == "true",
             ended=headers["x-ended"] == "true",
         )
 
     async def follow_output(
         self, sandbox_id: str, command_id: str, *, stream: str = "stdout", offset: int = 0
     ) -> AsyncIterator[Output]:
-        """Every piece of the output until the command and its stream have ended."""
+        """Every piece of the output until it has ended: a process that the command left may hold it open for
+        longer than the command runs (`Output.exited`)."""
         while True:
             piece = await self.output(sandbox_id, command_id, stream=stream, offset=offset, wait_ms=20_000)
             if piece.data or piece.gap_bytes:
@@ -241,9 +257,18 @@ class Client(Files):
         tree: bool = True,
         key: str | None = None,
     ) -> None:
-        """`signal`: TERM, INT, KILL, … ; `tree`: the whole process tree."""
+        """`signal`: TERM, INT, KILL, … ; `tree`: the whole process tree, after its end what it left."""
         body = {"signal": signal, "tree": tree}
         await self._post(self._command(sandbox_id, command_id, "signal"), body, key=key)
+
+    async def processes(self, sandbox_id: str) -> list[Process]:
+        """All that runs in the sandbox, with the command it comes from."""
+        return (await self._get(f"/v1/sandboxes/{segment(sandbox_id)}/processes"))["items"]
+
+    async def kill_processes(self, sandbox_id: str, *, key: str | None = None) -> int:
+        """End all of them; how many there were."""
+        path = f"/v1/sandboxes/{segment(sandbox_id)}/processes/kill"
+        return (await self._post(path, None, key=key))["killed"]
 
     async def wait_command(self, sandbox_id: str, command_id: str, *, timeout_ms: int = 30_000) -> Execution:
         """Its record when it has ended, or as it stands after `timeout_ms` (≤ 60000)."""

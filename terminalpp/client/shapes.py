@@ -50,6 +50,18 @@ class Execution(TypedDict):
     completed_at: str | None
 
 
+class Process(TypedDict):
+    pid: int
+    parent_pid: int
+    command_id: str | None
+    name: str
+    argv: list[str]
+    state: str
+    cpu_ms: int
+    memory_bytes: int
+    started_at: str | None
+
+
 class Conversation(TypedDict):
     id: str
     sandbox_id: str
@@ -122,12 +134,14 @@ class Event(TypedDict):
 @dataclass(frozen=True, slots=True)
 class Output:
     """A piece of a command's output. `gap_bytes` > 0: so many bytes before `offset` were dropped by the
-    journal's bound. `ended`: nothing follows `next_offset`, ever."""
+    journal's bound. `exited`: the command has ended; `ended`: nothing follows `next_offset`, ever (processes
+    that the command left may print for longer than it runs)."""
 
     data: bytes
     offset: int
     next_offset: int
     gap_bytes: int
+    exited: bool
     ended: bool
 
 

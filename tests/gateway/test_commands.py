@@ -57,8 +57,78 @@ async def test_output_by_offset_keeps_every_byte(api: Client, box: str) -> None:
     assert (first.offset, first.next_offset, first.ended) == (0, 1000, False)
     rest = [piece async for piece in api.follow_output(box, ran["id"], offset=1000)]
     assert first.data + b"".join(piece.data for piece in rest) == b"\xff" * 3_000_000
+    assert [(piece.exited, piece.ended) for piece in rest[-2:]] == [(True, False), (True, True)]
     end = await api.output(box, ran["id"], offset=3_000_000)
-    assert (end.data, end.ended) == (b"", True)
+    assert (end.data, end.exited, end.ended) == (b"", True, True)
+
+
+async def test_the_command_ends_before_its_output_does(api: Client, box: str) -> None:
+    ran = await api.run_command(box, "mkfifo gate; (read x < gate; echo late) & echo early", wait_ms=10_000)
+    assert (ran["status"], ran["stdout"]) == ("completed", "early\n")
+    early = await api.output(box, ran["id"])
+    assert (early.data, early.exited, early.ended) == (b"early\n", True, False)
+    nothing = await api.output(box, ran["id"], offset=6, wait_ms=100)
+    assert (nothing.data, nothing.exited, nothing.ended) == (b"", True, False)
+    await api.run_command(box, "echo > gate", wait_ms=5000)
+    pieces = [piece async for piece in api.follow_output(box, ran["id"])]
+    assert b"".join(piece.data for piece in pieces) == b"early\nlate\n"
+
+    async def whole() -> bool:
+        row = await api.command(box, ran["id"])
+        return (row["stdout"], row["stdout_bytes"]) == ("early\nlate\n", 11)
+
+    await eventually(whole)
+    last = await api.output(box, ran["id"])
+    assert (last.data, last.ended) == (b"early\nlate\n", True)  # no request more to learn of the end
+
+
+async def test_output_of_a_sandbox_that_went_ends(api: Client, box: str) -> None:
+    ran = await api.run_command(box, "sleep 300 & echo early", wait_ms=10_000)
+    await api.stop_sandbox(box)
+    pieces = [piece async for piece in api.follow_output(box, ran["id"])]
+    assert b"".join(piece.data for piece in pieces) == b"early\n"
+
+
+async def test_a_time_limit(api: Client, box: str) -> None:
+    ran = await api.run_command(box, "echo begun; sleep 300", wait_ms=20_000, timeout_ms=300)
+    assert (ran["status"], ran["exit_code"], ran["reason"]) == ("killed", 124, "timeout")
+    assert ran["stdout"] == "begun\n"
+
+
+async def test_what_a_command_left_is_listed_and_ended(api: Client, box: str) -> None:
+    assert await api.processes(box) == []
+    first = await api.run_command(box, "setsid nohup sleep 983 > /dev/null 2>&1 &", wait_ms=5000)
+    second = await api.run_command(box, "setsid nohup sleep 984 > /dev/null 2>&1 &", wait_ms=5000)
+
+    async def both() -> list:
+        found = await api.processes(box)
+        return found if {"sleep"} == {one["name"] for one in found} and len(found) == 2 else []
+
+    found = await eventually(both)
+    told = [(one["command_id"], one["argv"]) for one in found]
+    assert told == [(first["id"], ["sleep", "983"]), (second["id"], ["sleep", "984"])]
+    assert found[0]["memory_bytes"] > 0
+    await api.signal(box, first["id"], "TERM", tree=True)
+
+    async def one_left() -> bool:
+        return [one["command_id"] for one in await api.processes(box)] == [second["id"]]
+
+    await eventually(one_left)
+    with pytest.raises(errors.CommandFinished):
+        await api.signal(box, first["id"], "TERM", tree=True)
+    with pytest.raises(errors.CommandFinished):
+        await api.signal(box, second["id"], "KILL", tree=False)
+    key = new_id()
+    assert await api.kill_processes(box, key=key) == 1
+    assert await api.processes(box) == []
+    assert await api.kill_processes(box, key=key) == 1  # the same answer
+    assert await api.kill_processes(box) == 0
+    await api.stop_sandbox(box)
+    assert (await api.kill_processes(box), await api.processes(box)) == (0, [])
+    assert (await api.sandbox(box))["status"] != "starting"  # to look, or to end nothing, wakes nobody
+    for ask in (api.processes, api.kill_processes):
+        with pytest.raises(errors.NotFound):
+            await ask(new_id())
 
 
 async def test_waiting_for_output_costs_no_time_when_it_comes(api: Client, box: str) -> None:
@@ -181,6 +251,8 @@ async def test_unknown_commands_and_foreign_sandboxes(api: Client, box: str) -> 
         {},
         {"command": "a", "argv": ["a"]},
         {"argv": []},
+        {"argv": [""]},
+        {"command": "true", "timeout_ms": 0},
         {"command": "true", "cwd": "relative"},
         {"command": "true", "cwd": "/a/../b"},
         {"command": "true", "env": {"A=B": "c"}},

@@ -1,0 +1,70 @@
+"""/v1/sandboxes/{id}/processes: what runs in a sandbox, and ending all of it.
+
+Read from tppd itself, without its entity: a look neither wakes a sandbox nor waits for anything. In a sandbox
+that does not run there are none.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from actors.sandbox.replies import Process
+from gateway import answers
+from gateway.answers import Json
+from gateway.once import once
+from gateway.routes import Route
+from gateway.sandboxes import owned
+from gateway.state import Gateway, gateway_of
+from terminalpp.types.errors import SandboxNotRunning
+
+router = APIRouter(prefix="/v1/sandboxes/{sandbox_id}/processes", tags=["processes"], route_class=Route)
+_STATES = {"R": "running", "S": "sleeping", "I": "sleeping", "D": "waiting", "T": "stopped", "t": "traced"}
+
+
+def _shown(one: Process) -> dict[str, Any]:
+    return {
+        "pid": one.pid,
+        "parent_pid": one.parent,
+        "command_id": one.exec_id,
+        "name": one.name,
+        "argv": one.argv,
+        "state": _STATES.get(one.state, "other"),
+        "cpu_ms": one.cpu_ms,
+        "memory_bytes": one.memory_bytes,
+        "started_at": answers.moment_of(one.started_at_ms),
+    }
+
+
+async def _processes(gateway: Gateway, sandbox: str) -> list[Process]:
+    try:
+        return await gateway.doors.watcher(sandbox).processes()
+    except SandboxNotRunning:
+        return []
+
+
+@router.get("", operation_id="listProcesses", response_model=answers.Processes)
+async def list_all(request: Request, sandbox_id: UUID) -> Response:
+    """Every process in the sandbox with the command it comes from, those included that ended commands have
+    left; none when it does not run."""
+    gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
+    return Json({"items": [_shown(one) for one in await _processes(gateway, sandbox)]})
+
+
+@router.post("/kill", operation_id="killProcesses", response_model=answers.Killed)
+async def kill(request: Request, sandbox_id: UUID) -> Response:
+    """Kills every process in the sandbox and says how many there were. The sandbox runs on: new commands can
+    be started at once."""
+    gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
+
+    async def work() -> Response:
+        killed = 0
+        if await _processes(gateway, sandbox):
+            async with gateway.doors.into(sandbox) as door:
+                killed = await door.kill_all()
+        return Json({"killed": killed})
+
+    return await once(request, work)
