@@ -29,6 +29,9 @@ CONVERSATION = {
 ROW = {"id": SANDBOX, "name": "r", "status": "running", "status_detail": None, "driver": "bubblewrap",
        "isolation": "bwrap", "network": "none", "created_at": None}
 
+PROCESS = {"pid": 17, "parent_pid": 16, "command_id": EXEC, "name": "sleep", "argv": ["sleep", "\x1b[31m983"],
+           "state": "sleeping", "cpu_ms": 1500, "memory_bytes": 1_572_864, "started_at": None}
+
 
 class RecordedServer:
     """`edit`: file contents that the team writes; `outcome`: how its turn ends."""
@@ -95,7 +98,8 @@ class RecordedServer:
         elif parts.path.endswith("/output"):
             offset = int(parse_qs(parts.query)["offset"][0])
             data = b"hello \x1b[31mworld\n"[offset:]
-            extra = {"x-offset": offset, "x-next-offset": 17, "x-gap-bytes": 0, "x-ended": "true"}
+            extra = {"x-offset": offset, "x-next-offset": 17, "x-gap-bytes": 0, "x-exited": "true",
+                     "x-ended": "true"}
             self._reply(writer, 200, data, extra)
         else:
             self._reply(writer, 200, await self._json(method, parts.path, body))
@@ -122,6 +126,10 @@ class RecordedServer:
                 return {"items": [CONVERSATION], "next_cursor": None}
             case "GET", "/sandboxes" | "/agents":
                 return {"items": [ROW] if path.endswith("sandboxes") else [], "next_cursor": None}
+            case "GET", p if p.endswith("/processes"):
+                return {"items": [PROCESS]}
+            case "POST", p if p.endswith("/processes/kill"):
+                return {"killed": 2}
             case "GET", p if p.startswith("/sandboxes/"):
                 return ROW
         return {"version": "0.1.0", **CONVERSATION}

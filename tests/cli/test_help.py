@@ -19,7 +19,9 @@ from terminalpp.types.errors import InvalidInput, NotFound, Unavailable
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "cli.md").read_text()
 VERBS = [command.name or command.callback.__name__ for command in app.registered_commands]
-WANTED = {"up", "down", "status", "doctor", "demo", "run", "chat", "logs", "ps", "test", "db", "version"}
+WANTED = {
+    "up", "down", "status", "doctor", "demo", "run", "chat", "logs", "ps", "kill", "test", "db", "version",
+}  # fmt: skip
 
 
 def said(*words: str) -> str:

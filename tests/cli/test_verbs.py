@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from terminalpp.types.limits import MESSAGE_BYTES
-from tests.cli.recorded_server import ID, RecordedServer
+from tests.cli.recorded_server import EXEC, ID, SANDBOX, RecordedServer
 from tests.cli.repositories import git, make, write
 
 ROOT = Path(__file__).parents[2]
@@ -183,6 +183,22 @@ async def test_logs_ps_and_version(server: RecordedServer, repo: Path) -> None:
     assert ID[:8] in (await typed("ps")).out
     assert json.loads((await typed("ps", "--json")).out)["conversations"][0]["id"] == ID
     assert json.loads((await typed("version", "--json")).out)["server"]["version"] == "0.1.0"
+
+
+async def test_processes_are_listed_and_ended(server: RecordedServer) -> None:
+    shown = await typed("ps", SANDBOX[:6])
+    assert shown.status == 0, shown.err
+    assert f"17   {EXEC[:8]}  sleeping  1.5 s  1.5 MiB" in shown.out
+    assert "983" in shown.out
+    assert "\x1b" not in shown.out
+    assert json.loads((await typed("ps", SANDBOX, "--json")).out)[0]["pid"] == 17
+    assert (await typed("kill", SANDBOX[:6])).out == "2 processes ended\n"
+    one = await typed("kill", SANDBOX[:6], EXEC[:4], "--json")
+    assert json.loads(one.out) == {"killed": 1}
+    path = f"/v1/sandboxes/{SANDBOX}/commands/{EXEC}/signal"
+    assert ("POST", path, b'{"signal":"KILL","tree":true}') in server.requests
+    for words in (("ps", "ffff"), ("kill", "ffff"), ("kill", SANDBOX[:6], "ffff")):
+        assert (await typed(*words)).status == 2
 
 
 async def test_bad_input_fails_before_anything_is_started(tmp_path: Path, repo: Path) -> None:
