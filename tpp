@@ -34,7 +34,7 @@ Usage: ./tpp COMMAND [ARGS]...      (not installed yet: the first command instal
   chat     Talk with the team about your project.
   logs     Show a conversation from its first event.
   ps       List conversations, sandboxes and agents.
-  kill     end all processes in a sandbox, or what one command left
+  kill     End all processes in a sandbox, or what one command left.
   up       Start the system.
   down     Stop the system.
   status   Show what runs.
