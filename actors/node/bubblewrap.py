@@ -38,6 +38,7 @@ from typing import Any
 from actors.node import bubblewrap_command as command
 from actors.node import cgroups, pasta
 from actors.node.driver import Probe, Progress, SandboxSpec, Started
+from actors.node.threads import Threads
 from actors.sandbox.host import boot_id
 from actors.sandbox.tppd import Tppd
 from actors.sandbox.wire import SOCKET
@@ -76,6 +77,7 @@ class Bubblewrap:
         self._tppd = Path(tppd)
         self._bwrap = bwrap
         self._pasta = pasta
+        self._folders = Threads("folders", 2)
         self._own: command.Accounts | None = None
 
     def _folder(self, sandbox_id: str) -> Path:
@@ -138,7 +140,7 @@ class Bubblewrap:
             return
         async with self._locked(sandbox_id) as folder:
             await self._end(folder)
-            await asyncio.to_thread(_delete, folder)
+            await self._folders.run(_delete, folder)
 
     async def list(self) -> list[str]:
         """See Driver.list."""
@@ -250,7 +252,7 @@ class Bubblewrap:
         if spec.network is Network.OPEN:
             pasta.find(self._pasta)
         accounts = await self._accounts(spec.sandbox_id, found)
-        await asyncio.to_thread(_make_folders, folder, accounts)
+        await self._folders.run(_make_folders, folder, accounts)
         group = cgroups.create(spec)
         limits = command.limits(spec, group)
         details = {

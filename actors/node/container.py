@@ -19,10 +19,12 @@ from terminalpp.types.states import Isolation
 
 MIB = 1024**2
 OOM_SCORE = 500
+HELPER_NOFILE = 16384
 LABEL_HOME = "terminalpp.home"
 LABEL_SANDBOX = "terminalpp.sandbox"
 LABEL_GENERATION = "terminalpp.generation"
 LABEL_IMAGE = "terminalpp.image"
+LABEL_NOFILE = "terminalpp.nofile"
 
 WORKSPACE = "/home/user"
 TPPD = "/.tpp/bin/tppd"
@@ -75,12 +77,14 @@ def options(
     half, eighth = spec.memory_bytes // 2, spec.memory_bytes // 8
     shared = min(64 * MIB, spec.memory_bytes // 16)
     labels = identity.labels(spec.sandbox_id)
-    labels |= {LABEL_GENERATION: str(spec.generation), LABEL_IMAGE: spec.image or "built-in"}
+    labels |= {LABEL_GENERATION: str(spec.generation), LABEL_IMAGE: spec.image or "built-in",
+               LABEL_NOFILE: str(spec.nofile)}
     return {
         "image": image,
         "name": f"{volume_name(identity.tag, spec.sandbox_id)}-g{spec.generation}",
         "entrypoint": [TPPD, "--run", RUN, "--uid", str(identity.uid), "--gid", str(identity.uid),
-                       "--generation", str(spec.generation), *spec.journal_options()],
+                       "--generation", str(spec.generation), *spec.journal_options(),
+                       "--limit-nofile", str(spec.nofile)],
         "user": "0:0",
         "working_dir": "/",
         "environment": dict(spec.environment),
@@ -103,7 +107,8 @@ def options(
         "memswap_limit": spec.memory_bytes,  # equal to memory: no swap on top
         "nano_cpus": int(min(spec.cpu, float(info.get("NCPU") or spec.cpu)) * 1e9),
         "pids_limit": spec.pids,
-        "ulimits": [Ulimit(name="nofile", soft=spec.nofile, hard=spec.nofile),
+        # tppd needs some for each command; what a command gets is `--limit-nofile`.
+        "ulimits": [Ulimit(name="nofile", soft=HELPER_NOFILE, hard=max(HELPER_NOFILE, spec.nofile)),
                     Ulimit(name="core", soft=0, hard=0)],
         "oom_score_adj": OOM_SCORE,  # the machine's own services outlive a greedy sandbox
         "ipc_mode": "private",
@@ -144,11 +149,10 @@ def isolation_of(runtime: str) -> Isolation:
     return next((value for key, value in _RUNTIMES.items() if key in name), Isolation.RUNC)
 
 
-def limits_of(host_config: dict[str, Any]) -> dict[str, str]:
+def limits_of(host_config: dict[str, Any], labels: dict[str, str]) -> dict[str, str]:
     """By what each limit is enforced, as the daemon recorded it (it drops what the kernel lacks)."""
     memory, swap = host_config.get("Memory") or 0, host_config.get("MemorySwap") or 0
     cpu, pids = host_config.get("NanoCpus") or 0, host_config.get("PidsLimit") or 0
-    files = next((one["Hard"] for one in host_config.get("Ulimits") or [] if one["Name"] == "nofile"), None)
     none = host_config.get("NetworkMode") == "none"
     missing = "not enforced: this kernel has no such control group"
     return {
@@ -156,7 +160,7 @@ def limits_of(host_config: dict[str, Any]) -> dict[str, str]:
         "memory": (f"cgroup: {memory} bytes" + ("" if swap == memory else ", swap not limited"))
         if memory else missing,
         "pids": f"cgroup: {pids}" if pids > 0 else missing,
-        "nofile": f"rlimit: {files}" if files else "not enforced: the daemon set none",
+        "nofile": f"rlimit: {labels.get(LABEL_NOFILE, 'as the daemon has it')}",
         "disk": "not enforced: Docker's volumes have no quota",
         "network": "none: a network namespace of its own, without a device" if none else "open: bridge",
     }

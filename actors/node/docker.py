@@ -10,7 +10,8 @@ What it remembers is in the daemon: labels say home, sandbox and generation, so 
 a sandbox again after every process of ours has died. Nothing restarts by itself.
 
 What it refuses. A daemon on another machine, or one that remaps user ids: the run directory would
-not be the same directory on both sides. Docker's SDK blocks, so each operation runs in a thread.
+not be the same directory on both sides. Docker's SDK blocks, so each operation runs in a thread of
+the driver's own.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from docker.models.containers import Container
 from actors.node import container
 from actors.node.driver import Probe, Progress, SandboxSpec, Started
 from actors.node.images import Images
+from actors.node.threads import Threads
+from actors.sandbox.image import check_image
 from actors.sandbox.tppd import Tppd
 from terminalpp.types.errors import (
     Conflict,
@@ -46,6 +49,7 @@ from terminalpp.types.errors import (
 CLIENT_TIMEOUT_S = 120  # a daemon that is busy unpacking an image answers late
 READY_TIMEOUT_S = 30.0
 PROBE_TTL_S = 10.0
+CALLS = 8  # at a time; each is short, save the removal of a large sandbox
 # What the SDK raises: refusals of the daemon, and a daemon that went away in the middle.
 DOCKER_ERRORS = (docker.errors.DockerException, requests.RequestException)
 START_DOCKER = "Start the Docker daemon (and allow this account to use it), or use bubblewrap."
@@ -75,6 +79,7 @@ class DockerDriver:
         self._checked: tuple[float, Probe] | None = None
         self._locks: dict[str, asyncio.Lock] = {}
         self._network = threading.Lock()
+        self._threads, self._folders = Threads("docker", CALLS), Threads("folders", 2)
 
     # ---- the daemon -----------------------------------------------------------------------------
 
@@ -82,7 +87,7 @@ class DockerDriver:
         """Whether a local daemon answers. The answer is kept for ten seconds."""
         if self._checked and time.monotonic() - self._checked[0] < PROBE_TTL_S:
             return self._checked[1]
-        found = await asyncio.to_thread(self._probe)
+        found = await self._threads.run(self._probe)
         self._checked = (time.monotonic(), found)
         return found
 
@@ -108,7 +113,7 @@ class DockerDriver:
     async def _daemon(self) -> tuple[docker.DockerClient, dict[str, Any], Images]:
         """The connected client. Raises IsolationUnavailable when there is none to be had."""
         if self._connected is None:
-            found = await asyncio.to_thread(self._probe)
+            found = await self._threads.run(self._probe)
             if self._connected is None:
                 raise IsolationUnavailable(found.detail, found.fix)
         return self._connected
@@ -117,7 +122,8 @@ class DockerDriver:
 
     async def prepare(self, image: str | None, progress: Progress) -> str:
         _client, _info, images = await self._daemon()
-        return await images.ensure(image or self._image, progress)
+        wanted = image or self._image
+        return await images.ensure(check_image(wanted) if wanted else None, progress)
 
     async def start(self, spec: SandboxSpec, progress: Progress | None = None) -> Started:
         self._directory(spec.sandbox_id)
@@ -131,9 +137,9 @@ class DockerDriver:
                                    f"{running.generation}, newer than {spec.generation}")
             image = await self.prepare(spec.image, progress or quiet)
             try:
-                await asyncio.to_thread(self._remove_containers, client, spec.sandbox_id)
-                run_dir = await asyncio.to_thread(self._make_run_dir, spec.sandbox_id)
-                made = await asyncio.to_thread(self._create, client, info, spec, image, run_dir)
+                await self._threads.run(self._remove_containers, client, spec.sandbox_id)
+                run_dir = await self._threads.run(self._make_run_dir, spec.sandbox_id)
+                made = await self._threads.run(self._create, client, info, spec, image, run_dir)
             except docker.errors.APIError as error:
                 raise SandboxFailed(f"Docker refused the sandbox: {_words(error)}") from error
             except DOCKER_ERRORS as error:
@@ -141,9 +147,9 @@ class DockerDriver:
             try:
                 await self._until_ready(made, run_dir)
             except BaseException:
-                await asyncio.to_thread(self._remove_containers, client, spec.sandbox_id)
+                await self._threads.run(self._remove_containers, client, spec.sandbox_id)
                 raise
-            return await asyncio.to_thread(self._started, made, images)
+            return await self._threads.run(self._started, made, images)
 
     async def inspect(self, sandbox_id: str) -> Started | None:
         self._directory(sandbox_id)
@@ -169,7 +175,7 @@ class DockerDriver:
         await self._call(self._remove_containers, client, sandbox_id)
         await self._call(self._remove_volume, client, sandbox_id)
         await self._call(self._drop_network, client)
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await self._folders.run(shutil.rmtree, folder, True)
 
     async def list(self) -> list[str]:
         client, _info, _images = await self._daemon()
@@ -188,7 +194,7 @@ class DockerDriver:
     async def _call(self, work: Any, *arguments: Any) -> Any:
         """Run blocking `work` in a thread; what Docker says against it becomes a SandboxFailed."""
         try:
-            return await asyncio.to_thread(work, *arguments)
+            return await self._threads.run(work, *arguments)
         except DOCKER_ERRORS as error:
             self._checked = None
             raise SandboxFailed(f"Docker: {_words(error)}", START_DOCKER) from error
@@ -252,7 +258,7 @@ class DockerDriver:
             handle=found.id,
             isolation=container.isolation_of(str(found.attrs["HostConfig"].get("Runtime") or "runc")),
             generation=int(found.labels[container.LABEL_GENERATION]),
-            limits=container.limits_of(found.attrs["HostConfig"]),
+            limits=container.limits_of(found.attrs["HostConfig"], found.labels),
             details={
                 "driver": self.name,
                 "helper": "another uid",

@@ -4,7 +4,7 @@ The built-in image is named after its recipe, `tpp-sandbox:<hash of Dockerfile, 
 changed recipe is a new image, an unchanged one costs a look-up. Every long step reports lines of
 progress. What cannot be had is an ImageUnavailable whose `extra.step` is `build`, `pull` or `image`
 (so that a caller that did not ask for this image may choose another way); nothing half-built stays.
-Docker's SDK blocks, so each call runs in a thread and its lines come back over a queue.
+Docker's SDK blocks, so each call runs in a thread of the driver's and its lines come back over a queue.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import docker
 import docker.errors
 import requests
 
+from actors.node.threads import Threads
 from terminalpp.types.errors import ImageUnavailable
 
 Progress = Callable[[str], Awaitable[None]]
@@ -28,6 +29,7 @@ RECIPE = Path(__file__).resolve().parents[2] / "images" / "sandbox"
 # its route to the package source, its proxies.
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _KEPT_LINES = 15
+TRANSFERS = 4  # images that are built or pulled at a time; further ones wait
 
 
 class Images:
@@ -37,6 +39,7 @@ class Images:
         self, client: docker.DockerClient, *, base: str, uid: int = 1000, recipe: Path = RECIPE
     ) -> None:
         self._client = client
+        self._calls, self._transfers = Threads("images", 2), Threads("transfers", TRANSFERS)
         self._base = base
         self._uid = uid
         self._recipe = recipe
@@ -55,13 +58,13 @@ class Images:
         """
         name = image or self.builtin_tag()
         async with self._locks.setdefault(name, asyncio.Lock()):
-            if found := await asyncio.to_thread(self._find, name):
+            if found := await self._calls.run(self._find, name):
                 return found
             if image is None:
                 await self._build(name, progress)
             else:
                 await self._pull(name, progress)
-            if found := await asyncio.to_thread(self._find, name):
+            if found := await self._calls.run(self._find, name):
                 return found
         raise ImageUnavailable(f"{name} was fetched, but the Docker daemon does not list it",
                                extra={"image": name, "step": "image"})
@@ -123,7 +126,7 @@ class Images:
                 loop.call_soon_threadsafe(lines.put_nowait, None)
             return failure
 
-        thread = asyncio.create_task(asyncio.to_thread(work))
+        thread = asyncio.create_task(self._transfers.run(work))
         last: list[str] = []
         while (line := await lines.get()) is not None:
             last = [*last[-_KEPT_LINES:], line]

@@ -12,6 +12,7 @@ from actors.sandbox import core, limits
 from actors.sandbox.command import check_environment
 from actors.sandbox.core import Wanted
 from actors.sandbox.host import machine_limits
+from actors.sandbox.image import check_image
 from runtime import Context
 from schema import Connection, sandboxes
 from terminalpp.types.errors import InvalidInput, NotFound
@@ -42,6 +43,8 @@ async def create(c: Connection, id: str, payload: dict[str, Any], context: Conte
     check_environment(environment)
     network = _network(payload.get("network") or (row.network if row else settings.sandbox_network))
     image = payload.get("image") or (row.image if row and row.image != SEED_IMAGE else None)
+    if image is not None:
+        check_image(image)
     minutes = payload.get("auto_sleep_after_minutes", row.auto_sleep_after_minutes if row else 60)
     if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, int) or minutes < 0):
         raise InvalidInput("auto_sleep_after_minutes: a whole number of minutes; 0 is never")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,11 +17,17 @@ import pytest
 from actors.node import container
 from actors.node.docker import DockerDriver
 from actors.node.driver import SandboxSpec
-from actors.node.images import Images
+from actors.node.images import TRANSFERS, Images
 from actors.node.stop_all import stop_all
 from actors.sandbox.tppd import Tppd
 from runtime import settings as settings_module
-from terminalpp.types.errors import CommandNotStarted, ImageUnavailable, IsolationUnavailable, SandboxFailed
+from terminalpp.types.errors import (
+    CommandNotStarted,
+    ImageUnavailable,
+    InvalidInput,
+    IsolationUnavailable,
+    SandboxFailed,
+)
 from terminalpp.types.ids import new_id
 from terminalpp.types.states import Isolation, Network
 from tests.docker.conftest import BASE, run
@@ -46,7 +53,7 @@ async def test_every_flag_is_on_the_container(make, client):
     assert (host["ReadonlyRootfs"], host["Privileged"], host["NetworkMode"]) == (True, False, "none")
     assert (host["Memory"], host["NanoCpus"], host["PidsLimit"]) == (128 * 1024**2, 500_000_000, 64)
     assert host["MemorySwap"] in (host["Memory"], 0, -1)
-    assert {one["Name"]: one["Hard"] for one in host["Ulimits"]} == {"nofile": 1000, "core": 0}
+    assert {one["Name"]: one["Hard"] for one in host["Ulimits"]} == {"nofile": 16384, "core": 0}
     assert host["LogConfig"]["Type"] == "none"
     assert host["RestartPolicy"]["Name"] in ("no", "")
     assert host["IpcMode"] == "private"
@@ -202,11 +209,44 @@ async def test_a_build_that_fails_says_why(client, tmp_path):
     assert caught.value.extra["step"] == "build"
 
 
-@pytest.mark.parametrize("name", ["127.0.0.1:1/no/such:image", "Not A Name", "tpp-none@sha256:" + "0" * 64])
+@pytest.mark.parametrize("name", ["127.0.0.1:1/no/such:image", "tpp-none@sha256:" + "0" * 64])
 async def test_an_image_that_is_nowhere(make, name):
     with pytest.raises(ImageUnavailable) as caught:
         await make(image=name)
     assert name in caught.value.detail
+
+
+async def test_an_image_that_is_another_path_of_the_daemons(make, client):
+    other = (await make()).handle
+    for name in (f"../containers/{other}", "", " ", "Not A Name", "a/../b", "A:tag", "a:b:c", "a@sha256:short",
+                 "a?x=1", "a#b", "a%2fb", "a\nb", "-a", "a//b", "a/" + "b" * 300):
+        with pytest.raises(InvalidInput):
+            await make(image=name or " ")
+
+
+async def test_pulls_that_hang_hold_up_nothing_else(driver, client):
+    """A registry that takes connections and says nothing; more pulls than there are threads for them."""
+    registry = socket.create_server(("127.0.0.1", 0), backlog=64)
+    name = f"127.0.0.1:{registry.getsockname()[1]}/never/comes"
+    asked = asyncio.Event()
+
+    async def note(_line: str) -> None:
+        asked.set()
+
+    images = Images(client, base=BASE)
+    pulls = [asyncio.create_task(images.ensure(f"{name}:{n}", note)) for n in range(TRANSFERS + 40)]
+    try:
+        await asyncio.wait_for(asked.wait(), 20)
+        common = len([await asyncio.to_thread(int, n) for n in range(50)])
+        assert common == 50  # of the process's own threads
+        assert await driver.prepare(None, quiet)
+        assert await driver.list() is not None
+        assert not any(pull.done() for pull in pulls)
+    finally:
+        for pull in pulls:
+            pull.cancel()
+        registry.close()
+    await asyncio.gather(*pulls, return_exceptions=True)
 
 
 async def test_an_image_for_another_machine_is_a_clear_error(make, image):

@@ -160,6 +160,17 @@ async def test_limits_are_what_was_reported(make: Make) -> None:
     assert (await sandbox.sh("echo alive")).text == "alive"
 
 
+async def test_few_open_files_are_the_commands_alone(make: Make) -> None:
+    """The least that can be asked for: commands run, many at once, and each has as many."""
+    sandbox = await make(nofile=64)
+    assert "64" in sandbox.started.limits["nofile"] or sandbox.driver.name == "bubblewrap"
+    ids = [await sandbox.begin("ulimit -n; until [ -e go ]; do sleep 0.05; done") for _ in range(40)]
+    await sandbox.tppd.write_file("go", b"", epoch=1)
+    for exec_id in ids:
+        assert (await sandbox.tppd.wait(exec_id, timeout_s=30)).record.exit_code == 0
+        assert sandbox.output(exec_id) == b"64\n"
+
+
 async def test_the_socket_is_reached_from_the_host_alone(sandbox: Sandbox) -> None:
     mode = os.stat(sandbox.run_dir).st_mode & 0o777
     assert mode == 0o700
