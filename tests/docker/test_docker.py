@@ -218,10 +218,9 @@ async def test_an_image_that_is_nowhere(make, name):
 
 async def test_an_image_that_is_another_path_of_the_daemons(make, client):
     other = (await make()).handle
-    for name in (f"../containers/{other}", "", " ", "Not A Name", "a/../b", "A:tag", "a:b:c", "a@sha256:short",
-                 "a?x=1", "a#b", "a%2fb", "a\nb", "-a", "a//b", "a/" + "b" * 300):
+    for name in (f"../containers/{other}", "Not A Name", "a?x=1"):
         with pytest.raises(InvalidInput):
-            await make(image=name or " ")
+            await make(image=name)
 
 
 async def test_pulls_that_hang_hold_up_nothing_else(driver, client):
