@@ -59,6 +59,11 @@ class Sandbox(Answer):
     generation: Count
     workspace: str | None
     resource_limits: dict[str, Any]
+    limits: dict[str, str] = Field(
+        description='By which means each limit was enforced at the last start, or "not enforced: why".')
+    helper: str | None = Field(description="Whether commands run under another uid than the helper.")
+    image_id: str | None = Field(description="Digest of the image that it was last started from.")
+    image_base: str | None = Field(description="What the built-in image was built from.")
     auto_sleep_after_minutes: Count | None
     created_at: Time | None
     updated_at: Time | None
@@ -68,6 +73,8 @@ class Sandbox(Answer):
         id=SANDBOX_EXAMPLE, name="parser", status="running", status_detail=None, image=None, network="none",
         driver="bubblewrap", isolation="bwrap", node_id="local", generation=1, workspace=None,
         resource_limits={"cpu": "1", "memory": "1GB", "disk": "10GB"}, auto_sleep_after_minutes=60,
+        limits={"memory": "cgroup v2", "disk": "not enforced: Docker's volumes have no quota"},
+        helper="another uid", image_id=None, image_base=None,
         created_at=_TIME, updated_at=_TIME, last_activity_at=_TIME,
     )  # fmt: skip
 

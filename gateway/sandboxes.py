@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
@@ -18,7 +18,7 @@ from gateway import answers
 from gateway.answers import Json
 from gateway.models import SandboxCreate
 from gateway.once import id_for, once
-from gateway.paging import Cursor, Limit, page, plain
+from gateway.paging import Cursor, Limit, page
 from gateway.paths import PathQuery, raw_path
 from gateway.routes import Route
 from gateway.state import Gateway, gateway_of, user_of
@@ -46,10 +46,17 @@ async def owned(request: Request, sandbox_id: UUID) -> str:
     return id
 
 
+def told(row: sandboxes.Sandbox) -> dict[str, Any]:
+    """What it was last started as; before that the image that was asked for, where one was."""
+    made = row.started_as or {"image": None if row.image == sandboxes.SEED_IMAGE else row.image}
+    given = {name: made.get(name) for name in ("image", "image_id", "image_base", "helper")}
+    return answers.from_row(answers.Sandbox, row, limits=made.get("limits") or {}, **given)
+
+
 async def shown(gateway: Gateway, sandbox_id: str, status: int = 200) -> Response:
     row = await sandboxes.get(gateway.database, sandbox_id)
     headers = {"location": f"{router.prefix}/{sandbox_id}"} if status == 201 else None
-    return Json(answers.from_row(answers.Sandbox, row), status, headers)
+    return Json(told(row), status, headers)
 
 
 async def _settled(gateway: Gateway, sandbox_id: str) -> None:
@@ -93,7 +100,7 @@ async def list_all(request: Request, limit: Limit = 100, cursor: Cursor = None) 
     async def read(**bounds: int) -> list[sandboxes.Sandbox]:
         return await sandboxes.list(gateway.database, user, **bounds)
 
-    return Json(await page(read, plain(answers.Sandbox), limit, cursor))
+    return Json(await page(read, told, limit, cursor))
 
 
 @router.get("/{sandbox_id}", operation_id="getSandbox", response_model=answers.Sandbox)

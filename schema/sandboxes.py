@@ -13,11 +13,16 @@ from schema.sql import Queries
 from terminalpp.types import errors
 
 _Q = Queries("sandboxes")
+SEED_IMAGE = "ubuntu:22.04"  # the column's default, which stands for the built-in image
 
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """`generation` grows with every start. `auto_sleep_after_minutes` None or 0: never sleeps."""
+    """`generation` grows with every start. `auto_sleep_after_minutes` None or 0: never sleeps.
+
+    `image` is what was asked for. `started_as` is what the driver made at the last start: limits (name → by
+    which means, or "not enforced: why"), helper, image, image_id, image_base; None before the first.
+    """
 
     id: str
     user_id: str
@@ -38,6 +43,7 @@ class Sandbox:
     network: str
     generation: int
     workspace: str | None
+    started_as: dict[str, Any] | None
     created_at: datetime
     updated_at: datetime
 
@@ -120,14 +126,16 @@ async def set_container(
     image: str | None = None,
     generation: int | None = None,
     workspace: str | None = None,
+    started_as: dict[str, Any] | None = None,
 ) -> Sandbox:
     """Records what the driver reports. None keeps a value, except `container_id`, which it clears.
 
     Raises NotFound.
     """
     record = await c.fetchrow(
-        _Q.set_container, id, container_id, node_id, driver, isolation, image, generation, workspace
-    )
+        _Q.set_container, id, container_id, node_id, driver, isolation, image, generation, workspace,
+        started_as,
+    )  # fmt: skip
     if record is None:
         raise errors.NotFound(f"there is no sandbox {id}")
     return _row(record)

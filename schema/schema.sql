@@ -621,6 +621,7 @@ CREATE TABLE sandboxes (
     generation integer NOT NULL DEFAULT 0,
     status_detail text,
     workspace text,
+    started_as jsonb,
     CONSTRAINT ck_sandboxes_autosleep CHECK (((auto_sleep_after_minutes IS NULL) OR (auto_sleep_after_minutes >= 0))),
     CONSTRAINT ck_sandboxes_generation CHECK ((generation >= 0)),
     CONSTRAINT ck_sandboxes_isolation CHECK (((isolation)::text = ANY ((ARRAY['runc'::character varying, 'runsc'::character varying, 'kata'::character varying, 'bwrap'::character varying])::text[]))),

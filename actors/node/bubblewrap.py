@@ -259,6 +259,7 @@ class Bubblewrap:
             "bwrap": str(found),
             "uid": accounts.user,
             "helper": str(accounts),
+            "image": None,
         }
         started = Started(str(folder / "run"), "", Isolation.BWRAP, spec.generation, limits, details)
         meta: dict[str, Any] = {"boot_id": boot_id(), "started": started.to_json()}

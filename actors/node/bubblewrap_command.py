@@ -215,7 +215,7 @@ def limits(spec: SandboxSpec, group: Group) -> dict[str, str]:
         "pids": " and ".join([*filter(None, [group.limits.get("pids")]), "rlimit"]),
         "cpu": group.limits.get("cpu", none),
         "nofile": "rlimit",
-        "disk": f"rlimit: {spec.disk_bytes} bytes per file, no limit on their sum",
+        "disk": f"not enforced: no quota; one file has at most {spec.disk_bytes} bytes (rlimit)",
         "network": "none: a network namespace of its own, without a device"
         if spec.network is Network.NONE
         else "open: a network namespace of its own, connected by pasta",

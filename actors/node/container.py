@@ -24,6 +24,7 @@ LABEL_HOME = "terminalpp.home"
 LABEL_SANDBOX = "terminalpp.sandbox"
 LABEL_GENERATION = "terminalpp.generation"
 LABEL_IMAGE = "terminalpp.image"
+LABEL_BASE = "terminalpp.image.base"
 LABEL_NOFILE = "terminalpp.nofile"
 
 WORKSPACE = "/home/user"
@@ -47,12 +48,15 @@ _RUNTIMES = {"runsc": Isolation.RUNSC, "kata": Isolation.KATA}
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whose sandbox it is: tag of the home, uid inside, the tppd binary and run directory on the host."""
+    """Whose sandbox it is: tag of the home, uid inside, the tppd binary and run directory on the host; what
+    its image is called, and the base of one that we built ("": somebody else's)."""
 
     tag: str
     uid: int
     tppd: str
     run_dir: str
+    image: str = ""
+    base: str = ""
 
     def volume(self, sandbox_id: str) -> str:
         return volume_name(self.tag, sandbox_id)
@@ -77,8 +81,8 @@ def options(
     half, eighth = spec.memory_bytes // 2, spec.memory_bytes // 8
     shared = min(64 * MIB, spec.memory_bytes // 16)
     labels = identity.labels(spec.sandbox_id)
-    labels |= {LABEL_GENERATION: str(spec.generation), LABEL_IMAGE: spec.image or "built-in",
-               LABEL_NOFILE: str(spec.nofile)}
+    labels |= {LABEL_GENERATION: str(spec.generation), LABEL_NOFILE: str(spec.nofile),
+               LABEL_IMAGE: identity.image, LABEL_BASE: identity.base}
     return {
         "image": image,
         "name": f"{volume_name(identity.tag, spec.sandbox_id)}-g{spec.generation}",

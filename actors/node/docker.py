@@ -139,7 +139,7 @@ class DockerDriver:
             try:
                 await self._threads.run(self._remove_containers, client, spec.sandbox_id)
                 run_dir = await self._threads.run(self._make_run_dir, spec.sandbox_id)
-                made = await self._threads.run(self._create, client, info, spec, image, run_dir)
+                made = await self._threads.run(self._create, client, info, images, spec, image, run_dir)
             except docker.errors.APIError as error:
                 raise SandboxFailed(f"Docker refused the sandbox: {_words(error)}") from error
             except DOCKER_ERRORS as error:
@@ -217,9 +217,13 @@ class DockerDriver:
         return client.containers.list(all=True, filters={"label": labels}, ignore_removed=True)
 
     def _create(
-        self, client: docker.DockerClient, info: dict[str, Any], spec: SandboxSpec, image: str, run_dir: Path
-    ) -> Container:
-        identity = container.Identity(self._tag, self.uid, str(self._tppd), str(run_dir))
+        self, client: docker.DockerClient, info: dict[str, Any], images: Images, spec: SandboxSpec,
+        image: str, run_dir: Path,
+    ) -> Container:  # fmt: skip
+        name = spec.image or self._image
+        identity = container.Identity(
+            self._tag, self.uid, str(self._tppd), str(run_dir), name or images.builtin_tag(),
+            "" if name else self._image_base)  # fmt: skip
         volume = identity.volume(spec.sandbox_id)
         client.volumes.create(volume, labels=identity.labels(spec.sandbox_id))
         # A network without a running container on it may be dropped, so nobody may meanwhile.
@@ -262,7 +266,8 @@ class DockerDriver:
             details={
                 "driver": self.name,
                 "helper": "another uid",
-                "image": found.labels.get(container.LABEL_IMAGE, ""),
+                "image": found.labels.get(container.LABEL_IMAGE),
+                "image_base": found.labels.get(container.LABEL_BASE) or None,
                 "image_id": found.attrs.get("Image", ""),
                 "workspace": container.volume_name(self._tag, found.labels[container.LABEL_SANDBOX]),
                 "environment": images.environment(str(found.attrs.get("Image", ""))),

@@ -18,7 +18,6 @@ from schema import Connection, sandboxes
 from terminalpp.types.errors import InvalidInput, NotFound
 from terminalpp.types.states import Network, SandboxState
 
-SEED_IMAGE = "ubuntu:22.04"  # the column's default, which stands for the built-in image
 _OPTIONS = {"user_id", "name", "description", "image", "network", "resource_limits", "environment",
             "auto_sleep_after_minutes", "start", "id"}
 
@@ -42,7 +41,7 @@ async def create(c: Connection, id: str, payload: dict[str, Any], context: Conte
     environment = payload.get("environment") or (row.environment_vars if row else {})
     check_environment(environment)
     network = _network(payload.get("network") or (row.network if row else settings.sandbox_network))
-    image = payload.get("image") or (row.image if row and row.image != SEED_IMAGE else None)
+    image = payload.get("image") or (row.image if row and row.image != sandboxes.SEED_IMAGE else None)
     if image is not None:
         check_image(image)
     minutes = payload.get("auto_sleep_after_minutes", row.auto_sleep_after_minutes if row else 60)
@@ -71,7 +70,8 @@ def describe(id: str, state: dict[str, Any]) -> dict[str, Any]:
         "id": id, "name": state.get("name"), "status": str(s.status), "status_detail": s.detail,
         "wanted": str(s.wanted), "generation": s.generation, "driver": s.driver,
         "isolation": started.get("isolation"), "network": s.spec.get("network"),
-        "limits": started.get("limits") or {}, "image": s.spec.get("image"), "error": s.error,
+        "limits": started.get("limits") or {}, "error": s.error,
+        "image": (started.get("details") or {}).get("image", s.spec.get("image")),
         "run_dir": started.get("run_dir"), "node_id": state.get("node_id"),
     }
 
@@ -105,10 +105,12 @@ async def _write_started(c: Connection, id: str, s: core.Sandbox, node_id: str) 
     handle = str(s.started["handle"])
     # A host pid says nothing by itself, and comes back: the column is unique.
     container_id = handle if s.driver == "docker" else f"{s.driver}:{id}:{handle}"
-    workspace = (s.started.get("details") or {}).get("workspace")
+    details = s.started.get("details") or {}
+    started_as = {name: details.get(name) for name in ("helper", "image", "image_id", "image_base")}
     await sandboxes.set_container(
         c, id, container_id, node_id=node_id, driver=s.driver, isolation=s.started["isolation"],
-        generation=s.generation, workspace=workspace)
+        generation=s.generation, workspace=details.get("workspace"),
+        started_as={**started_as, "limits": s.started.get("limits") or {}})
 
 
 def core_of(state: dict[str, Any]) -> core.Sandbox:

@@ -29,7 +29,8 @@ UPDATE sandboxes SET generation = generation + 1 WHERE id = $1 RETURNING generat
 -- What the driver reports about the running sandbox; NULL leaves a value as it is, except the container.
 UPDATE sandboxes SET container_id = $2, node_id = coalesce($3, node_id), driver = coalesce($4, driver),
     isolation = coalesce($5, isolation), image = coalesce($6, image),
-    generation = coalesce($7, generation), workspace = coalesce($8, workspace)
+    generation = coalesce($7, generation), workspace = coalesce($8, workspace),
+    started_as = coalesce($9, started_as)
 WHERE id = $1 RETURNING *
 
 -- touch --

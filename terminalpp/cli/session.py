@@ -158,6 +158,8 @@ async def _sandbox(
     else:
         screen.line(f"  sandbox {sandbox['id'][:8]} · {sandbox['driver']} ({sandbox['isolation']}) · "
                     f"network {sandbox['network']}", "dim")
+        if missing := [name for name, how in (sandbox.get("limits") or {}).items() if how.startswith("not")]:
+            screen.line(f"  not enforced here: {', '.join(missing)} (`./tpp ps --json` says why)", "dim")
         screen.line(f"  copied {found.root} · {found.describe()}", "dim")
         if sandbox.get("status_detail"):  # e.g. why it is not Docker
             screen.line(f"  note: {clean(str(sandbox['status_detail']), one_line=True)}", "yellow")

@@ -23,6 +23,10 @@ class Sandbox(TypedDict):
     generation: int
     workspace: str | None
     resource_limits: dict[str, Any]
+    limits: dict[str, str]           # by which means each is enforced, or "not enforced: why"
+    helper: str | None               # another uid | same uid, filtered
+    image_id: str | None             # digest of the image it was last started from
+    image_base: str | None           # what the built-in image was built from
     auto_sleep_after_minutes: int | None
     created_at: str | None
     updated_at: str | None

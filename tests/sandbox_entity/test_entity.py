@@ -32,6 +32,12 @@ async def test_a_sandbox_from_nothing(cell, database, owner):
     assert row.resource_limits["memory"] == "128MB"
     status = await cell.call(id, "status")
     assert set(status["limits"]) >= {"cpu", "memory", "pids", "nofile", "network"}
+    assert row.started_as is not None
+    assert row.started_as["limits"] == status["limits"]
+    assert row.started_as["limits"]["disk"].startswith("not enforced: ")
+    assert row.started_as["helper"] == "another uid"
+    made = [row.started_as[name] for name in ("image", "image_id", "image_base")]
+    assert made == [None, None, None] if row.driver == "bubblewrap" else all(made)
 
 
 async def test_run_answers_with_everything(cell, sandbox, database):
