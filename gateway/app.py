@@ -37,6 +37,7 @@ from gateway.feeds import Feeds
 from gateway.methods import Methods, head
 from gateway.metrics import Metrics, Pulse, template
 from gateway.outage import Outage
+from gateway.room import Room
 from gateway.state import Gateway
 from runtime.disk import Disk
 from runtime.home import Home
@@ -94,7 +95,8 @@ def create_app(
             app.state.gateway = gateway
             app.edge = Edge(app.answer, gateway)
             app.opened.set()
-            works = (gateway.pulse.run(), gateway.outage.run(), _wake_at_end(gateway))
+            room = Room(gateway.metrics.registry, gateway.disk, settings)
+            works = (gateway.pulse.run(), gateway.outage.run(), room.run(), _wake_at_end(gateway))
             background = [asyncio.create_task(work) for work in works]
             try:
                 yield

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 import shutil
+import stat
 import time
 from pathlib import Path
 
@@ -69,12 +70,16 @@ def turn_over(path: Path) -> None:
 
 
 def bound_ray_logs(ray_dir: Path, max_bytes: int = RAY_LOGS_MAX_BYTES) -> None:
-    """Delete the oldest idle log files of Ray's sessions until the rest fits `max_bytes`."""
+    """Turn over what is too large; delete the oldest idle files of the sessions until all fit `max_bytes`."""
     found = []
     for path in ray_dir.glob("session_*/logs/**/*"):
         with contextlib.suppress(OSError):
             seen = path.lstat()
-            if path.is_file() and not path.is_symlink():
+            if not stat.S_ISREG(seen.st_mode):
+                continue
+            if seen.st_blocks * 512 > LOG_MAX_BYTES:
+                turn_over(path)
+            else:
                 found.append((seen.st_mtime, seen.st_blocks * 512, path))
     total = sum(size for _, size, _ in found)
     idle_since = time.time() - RAY_LOG_IDLE_SECONDS

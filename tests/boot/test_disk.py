@@ -111,3 +111,9 @@ def test_old_logs_of_ray_go_oldest_first_and_never_one_in_use(tmp_path: Path) ->
     assert sorted(path.name for path in logs.iterdir()) == ["now", "recent"]
     tending.bound_ray_logs(tmp_path, max_bytes=0)
     assert [path.name for path in logs.iterdir()] == ["now"]
+    with open(logs / "now", "ab", buffering=0) as writer:  # a process that never ends
+        os.posix_fallocate(writer.fileno(), 0, 21 * MIB)
+        tending.bound_ray_logs(tmp_path)
+        writer.write(b"more")
+    assert (logs / "now").stat().st_size == 4
+    assert (logs / "now.1").stat().st_size == 21 * MIB
