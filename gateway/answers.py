@@ -359,6 +359,15 @@ def moment_of(at_ms: int) -> str | None:
     return moment(datetime.fromtimestamp(at_ms / 1000, UTC))
 
 
+def respelled(time: str | None) -> str | None:
+    """An ISO 8601 time of ours as `moment` spells it."""
+    return moment(datetime.fromisoformat(time)) if time else None
+
+
+def whole(number: float | None) -> int | None:
+    return None if number is None else round(number)
+
+
 def from_row(shape: type[Answer], row: Any, **given: Any) -> dict[str, Any]:
     """The fields of `shape` taken from `given`, then from the row's attributes of the same name."""
     return {

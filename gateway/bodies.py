@@ -51,7 +51,9 @@ def read(body: bytes) -> Any:
 
     def fraction(digits: str) -> Any:
         number = float(digits)
-        return number if math.isfinite(number) else note("the number is too large")
+        if not math.isfinite(number):
+            return note("the number is too large")
+        return int(number) if number.is_integer() and abs(number) <= 2**53 else number  # JSON's 7.0 is 7
 
     try:
         value = json.loads(

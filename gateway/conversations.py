@@ -37,6 +37,7 @@ EVENT = {
         },
     },
 }
+STREAM = {"itemSchema": EVENT, "schema": {"type": "array", "items": EVENT}}  # OpenAPI 3.2, and before it
 
 router = APIRouter(prefix="/v1/conversations", tags=["conversations"], route_class=Route)
 agents_router = APIRouter(prefix="/v1/agents", tags=["agents"], route_class=Route)
@@ -123,7 +124,7 @@ async def post(request: Request, conversation_id: UUID, body: MessageCreate) -> 
     responses={
         200: {
             "description": "Server-sent events: `id` is the number, `event` the type, `data` all as JSON.",
-            "content": {"text/event-stream": {"itemSchema": EVENT, "schema": {"type": "string"}}},
+            "content": {"text/event-stream": STREAM},
         }
     },
 )

@@ -31,7 +31,7 @@ from actors.sandbox.files import State
 from gateway import answers, problems
 from gateway.answers import Json
 from gateway.models import FileChange
-from gateway.paths import Octal, PathQuery, mode_of, nanoseconds, raw_path, shown
+from gateway.paths import Octal, PathQuery, mode_of, nanoseconds, quoted, raw_path, shown
 from gateway.preconditions import conditions_of, range_counts, span, tag_of, verdict
 from gateway.routes import Route, refused
 from gateway.sandboxes import owned
@@ -232,12 +232,20 @@ def found(path: str, state: State, status: int = 200, tag: bool = True) -> Respo
     return Json(body, status, {"etag": etag} if etag else None)
 
 
+def located(sandbox_id: str, path: str, answer: Response) -> Response:
+    """`answer`, which says where the file is when it was made."""
+    if answer.status_code == 201:
+        query = quoted(path.encode("utf-8", "surrogateescape"))
+        answer.headers["location"] = f"/v1/sandboxes/{sandbox_id}/files?path={query}"
+    return answer
+
+
 @router.put(
     "",
     operation_id="putFile",
     response_model=answers.File,
     responses={201: {"model": answers.File, "description": "It was made."}, **MET},
-    openapi_extra={"requestBody": {"required": True, "content": {OCTETS: _BYTES}}},
+    openapi_extra={"requestBody": {"content": {OCTETS: _BYTES}}},
 )
 async def put(
     request: Request,
@@ -263,7 +271,7 @@ async def put(
                 parents=parents, conditions=conditions,
             )  # fmt: skip
         status = 201 if written.created else 200
-        return await _as_written(door, name, written, status)
+        return located(id, name, await _as_written(door, name, written, status))
 
 
 async def _as_written(door: Any, name: str, written: State, status: int) -> Response:

@@ -17,7 +17,7 @@ from actors.sandbox import files
 from actors.sandbox.files import Entry, State
 from gateway import answers, problems
 from gateway.answers import Json
-from gateway.files import clearly, found
+from gateway.files import clearly, found, located
 from gateway.once import once
 from gateway.paging import Limit
 from gateway.paths import FromQuery, Octal, PathQuery, ToQuery, below, mode_of, raw_path, shown
@@ -124,7 +124,7 @@ async def mkdir(
         async with gateway.doors.into(id) as door:
             with clearly():
                 state, made = await door.do(act)
-        return found(name, state, 201 if made else 200)
+        return located(id, name, found(name, state, 201 if made else 200))
 
     return await once(request, work)
 
@@ -173,6 +173,6 @@ async def _two(request: Request, sandbox_id: UUID, operation: Any, status: int, 
         async with gateway.doors.into(id) as door:
             with clearly():
                 await door.do(lambda t, epoch: operation(t, source, to, epoch=epoch, **options))
-                return found(to, await door.do(look), status)
+                return located(id, to, found(to, await door.do(look), status))
 
     return await once(request, work)

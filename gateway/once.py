@@ -34,7 +34,7 @@ def key_of(request: Request) -> str | None:
     if key is None:
         return None
     if not 0 < len(key) <= KEY_MAX or not key.isascii() or not key.isprintable():
-        raise InvalidInput(f"Idempotency-Key must be 1 to {KEY_MAX} printable ASCII characters")
+        raise InvalidInput(f"header.idempotency-key: must be 1 to {KEY_MAX} printable ASCII characters")
     return key
 
 

@@ -4,7 +4,7 @@
 - The query: a name that the route does not have, one given twice, a value that is no text, or is not spelled
   as its type is (`true`, `7`) are refused by name. Values of `BYTES` are file names and may hold any byte but
   NUL; their endpoints read them from the raw query.
-- Ids are UUIDs in their one usual spelling.
+- Ids are UUIDs in their one usual spelling; an `Idempotency-Key` is one wherever it is sent.
 
 `StraightRoute` adds nothing to that but speed.
 """
@@ -25,6 +25,7 @@ from starlette.responses import Response
 
 from gateway import bodies
 from gateway.models import SANDBOX_EXAMPLE, UUID_SPELLING
+from gateway.once import key_of
 from terminalpp.types import text
 from terminalpp.types.errors import InvalidInput
 
@@ -56,6 +57,7 @@ class Route(APIRoute):
         async def handle(request: Request) -> Response:
             _check_ids(request.path_params)
             check_query(request.scope["query_string"], query)
+            key_of(request)
             if not takes_json:
                 return await ordinary(request)
             body = await request.body()

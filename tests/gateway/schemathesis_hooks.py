@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import schemathesis
 
 SHORT_MS = 20
+NOBODY = "00000000-0000-4000-8000-000000000000"
+_COUNT = itertools.count()
 
 
 @schemathesis.hook
@@ -16,13 +19,28 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         _shorten(case.body, "timeout_ms")
         if case.body == {} and case.path.endswith("/wait"):
             case.body = {"timeout_ms": SHORT_MS}
+    if case.path.endswith("/messages") and "conversation_id" in case.path_parameters:
+        # No team is set to work here: a message that is well-formed meets no conversation.
+        case.path_parameters["conversation_id"] = NOBODY
+    # One key serves one request: what comes of two is told in test_once.py.
+    key = (case.headers or {}).get("Idempotency-Key")
+    if key and len(key) <= 255 and key.isascii() and key.isprintable():
+        number = f"{next(_COUNT):06}"
+        case.headers["Idempotency-Key"] = key[: 255 - len(number)] + number
     query = case.query
     if query is not None:
         _shorten(query, "wait_ms")
         if case.path.endswith("/events") and query.get("follow", True) in (True, "true"):
             query["follow"] = "false"
+        if case.path.endswith("/archive") and case.method == "GET" and str(query.get("path")).startswith("/"):
+            query["path"] = "/home/user"  # /proc does not stay as it is while it is packed
         if query.get("wait") in (True, "true"):  # until a sandbox runs
             query["wait"] = "false"
+
+
+@schemathesis.serializer("application/x-tar", "application/octet-stream")
+def as_it_is(context: Any, value: Any) -> Any:
+    return value if isinstance(value, bytes) else str(value).encode()
 
 
 def _shorten(values: Any, name: str) -> None:

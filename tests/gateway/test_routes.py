@@ -187,6 +187,11 @@ def test_a_refusal_names_the_place_in_our_words(content: bytes | str, status: in
     assert body["title"] in ("The request is not valid", "The request could not be read")
 
 
+@pytest.mark.parametrize("number", ["7", "7.0", "0.7e1"])
+def test_a_whole_number_is_one_however_it_is_written(number: str) -> None:
+    assert sent(A + f'"wait_ms": {number}}}')[1]["body"]["wait_ms"] == 7
+
+
 @pytest.mark.parametrize("path", ["/a..b", "/..a", "/a/b..", "/...", "/"])
 def test_dots_in_a_name_are_no_way_up(path: str) -> None:
     assert sent(A + f'"cwd": "{path}"}}')[0] == 201
