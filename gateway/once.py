@@ -34,7 +34,9 @@ def key_of(request: Request) -> str | None:
     if key is None:
         return None
     if not 0 < len(key) <= KEY_MAX or not key.isascii() or not key.isprintable():
-        raise InvalidInput(f"header.idempotency-key: must be 1 to {KEY_MAX} printable ASCII characters")
+        wrong = f"must be 1 to {KEY_MAX} printable ASCII characters"
+        listed = [{"field": "header.idempotency-key", "message": wrong, "kind": "form"}]
+        raise InvalidInput(f"header.idempotency-key: {wrong}", "", {"errors": listed})
     return key
 
 
