@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
 
 import pytest
 
+from actors.node.entity import make_drivers
 from schema import entities, executions
 from terminalpp.types import errors
 from terminalpp.types.ids import Ref, new_id
@@ -192,3 +195,57 @@ async def test_the_row_gets_what_was_printed_after_the_end(cells, cell, sandbox,
     following = await cells()
     await following.sh(sandbox, "echo > two")
     await eventually(lambda: shows(second, "early\nlate\n"), 20)
+
+
+@pytest.fixture
+async def small(cell, owner, settings):
+    """A sandbox whose records lie on a disk of 256 KiB (too little for output); its id and that folder."""
+    if os.getuid():
+        pytest.skip("only root can mount one")
+    id = new_id()
+    folder = settings.home / "sandboxes" / id / "run"
+    folder.mkdir(parents=True, mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k,mode=700", "tpp-test", folder], check=True)
+    try:
+        await cell.send(id, "create", user_id=owner)
+        await cell.call(id, "attach")
+        yield id, folder
+        await make_drivers(settings)[settings.sandbox_driver].stop(id)
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+async def test_a_full_disk_is_weather(cells, cell, small, database):
+    sandbox, folder = small
+    running, refused, once = new_id(), new_id(), "echo ran >> ran; exit $(wc -l < ran)"
+    await cell.sh(sandbox, "read x; exit 4", exec_id=running, stdin=True, wait_ms=0)
+    fill = folder / "fill"
+    with pytest.raises(OSError, match="No space"):
+        fill.write_bytes(bytes(1 << 20))
+    for _ in range(3):
+        with pytest.raises(errors.DiskFull):
+            await cell.sh(sandbox, once, exec_id=refused)
+    assert [row.id for row in await executions.list(database, sandbox)] == [running]
+    await cell.call(sandbox, "stdin", exec_id=running, offset=0, data="Cg==")
+
+    async def ended():
+        return (await executions.get(database, running)).exit_code == 4
+
+    await eventually(ended)  # what ends is known although its record waits for room
+    await cell.kill()
+    second = await cells()  # a new owner, whose epoch cannot be stored
+    waiting = new_id()
+    await executions.create(database, waiting, sandbox, (await executions.get(database, running)).user_id,
+                            "exit 7", "/home/user", {})
+    await second.activate(sandbox)
+    with pytest.raises(errors.DiskFull):
+        await second.sh(sandbox, "true")
+    fill.unlink()
+    ran = await second.sh(sandbox, once, exec_id=refused)
+    assert (ran["status"], ran["exit_code"], ran["created"]) == ("completed", 1, True)
+
+    async def started():
+        return (await executions.get(database, waiting)).exit_code == 7
+
+    await eventually(started)  # accepted before, and nobody was told no
+    assert await counted(database, sandbox) == 0
