@@ -232,7 +232,8 @@ async def _bash(
         return Result(False, f"{text}\n[the sandbox died under this command; it was not run again]".lstrip())
     if seen.exit_code is None:
         return Result(False, f"{text}\n[{seen.status}{': ' + seen.reason if seen.reason else ''}]".lstrip())
-    note = "" if seen.exit_code == 0 else f"\n[exit code {seen.exit_code}]"
+    why = f": {seen.reason}" if seen.reason in ("out-of-memory", "timeout") else ""
+    note = "" if seen.exit_code == 0 else f"\n[exit code {seen.exit_code}{why}]"
     if note and "\r\n" in arguments["command"]:
         note += "\n[the command has CRLF line ends: the shell takes each CR as part of a word]"
     return Result(seen.exit_code == 0, (text or "[no output]") + note, seen.exit_code)

@@ -82,10 +82,12 @@ class Sandbox:
         env: dict[str, str] | None = None,
         cwd: str = "/home/user",
         room: bool = False,
+        limited: bool = False,
     ) -> dict[str, Any]:
         """Start `script` once and wait up to `timeout_s`; the sandbox's record of it (see `Sandbox.run`).
 
-        `room`: wait first until the disk is no longer nearly full.
+        `room`: wait first until the disk is no longer nearly full. `limited`: when the time is up the sandbox
+        itself ends it (reason `timeout`), whatever has become of us.
         """
         payload = {
             "exec_id": exec_id,
@@ -99,6 +101,9 @@ class Sandbox:
             "head_bytes": HEAD_BYTES,
             "room": room,
         }
+        if limited:
+            payload["timeout_ms"] = max(1, int(timeout_s * 1000))
+            timeout_s += STEP_SECONDS
         if self.agent is not None:
             payload["agent"] = self.agent
         wait_ms = int(max(0.0, min(WAIT_MS, timeout_s * 1000)))
@@ -223,16 +228,20 @@ class SandboxHands:
         return await self.sandbox.observation(exec_id, await self.sandbox.end(exec_id))
 
     async def told(
-        self, exec_id: str, command: str, script: str, timeout_s: float, env: dict[str, str] | None = None
-    ) -> Observation:
-        """Run `script` and tell the log of it as `command`, once, however often this is repeated."""
+        self, exec_id: str, command: str, script: str, timeout_s: float, env: dict[str, str] | None = None,
+        *, limited: bool = False,
+    ) -> Observation:  # fmt: skip
+        """Run `script` and tell the log of it as `command`, once, however often this is repeated.
+
+        `limited`: it is ended when its time is up.
+        """
         await self.log.emit_once(
             "command.started",
             self.agent,
             {"exec_id": exec_id, "command": command, "cwd": self.workspace, "agent": self.agent},
         )
         seen = await self.sandbox.observation(
-            exec_id, await self.sandbox.run(exec_id, script, timeout_s, env=env, room=True)
+            exec_id, await self.sandbox.run(exec_id, script, timeout_s, env=env, room=True, limited=limited)
         )
         if not seen.running:
             await self.log.emit_once("command.finished", self.agent, finished(exec_id, seen))

@@ -138,10 +138,10 @@ async def _run(
         run = reporting.flagged(command, folder)
     if not re.match(r"\s*yes\b", command):
         lines.append(_PIPEFAIL)
-    seen = await hands.told(exec_id, command, "\n".join([*lines, run]), timeout_s, ENVIRONMENT)
+    script = "\n".join([*lines, run])
+    seen = await hands.told(exec_id, command, script, timeout_s, ENVIRONMENT, limited=True)
     if not seen.running:
-        killed = seen.status == "killed" and seen.duration_ms >= timeout_s * 1000
-        return _as_timeout(seen) if killed else seen
+        return _as_timeout(seen) if seen.reason == "timeout" else seen
     ended = await hands.end(exec_id)
     await hands.log.emit_once("command.finished", hands.agent, finished(exec_id, ended))
     return _as_timeout(ended)

@@ -92,7 +92,7 @@ async def _set_up(command: str, sandbox: Sandbox, log: TurnLog, workspace: str, 
     hands = SandboxHands(sandbox, log, "system", workspace)
     exec_id = derived_id(id, "setup")
     seen = await hands.told(
-        exec_id, command, f"cd {shlex.quote(workspace)} || exit 126\n{command}", SETUP_SECONDS
+        exec_id, command, f"cd {shlex.quote(workspace)} || exit 126\n{command}", SETUP_SECONDS, limited=True
     )
     if seen.running:
         seen = await hands.end(exec_id)
