@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from gateway import answers
 from gateway.answers import Json
+from gateway.inflate import inflated
 from gateway.models import SandboxCreate
 from gateway.once import id_for, once
 from gateway.paging import Cursor, Limit, page
@@ -28,6 +29,7 @@ from terminalpp.types.errors import NotFound
 from terminalpp.types.ids import Ref
 
 START_WAIT_S = 60.0
+ARCHIVES = ("application/x-tar", "application/gzip", "application/zstd")
 BYTES = {"schema": {"type": "string", "format": "binary"}}  # in the document
 
 router = APIRouter(prefix="/v1/sandboxes", tags=["sandboxes"], route_class=Route)
@@ -148,11 +150,12 @@ async def delete(request: Request, sandbox_id: UUID) -> Response:
     "/{sandbox_id}/archive",
     operation_id="putArchive",
     response_model=answers.Uploaded,
-    openapi_extra={"requestBody": {"required": True, "content": {"application/x-tar": BYTES}}},
+    openapi_extra={"requestBody": {"required": True, "content": dict.fromkeys(ARCHIVES, BYTES)}},
 )
 async def put_archive(request: Request, sandbox_id: UUID, path: PathQuery) -> Response:
-    """Unpacks the body, an uncompressed tar, under `path` as it arrives. Modes and symlinks are kept; device
-    nodes, absolute names and `..` are refused. The limit is TPP_ARCHIVE_LIMIT_BYTES."""
+    """Unpacks the body, a tar or one in gzip or zstd (told by its first bytes), under `path` as it arrives.
+    Modes and symlinks are kept; device nodes, absolute names, `..` and ways through the archive's own
+    symlinks are refused. The limit is TPP_ARCHIVE_LIMIT_BYTES, of what came and of what came out of it."""
     gateway, id = gateway_of(request), await owned(request, sandbox_id)
     base = raw_path(request)
 
@@ -163,7 +166,7 @@ async def put_archive(request: Request, sandbox_id: UUID, path: PathQuery) -> Re
                 yield chunk
 
     async with gateway.doors.into(id) as door:
-        counts = await unpack(door, base, chunks())
+        counts = await unpack(door, base, inflated(chunks(), gateway.settings.archive_limit_bytes))
     return Json(
         {
             "files": counts.files,

@@ -17,6 +17,9 @@ from terminalpp.types.errors import InvalidInput
 
 BLOCK = 512
 HEADER_LIMIT = 1024 * 1024
+NAME_LIMIT = 4095  # bytes, of the kernel
+_KEYS = ("path", "linkpath", "size")  # of extended headers; all others are forgotten
+_SPARSE = "GNU.sparse"
 _KINDS = {
     tarfile.REGTYPE: "file",
     tarfile.AREGTYPE: "file",
@@ -134,7 +137,8 @@ class Reader:
             return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.HeaderError as error:
             raise InvalidInput(
-                f"not a tar archive at byte {self.source.taken - BLOCK}: {error}", "Send an uncompressed tar."
+                f"not a tar archive at byte {self.source.taken - BLOCK}: {error}",
+                "Send a tar, or one in gzip or zstd.",
             ) from None
 
     async def _extension(self, header: tarfile.TarInfo) -> bytes:
@@ -146,7 +150,7 @@ class Reader:
 
     def _entry(self, header: tarfile.TarInfo, pax: dict[str, str]) -> Entry:
         raw = pax.get("path", header.name)
-        if header.type in _REFUSED or any(key.startswith("GNU.sparse") for key in pax):
+        if header.type in _REFUSED or _SPARSE in pax:
             raise InvalidInput(f"{shown(raw)} is {_REFUSED.get(header.type, 'a sparse file')}: refused")
         kind = _KINDS.get(header.type)
         if kind is None:
@@ -163,6 +167,8 @@ class Reader:
             raise InvalidInput(f"{shown(raw)!r} is no name for a {kind}")
         if kind == "symlink" and not target:
             raise InvalidInput(f"{shown(raw)} is a symlink to nothing")
+        if kind == "symlink" and _too_long(target):
+            raise InvalidInput(f"{shown(raw)} is a symlink to a name longer than {NAME_LIMIT} bytes")
         if kind == "hardlink":
             target = clean(target)
         # A link's size field is meaningless in old archives; only files are followed by content.
@@ -173,6 +179,8 @@ class Reader:
 
 def clean(name: str) -> str:
     """A relative path without `.` and empty parts. Raises InvalidInput for what leads out."""
+    if _too_long(name):
+        raise InvalidInput(f"{shown(name)}… is longer than {NAME_LIMIT} bytes")
     if name.startswith("/"):
         raise InvalidInput(f"{shown(name)} is an absolute name", "Pack with names relative to the directory.")
     parts = [part for part in name.split("/") if part not in ("", ".")]
@@ -181,6 +189,10 @@ def clean(name: str) -> str:
     if "\0" in name:
         raise InvalidInput(f"{shown(name)!r} contains a zero byte")
     return "/".join(parts)
+
+
+def _too_long(name: str) -> bool:
+    return len(name) > NAME_LIMIT or len(name.encode("utf-8", "surrogateescape")) > NAME_LIMIT
 
 
 def _text(data: bytes) -> str:
@@ -199,6 +211,10 @@ def _pax(data: bytes) -> dict[str, str]:
         key, equals, value = record.partition(b"=")
         if size < 5 or at + size > len(data) or not equals or not record.endswith(b"\n"):
             raise InvalidInput("an extended header is broken")
-        found[key.decode("utf-8", "surrogateescape")] = value[:-1].decode("utf-8", "surrogateescape")
+        name = key.decode("utf-8", "surrogateescape")
+        if name in _KEYS:
+            found[name] = value[:-1].decode("utf-8", "surrogateescape")
+        elif name.startswith(_SPARSE):
+            found[_SPARSE] = ""
         at += size
     return found

@@ -4,8 +4,9 @@ At most `IN_FLIGHT` operations and `IN_FLIGHT_BYTES` of content are under way; a
 `PIECE` is sent piece by piece. Operations on one path keep their order. Files replace what is there,
 each at once; directories may exist. An error stops the upload, names the entry, and leaves what was
 unpacked before: sending the archive again is safe.
-Everything is done with the rights of the sandbox's user, inside the sandbox; nothing is written through
-a symlink that the archive itself brought. Directories keep their mode plus the owner's `rwx`, or
+Everything is done with the rights of the sandbox's user, inside the sandbox. Nothing is written through a
+symlink that the archive itself brought, and none of them is what a hard link names: that must be a file that
+is there. A later entry of its name replaces it. Directories keep their mode plus the owner's `rwx`, or
 nothing could be put into a read-only one.
 """
 
@@ -19,7 +20,7 @@ from typing import Any
 
 from actors.sandbox.door import Door
 from gateway.tar import Entry, Reader, Source, shown
-from terminalpp.types.errors import InvalidInput, TerminalError
+from terminalpp.types.errors import InvalidInput, NotFound, TerminalError
 
 PIECE = 1024 * 1024
 IN_FLIGHT = 64
@@ -78,28 +79,46 @@ async def unpack(door: Door, base: str, chunks: AsyncIterator[bytes]) -> Counts:
     await door.mkdir(base)
     try:
         while (entry := await reader.next()) is not None:
-            _refuse_through_links(entry.name, links)
+            _refuse_through_links(entry, links)
             path = f"{base.rstrip('/')}/{entry.name}" if entry.name else base
-            if path in pipeline.paths:
+            # What is under way below a name must not find a symlink in its place.
+            below = entry.kind == "symlink" and any(one.startswith(f"{path}/") for one in pipeline.paths)
+            if below or path in pipeline.paths:
                 await pipeline.drain()
-            links.discard(entry.name)
-            await _put(door, base, path, entry, reader, pipeline, counts)
             if entry.kind == "symlink":
                 links.add(entry.name)
+            elif entry.name in links:  # a write would go to where it points
+                await pipeline.drain()
+                await door.remove(path)
+                links.discard(entry.name)
+            await _put(door, base, path, entry, reader, pipeline, counts)
         await pipeline.drain()
     finally:
         await pipeline.abandon()
     return counts
 
 
-def _refuse_through_links(name: str, links: set[str]) -> None:
+def _refuse_through_links(entry: Entry, links: set[str]) -> None:
+    """Raises InvalidInput when the entry's own place, or what a hard link names, leads through `links`."""
     if not links:
         return
+    if _through(entry.name, links):
+        raise InvalidInput(f"{shown(entry.name)} would be written through the archive's own symlink")
+    target = entry.target
+    if entry.kind == "hardlink" and (target in links or _through(target, links)):
+        raise InvalidInput(
+            f"{shown(entry.name)} would be a hard link by way of the archive's own symlink {shown(target)}"
+        )
+
+
+def _through(name: str, links: set[str]) -> bool:
+    """Whether a directory above `name` is one of `links`."""
     at = name.find("/")
     while at > 0:
         if name[:at] in links:
-            raise InvalidInput(f"{shown(name)} would be written through the archive's own symlink")
+            return True
         at = name.find("/", at + 1)
+    return False
 
 
 async def _put(
@@ -118,7 +137,7 @@ async def _put(
         case "hardlink":
             # The sandbox has no hard links over the wire: the content is copied.
             await pipeline.drain()
-            await pipeline.add(path, 0, _copy(door, f"{base.rstrip('/')}/{entry.target}", path))
+            await pipeline.add(path, 0, _copy(door, f"{base.rstrip('/')}/{entry.target}", path, entry.target))
         case "file" if entry.size <= PIECE:
             data = await reader.content(entry.size)
             await pipeline.add(path, entry.size, door.write_file(path, data, entry.mode))
@@ -134,8 +153,13 @@ async def _content(reader: Reader) -> AsyncIterator[bytes]:
         yield data
 
 
-async def _copy(door: Door, source: str, path: str) -> None:
-    found = await door.stat(source)
+async def _copy(door: Door, source: str, path: str, name: str) -> None:
+    try:
+        found = await door.stat(source, follow=False)
+    except NotFound:
+        raise InvalidInput(f"a hard link to {shown(name)}, which did not come before it") from None
+    if found.kind != "file":
+        raise InvalidInput(f"a hard link to {shown(name)}, which is no file")
     await door.write_stream(path, _pieces(door, source), found.mode)
 
 

@@ -98,11 +98,27 @@ async def test_kinds_modes_and_bytes_that_are_not_utf8(form: int) -> None:
         (member("link", tarfile.SYMTYPE, link=""), "nothing"),
         (member("twin", tarfile.LNKTYPE, link="/etc/shadow"), "absolute"),
         (member("twin", tarfile.LNKTYPE, link="../x"), "leads out"),
+        (member("d/" * 2048 + "f"), "longer than 4095 bytes"),
+        (member("é" * 2048), "longer than 4095 bytes"),
+        (member("link", tarfile.SYMTYPE, link="x/" * 2048), "longer than 4095 bytes"),
     ],
 )
 async def test_refused_by_name_and_reason(info: tarfile.TarInfo, words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
         await read(packed((info, b"")))
+
+
+async def test_extended_headers_without_end_are_forgotten() -> None:
+    """What is kept of them does not grow with their number."""
+    info = member("plain")
+    info.pax_headers = {f"key{n}": "v" * 100 for n in range(2000)}
+    source = Reader(Source(chunks(packed((info, b"x")), 700)))
+    assert (await source.next()).name == "plain"
+    data = packed((member("a"), b"x"))
+    noise = b"".join(tarfile.TarInfo.create_pax_global_header({f"g{n}": "v" * 400}) for n in range(500))
+    reader = Reader(Source(chunks(noise + data, 700)))
+    assert (await reader.next()).name == "a"
+    assert reader._global == {}
 
 
 async def test_an_archive_that_is_cut_never_looks_whole() -> None:
