@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
-from gateway import answers
+from gateway import answers, beforehand
 from gateway.answers import Json
 from gateway.models import ConversationCreate, MessageCreate, ModelChange
 from gateway.once import id_for, once
@@ -71,11 +71,14 @@ async def _shown(gateway: Gateway, id: str, status: int = 200) -> Response:
 
 @router.post("", operation_id="createConversation", status_code=201, response_model=answers.Conversation)
 async def create(request: Request, body: ConversationCreate) -> Response:
-    """A conversation about a directory of a sandbox. The team begins with the first message."""
+    """A conversation about a directory of a sandbox, which must be there. The team begins with the first
+    message. A model that cannot be asked (no such provider, or no key for it) is refused."""
     gateway = gateway_of(request)
     sandbox = await owned_sandbox(request, body.sandbox_id)
 
     async def work() -> Response:
+        await beforehand.look_for(gateway, sandbox, body.workspace)
+        await beforehand.ask_about(gateway, body.model)
         id = id_for(request, "conversation")
         payload = body.model_dump(exclude_none=True)
         payload |= {"sandbox_id": sandbox, "user_id": user_of(request)}
@@ -167,6 +170,7 @@ async def set_model(request: Request, conversation_id: UUID, body: ModelChange) 
     gateway, row = gateway_of(request), await owned(request, conversation_id)
 
     async def work() -> Response:
+        await beforehand.ask_about(gateway, body.model)
         ref, payload = Ref("conversation", row.id), {"model": body.model}
         await gateway.runtime.send(ref, "set_model", payload, message_id=id_for(request, "model"))
         return await _shown(gateway, row.id)

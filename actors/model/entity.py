@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import time
 from typing import Any
@@ -52,6 +53,12 @@ class Model(Entity):
     async def capabilities(self, payload: dict[str, Any]) -> dict[str, Any]:
         """What `payload["model"]` can do; see `provider.capabilities`."""
         return await asyncio.to_thread(provider.capabilities, payload["model"], self.context.settings)
+
+    @readonly
+    async def judge(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """Why `payload["model"]` cannot be asked: `{problem, hint}`, both empty when it may be."""
+        problem, hint = await asyncio.to_thread(provider.problem, payload["model"], os.environ)
+        return {"problem": problem, "hint": hint}
 
     @readonly
     async def complete(self, payload: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import contextlib
 import functools
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from actors.model import failures, scripted, wire
@@ -21,6 +21,7 @@ from actors.model.replies import Usage
 from actors.model.watch import Watch
 from runtime.settings import Settings
 from terminalpp.types import errors
+from terminalpp.types.providers import DEFAULTS
 from terminalpp.types.text import clean
 
 _NOT_OPENAIS = ("anthropic", "bedrock", "bedrock_converse", "vertex_ai", "vertex_ai_beta", "gemini")
@@ -163,6 +164,23 @@ def price_usd(model: str, usage: Usage, settings: Settings) -> float | None:
         + usage.cached_tokens * per_cached
         + usage.output_tokens * (info.get("output_cost_per_token") or 0.0)
     )
+
+
+def problem(model: str, environ: Mapping[str, str]) -> tuple[str, str]:
+    """Why a model certainly cannot be asked without TPP_MODEL_BASE_URL, and what to do; two empty strings
+    when it may work. Certain is: litellm finds no provider in the name, or it is one of those in `DEFAULTS`,
+    and the environment says nothing of it: no key, no address, no profile."""
+    try:
+        name = library().get_llm_provider(model)[1]
+    except Exception:  # litellm raises bare BadRequestError for a provider it does not know
+        return f"{model}: no provider is known by that name", "Write it as `provider/model`: `openai/gpt-4o`."
+    key = next((key for key, known in DEFAULTS.items() if known.partition("/")[0] == name), None)
+    if key is None:
+        return "", ""
+    prefixes = (key.partition("_")[0] + "_", *(("GOOGLE_",) if name == "gemini" else ()))
+    if any(value and variable.startswith(prefixes) for variable, value in environ.items()):
+        return "", ""
+    return f"{model}: there is no key for {name}", f"Set {key} and run `./tpp down && ./tpp up`."
 
 
 def capabilities(model: str, settings: Settings) -> dict[str, Any]:

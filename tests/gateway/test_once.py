@@ -8,10 +8,12 @@ import pytest
 
 from gateway.once import REPLAYED
 from schema import Database, conversations, idempotency, sandboxes, users
+from terminalpp.client import Client
+from terminalpp.types import errors
 from terminalpp.types.ids import new_id
 from tests.gateway.conftest import Served
 
-SETUP = {"workspace": "/home/user/work", "model": "scripted:demo"}
+SETUP = {"workspace": "/home/user", "model": "scripted:demo"}
 
 
 async def test_same_key_same_answer_one_sandbox(stack: Served, database: Database) -> None:
@@ -101,17 +103,17 @@ async def test_conversation_life(stack: Served, database: Database) -> None:
         box = await client.create_sandbox(wait=True)
         key = new_id()
         made = [
-            await client.create_conversation(box["id"], "/home/user/work", model="scripted:demo", key=key)
+            await client.create_conversation(box["id"], "/home/user", model="scripted:demo", key=key)
             for _ in range(2)
         ]
         assert made[0] == made[1]
         id = made[0]["id"]
-        assert (made[0]["mode"], made[0]["workspace"]) == ("team", "/home/user/work")
+        assert (made[0]["mode"], made[0]["workspace"]) == ("team", "/home/user")
         assert (made[0]["model"], made[0]["last_seq"]) == ("scripted:demo", 0)
         roles = [agent["role"] for agent in await client.agents(id)]
         assert roles == ["planner", "coder", "tester", "critic", "executor"]
         assert sorted(agent["role"] for agent in await client.agents()) == sorted(roles)
-        assert (await client.set_model(id, "openai/gpt-4o"))["model"] == "openai/gpt-4o"
+        assert (await client.set_model(id, "ollama/llama3"))["model"] == "ollama/llama3"
         assert (await client.cancel(id)) == {"cancelled": False}
         found = await client.diff(id)
         assert (found.patch, found.files) == (b"", [])
@@ -120,6 +122,22 @@ async def test_conversation_life(stack: Served, database: Database) -> None:
         assert await client.conversations() == []
         assert await client.sandboxes() == []
     assert await conversations.list(database) == []
+
+
+async def test_what_cannot_work_is_refused_at_once(stack: Served, api: Client, box: str) -> None:
+    await api.run_command(box, "touch file", cwd="/home/user", wait_ms=5000)
+    for workspace in ("/home/user/nowhere", "/home/user/file", "/home/user/file/x"):
+        with pytest.raises(errors.InvalidInput, match=r"body\.workspace: ") as caught:
+            await api.create_conversation(box, workspace, model="scripted:demo")
+        assert caught.value.extra["errors"][0]["field"] == "body.workspace"
+    with pytest.raises(errors.ModelUnknown, match="scripted:nobody"):
+        await api.create_conversation(box, "/home/user", model="scripted:nobody")
+    await api.stop_sandbox(box)  # looked into all the same: it is started for that
+    talk = (await api.create_conversation(box, "/home/user", model="scripted:demo"))["id"]
+    with pytest.raises(errors.ModelUnknown, match="no provider"):
+        await api.set_model(talk, "nobody-has-made-this")
+    assert (await api.set_model(talk, "ollama/anything"))["model"] == "ollama/anything"
+    assert len(await api.conversations()) == 1
 
 
 async def test_pages(served: Served, database: Database) -> None:

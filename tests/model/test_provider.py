@@ -8,6 +8,7 @@ from actors.model import failures, provider, scripted
 from actors.model.replies import Reply, Usage
 from runtime import settings as settings_module
 from terminalpp.types import errors
+from terminalpp.types.providers import DEFAULTS
 from tests.model_server.server import ModelServer
 
 HELLO = {"content": "Hello there, this is a recorded reply."}
@@ -162,3 +163,33 @@ def test_capabilities(tmp_path):
         provider.capabilities("gpt-4o", settings_for(tmp_path, model_tools="text"))["native_tools"] is False
     )
     assert provider.capabilities("scripted:demo", settings_for(tmp_path))["scripted"] is True
+
+
+@pytest.mark.parametrize(
+    ("model", "environ", "word"),
+    [
+        ("openai/gpt-4o", {}, "no key for openai"),
+        ("gpt-4o", {}, "no key for openai"),
+        ("openai/gpt-4o", {"OPENAI_API_KEY": "k"}, ""),
+        ("openai/mine", {"OPENAI_API_BASE": "http://localhost:1"}, ""),
+        ("gemini/gemini-2.0-flash", {"GOOGLE_API_KEY": "k"}, ""),
+        ("gemini/gemini-2.0-flash", {"OPENAI_API_KEY": "k"}, "no key for gemini"),
+        ("nobody-has-made-this", {}, "no provider"),
+        ("nobody/has-made-this", {}, "no provider"),
+        ("ollama/llama3", {}, ""),
+        ("hosted_vllm/x", {}, ""),
+        ("lm_studio/x", {}, ""),
+        ("bedrock/anthropic.claude-3", {}, ""),
+        ("openrouter/a/b", {}, ""),
+    ],
+)
+def test_only_what_certainly_cannot_work_is_refused(model, environ, word):
+    problem, hint = provider.problem(model, environ)
+    assert bool(problem) == bool(word) == bool(hint)
+    assert word in problem
+
+
+def test_the_default_model_of_every_key_is_accepted_with_it():
+    for key, model in DEFAULTS.items():
+        assert provider.problem(model, {key: "k"}) == ("", ""), model
+        assert provider.problem(model, {})[0], model
