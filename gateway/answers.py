@@ -268,6 +268,25 @@ class Event(Answer):
     payload: dict[str, Any]
 
 
+class OutputEvent(Answer):
+    """`data` of `…/output/stream`, of every kind of event together; each has its own of these fields."""
+
+    model_config = _example(stream="stdout", offset=0, text="hello\n")
+
+    stream: Literal["stdout", "stderr"] | None = Field(None, description="Of stdout, stderr and gap.")
+    offset: int | None = Field(None, description="Of the first byte, or of the first that is gone.")
+    text: str | None = Field(None, description="The bytes, where they are UTF-8.")
+    base64: str | None = Field(None, description="The bytes, where they are not, or where it was asked for.")
+    bytes: int | None = Field(None, description="Of gap: so many are gone.")
+    status: str | None = Field(None, description="Of exited and end, as in the command's record.")
+    exit_code: int | None = None
+    reason: str | None = None
+    duration_ms: int | None = None
+    completed_at: str | None = None
+    stdout_bytes: int | None = None
+    stderr_bytes: int | None = None
+
+
 class Patch(Answer):
     model_config = _example(
         patch="ZGlmZiAtLWdpdCBhL2EgYi9hCg==",

@@ -24,6 +24,7 @@ from gateway import (
     guard,
     health,
     openapi,
+    output,
     pack,
     problems,
     processes,
@@ -122,6 +123,7 @@ def create_app(
         files.router,
         folders.router,
         pack.router,
+        output.router,
         conversations.router,
         conversations.agents_router,
     ):

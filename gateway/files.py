@@ -34,7 +34,7 @@ from gateway.models import FileChange
 from gateway.paths import Octal, PathQuery, mode_of, nanoseconds, quoted, raw_path, shown
 from gateway.preconditions import conditions_of, range_counts, span, tag_of, verdict
 from gateway.routes import Route, refused
-from gateway.sandboxes import owned
+from gateway.sandboxes import BYTES, owned
 from gateway.state import Gateway, gateway_of
 from terminalpp.types.errors import (
     BadRequest,
@@ -51,7 +51,6 @@ log = logging.getLogger("gateway")
 ATTEMPTS = 3
 OCTETS = "application/octet-stream"
 _TYPES = mimetypes.MimeTypes()  # its own table, not this machine's
-_BYTES = {"schema": {"type": "string", "format": "binary"}}
 _READ_HEADERS = {
     name: {"description": about, "schema": {"type": "string"}}
     for name, about in {
@@ -60,18 +59,23 @@ _READ_HEADERS = {
         "Accept-Ranges": "`bytes`.",
     }.items()
 }
+_TAG_REFUSED = {"description": "A condition cannot be read.", "content": problems.CONTENT}
 READ: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The bytes of the file.", "content": {"*/*": _BYTES}, "headers": _READ_HEADERS},
+    200: {"description": "The bytes of the file.", "content": {"*/*": BYTES}, "headers": _READ_HEADERS},
     206: {
         "description": "The bytes of the range.",
-        "content": {"*/*": _BYTES},
+        "content": {"*/*": BYTES},
         "headers": {**_READ_HEADERS, "Content-Range": {"schema": {"type": "string"}}},
     },
+    400: _TAG_REFUSED,
     304: {"description": "It is as If-None-Match says."},
     412: {"description": "It is not as If-Match says.", "content": problems.CONTENT},
     416: {"description": "The range begins behind the end.", "content": problems.CONTENT},
 }
-MET = {412: {"description": "If-Match or If-None-Match does not hold.", "content": problems.CONTENT}}
+MET: dict[int | str, dict[str, Any]] = {
+    400: _TAG_REFUSED,
+    412: {"description": "If-Match or If-None-Match does not hold.", "content": problems.CONTENT},
+}
 
 router = APIRouter(prefix="/v1/sandboxes/{sandbox_id}/files", tags=["files"], route_class=Route)
 
@@ -245,7 +249,7 @@ def located(sandbox_id: str, path: str, answer: Response) -> Response:
     operation_id="putFile",
     response_model=answers.File,
     responses={201: {"model": answers.File, "description": "It was made."}, **MET},
-    openapi_extra={"requestBody": {"content": {OCTETS: _BYTES}}},
+    openapi_extra={"requestBody": {"content": {OCTETS: BYTES}}},
 )
 async def put(
     request: Request,
@@ -256,7 +260,7 @@ async def put(
 ) -> Response:
     """The body becomes the file, at once and as a whole, or nothing changes. A symlink stays and its target
     is replaced. `mode` left out: as it was, else 644. `If-Match` and `If-None-Match` are looked at before the
-    body is taken and again when the file is put in its place. The limit is TPP_FILE_LIMIT_BYTES."""
+    body is taken and again when the file is put in its place. The limit is TPP_FILE_LIMITBYTES."""
     gateway, id = gateway_of(request), await owned(request, sandbox_id)
     name, conditions = raw_path(request), conditions_of(request.headers)
     for header in ("content-range", "content-encoding"):

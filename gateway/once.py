@@ -68,7 +68,7 @@ async def once(request: Request, work: Callable[[], Awaitable[Response]]) -> Res
             async with asyncio.timeout(ABANDON_S):
                 await idempotency.abandon(database, user_id, key)
         raise
-    kept_names = ("content-type", "location")
+    kept_names = ("content-type", "location", "etag")
     headers = {name: response.headers[name] for name in kept_names if name in response.headers}
     await idempotency.finish(database, user_id, key, response.status_code, headers, bytes(response.body))
     return response

@@ -62,7 +62,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         made = get_openapi(title="Terminal++", version=__version__, description=_ABOUT, routes=app.routes)
         schemas = made.setdefault("components", {}).setdefault("schemas", {})
-        for shape in (answers.Problem, answers.Event):
+        for shape in (answers.Problem, answers.Event, answers.OutputEvent):
             _add(schemas, shape)
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)

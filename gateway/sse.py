@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -20,25 +21,32 @@ from gateway.state import Gateway
 HEARTBEAT_S = 15.0
 
 
-class EventStream(Response):
-    """Sends itself. `conversation_id` has been checked before; `head` is its last event as it was then."""
+Push = Callable[[bytes], Awaitable[None]]
+
+
+class Stream(Response):
+    """An answer that sends itself, until `run` returns or the client goes."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, gateway: Gateway, conversation_id: str, head: int, after: int, follow: bool) -> None:
+    def __init__(self, gateway: Gateway) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._gateway = gateway
-        self._conversation_id = conversation_id
-        self._head = head
-        self._after = after
-        self._follow = follow
+
+    async def run(self, push: Push) -> None:
+        """Send what there is; `push` waits until it is taken."""
+        raise NotImplementedError
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+
+        async def push(data: bytes) -> None:
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+
         self._gateway.streams += 1
         self._gateway.metrics.streams.set(self._gateway.streams)
-        running = asyncio.create_task(self._run(send))
+        running = asyncio.create_task(self.run(push))
         leaving = asyncio.create_task(_gone(receive))
         try:
             await asyncio.wait((running, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -52,10 +60,18 @@ class EventStream(Response):
             await asyncio.gather(running, leaving, return_exceptions=True)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _run(self, send: Send) -> None:
-        async def push(data: bytes) -> None:
-            await send({"type": "http.response.body", "body": data, "more_body": True})
 
+class EventStream(Stream):
+    """`conversation_id` has been checked before; `head` is its last event as it was then."""
+
+    def __init__(self, gateway: Gateway, conversation_id: str, head: int, after: int, follow: bool) -> None:
+        super().__init__(gateway)
+        self._conversation_id = conversation_id
+        self._head = head
+        self._after = after
+        self._follow = follow
+
+    async def run(self, push: Push) -> None:
         gateway, draining = self._gateway, self._gateway.draining
         await push(b"retry: 1000\n\n")
         sent_at = time.monotonic()

@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Self
 
-from terminalpp.client import events
+from terminalpp.client import events, outputs
 from terminalpp.client.files import Files
 from terminalpp.client.shapes import (
     Agent,
@@ -27,6 +27,7 @@ from terminalpp.client.shapes import (
     Event,
     Execution,
     Output,
+    OutputEvent,
     Process,
     Sandbox,
     Uploaded,
@@ -238,6 +239,13 @@ class Client(Files):
             if piece.ended:
                 return
             offset = piece.next_offset
+
+    def stream_output(
+        self, sandbox_id: str, command_id: str, *, stdout_offset: int = 0, stderr_offset: int = 0
+    ) -> AsyncIterator[OutputEvent]:
+        """Both streams as they come, then `exited` and `end`; reconnects by itself, byte for byte."""
+        path = self._command(sandbox_id, command_id, "output/stream")
+        return outputs.follow(self._transport, path, {"stdout": stdout_offset, "stderr": stderr_offset})
 
     async def write_stdin(
         self, sandbox_id: str, command_id: str, data: bytes, *, offset: int, eof: bool = False

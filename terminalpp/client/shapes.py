@@ -150,6 +150,20 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputEvent:
+    """One event of a command's output. `kind`: stdout, stderr (`data` begins at `offset` of `stream`), gap
+    (`gap_bytes` from `offset` on were dropped by the journal's bound), exited (its own process has ended;
+    what it left may still print), end. `record`, of the last two: status, exit_code, reason, …"""
+
+    kind: str
+    stream: str | None = None
+    offset: int = 0
+    data: bytes = b""
+    gap_bytes: int = 0
+    record: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Diff:
     """What a conversation changed: a patch for `git apply`, per file `{path, added, removed}`, and what stays
     in the sandbox: `{path, files, why, lost}`, where `lost` means by no rule."""

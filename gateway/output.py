@@ -1,0 +1,273 @@
+"""A command's output as it comes, as server-sent events: `GET …/commands/{command_id}/output/stream`.
+
+Both streams come in one, read from the journals on disk: byte-exact, whatever dies, from any offset. The `id`
+of an event is `<stdout>.<stderr>`, the offsets behind it; with it as `Last-Event-ID` the next connection goes
+on exactly there. Events: `stdout`, `stderr`, `gap` (bytes that the journal's bound dropped), `exited` (its
+own process has ended, what it left may still print), `end` (nothing will follow; the last).
+
+The order: within a stream that of its bytes, always. Between the streams that in which the bytes were found,
+some milliseconds apart while they come; what was printed before the connection comes stdout first, a piece
+of each in turn. The kernel has two pipes and keeps no order between them: `2>&1` is what makes one of both.
+
+Bytes come as `text` where a piece is UTF-8, and as `base64` where it is not. A character that is not
+yet whole waits for its rest, or for the end. Nothing is queued for a slow client: the journal is the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Request
+from starlette.responses import Response
+
+from actors.sandbox import journal
+from actors.sandbox.answers import row_with_end
+from gateway.answers import Execution, from_row
+from gateway.routes import Route
+from gateway.sandboxes import owned
+from gateway.sse import HEARTBEAT_S, Push, Stream
+from gateway.state import Gateway, gateway_of
+from schema import executions
+from terminalpp.types.errors import NotFound, SandboxNotRunning, Unavailable
+from terminalpp.types.states import ExecutionState
+
+PIECE_BYTES = 64 * 1024
+LOOK_S = 5.0
+POLL_S = (0.05, 1.0)  # while there is no tppd to wait at
+STREAMS: tuple[journal.Stream, journal.Stream] = ("stdout", "stderr")
+Encoding = Literal["utf-8", "base64"]
+_ABOUT_END = ("status", "exit_code", "reason", "duration_ms", "completed_at")
+_OFFSETS = r"^(0|[1-9][0-9]{0,17})\.(0|[1-9][0-9]{0,17})$"
+
+router = APIRouter(prefix="/v1/sandboxes/{sandbox_id}/commands", tags=["commands"], route_class=Route)
+Offset = Annotated[int, Query(ge=0, le=2**62, description="Begin at this byte.")]
+
+
+@router.get(
+    "/{command_id}/output/stream",
+    operation_id="followOutput",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Server-sent events `stdout`, `stderr`, `gap`, `exited` and `end`.",
+            "content": {
+                "text/event-stream": {
+                    "itemSchema": {
+                        "type": "object",
+                        "required": ["data"],
+                        "properties": {
+                            "id": {"type": "string", "pattern": _OFFSETS},
+                            "event": {"enum": ["stdout", "stderr", "gap", "exited", "end"]},
+                            "data": {
+                                "type": "string",
+                                "contentMediaType": "application/json",
+                                "contentSchema": {"$ref": "#/components/schemas/OutputEvent"},
+                            },
+                        },
+                    },
+                    "schema": {"type": "string"},
+                }
+            },
+        }
+    },
+)
+async def follow(
+    request: Request,
+    sandbox_id: UUID,
+    command_id: UUID,
+    stdout_offset: Offset = 0,
+    stderr_offset: Offset = 0,
+    encoding: Annotated[Encoding, Query(description="`base64`: all of it.")] = "utf-8",
+    last_event_id: Annotated[
+        str | None, Header(description="The `id` of the last event; it wins.", pattern=_OFFSETS)
+    ] = None,
+) -> Response:
+    """Both streams of a command as they come, then its end. Connect again with `Last-Event-ID` and no byte is
+    missed or repeated. A comment every 15 s shows that the line is alive."""
+    gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
+    if last_event_id is not None:
+        stdout_offset, stderr_offset = (int(part) for part in last_event_id.split("."))
+    watched = _Command(gateway, sandbox, str(command_id))
+    await watched.row()  # NotFound before the stream begins
+    return OutputStream(watched, {"stdout": stdout_offset, "stderr": stderr_offset}, encoding)
+
+
+def whole(data: bytes) -> int:
+    """How many bytes of `data` stand before a character that is cut off at its end."""
+    for back in range(1, min(3, len(data)) + 1):
+        byte = data[-back]
+        if byte & 0xC0 == 0x80:
+            continue
+        needs = 2 if 0xC2 <= byte <= 0xDF else 3 if 0xE0 <= byte <= 0xEF else 4 if 0xF0 <= byte <= 0xF4 else 1
+        return len(data) - back if needs > back else len(data)
+    return len(data)
+
+
+def body(data: bytes, encoding: Encoding) -> dict[str, str]:
+    """`text` or `base64`: exactly these bytes."""
+    if encoding == "utf-8":
+        try:
+            return {"text": data.decode()}
+        except UnicodeDecodeError:
+            pass
+    return {"base64": base64.b64encode(data).decode()}
+
+
+class _Command:
+    """A command as the journals and its row know it."""
+
+    def __init__(self, gateway: Gateway, sandbox: str, command: str) -> None:
+        self.gateway, self.sandbox, self.id = gateway, sandbox, command
+        self.run_dir = str(gateway.doors.run_dir(sandbox))
+
+    async def row(self) -> executions.Execution:
+        """Raises NotFound."""
+        row = await executions.get(self.gateway.database, self.id)
+        if row.sandbox_id != self.sandbox:
+            raise NotFound(f"there is no command {self.id}")
+        return await asyncio.to_thread(row_with_end, self.run_dir, row)
+
+    async def standing(self) -> tuple[bool, bool]:
+        """Whether its own process has ended, and whether nothing more will be printed."""
+        closed, ended, started = await asyncio.to_thread(self._on_record)
+        if closed or (started and await self._answers()):
+            return ended, closed
+        # Never started, or its sandbox is down: the entity's record is the truth.
+        final = ended or ExecutionState((await self.row()).status).final
+        return final, final
+
+    def _on_record(self) -> tuple[bool, bool, bool]:
+        ended = journal.exit_record(self.run_dir, self.id) is not None
+        started = journal.start_record(self.run_dir, self.id) is not None
+        return journal.closed(self.run_dir, self.id), ended, started
+
+    async def _answers(self) -> bool:
+        try:
+            await self.gateway.doors.watcher(self.sandbox).hello()
+        except (SandboxNotRunning, Unavailable):
+            return False
+        return True
+
+    async def read(self, stream: journal.Stream, offset: int) -> journal.Chunk:
+        """From one segment, or from two where a character lies across their border."""
+        try:
+            chunk = await self._read(stream, offset)
+            if chunk.data and not whole(chunk.data):
+                more = await self._read(stream, chunk.next_offset)
+                if more.data and not more.gap_bytes:
+                    data = chunk.data + more.data
+                    return journal.Chunk(chunk.offset, data, chunk.gap_bytes, more.next_offset)
+            return chunk
+        except NotFound:  # no journal (any more): the row knows how much there was
+            row = await self.row()
+            size = max((row.stdout_bytes if stream == "stdout" else row.stderr_bytes) or 0, offset)
+            return journal.Chunk(size, b"", size - offset, size)
+
+    async def _read(self, stream: journal.Stream, offset: int) -> journal.Chunk:
+        return await asyncio.to_thread(journal.read, self.run_dir, self.id, stream, offset, PIECE_BYTES)
+
+
+class OutputStream(Stream):
+    def __init__(self, command: _Command, at: dict[journal.Stream, int], encoding: Encoding) -> None:
+        super().__init__(command.gateway)
+        self._command = command
+        self._encoding: Encoding = encoding
+        self._at = at               # what was sent
+        self._seen = dict(at)       # and, of a character that is not whole, what is known
+        self._told_exit = False
+        self._sent_at = 0.0
+        self._pause_s = POLL_S[0]
+        self._exit: asyncio.Task[Any] | None = None
+
+    async def run(self, push: Push) -> None:
+        try:
+            await self._run(push)
+        finally:
+            if self._exit is not None:
+                self._exit.cancel()
+
+    async def _run(self, push: Push) -> None:
+        await push(b"retry: 1000\n\n")
+        self._sent_at = time.monotonic()
+        while not self._gateway.draining.is_set():
+            # The end is looked for before the bytes are read: what is printed between the two is not missed.
+            exited, closed = await self._command.standing()
+            found = False
+            for stream in STREAMS:
+                found |= await self._pass_on(push, stream, closed)
+            if found:
+                continue
+            if exited and not self._told_exit:
+                self._told_exit = True
+                await self._tell(push, "exited", await self._end())
+            if closed:
+                await self._tell(push, "end", await self._end())
+                return
+            await self._wait(exited)
+            if time.monotonic() - self._sent_at >= HEARTBEAT_S:
+                await push(b": alive\n\n")
+                self._sent_at = time.monotonic()
+
+    async def _pass_on(self, push: Push, stream: journal.Stream, closed: bool) -> bool:
+        """Send the next piece of a stream; whether there was one."""
+        at = self._at[stream]
+        chunk = await self._command.read(stream, at)
+        if chunk.gap_bytes:
+            self._at[stream] = chunk.offset
+            await self._tell(push, "gap", {"stream": stream, "offset": at, "bytes": chunk.gap_bytes})
+        last = closed or self._encoding == "base64"
+        data = chunk.data if last else chunk.data[: whole(chunk.data)]
+        self._seen[stream] = chunk.offset + len(chunk.data)
+        if data:
+            self._at[stream] = chunk.offset + len(data)
+            told = {"stream": stream, "offset": chunk.offset, **body(data, self._encoding)}
+            await self._tell(push, stream, told)
+        return bool(data or chunk.gap_bytes)
+
+    async def _tell(self, push: Push, event: str, data: dict[str, Any]) -> None:
+        id = f"{self._at['stdout']}.{self._at['stderr']}"
+        line = json.dumps(data, separators=(",", ":"))
+        await push(f"id: {id}\nevent: {event}\ndata: {line}\n\n".encode())
+        self._sent_at = time.monotonic()
+
+    async def _end(self) -> dict[str, Any]:
+        row = await self._command.row()
+        record = from_row(Execution, row, duration_ms=row.execution_time_ms)
+        sizes = {f"{stream}_bytes": self._at[stream] for stream in STREAMS}
+        return {name: record[name] for name in _ABOUT_END} | sizes
+
+    async def _wait(self, exited: bool) -> None:
+        """Returns when there may be something new; at the latest after LOOK_S."""
+        watcher = self._gateway.doors.watcher(self._command.sandbox)
+        if not exited and self._exit is None:
+            self._exit = asyncio.create_task(watcher.wait(self._command.id, timeout_s=LOOK_S))
+        more = asyncio.create_task(
+            watcher.wait(
+                self._command.id,
+                timeout_s=LOOK_S,
+                until="output",
+                out_offset=self._seen["stdout"],
+                err_offset=self._seen["stderr"],
+            )
+        )
+        draining = asyncio.create_task(self._gateway.draining.wait())
+        others = [draining] if self._exit is None else [draining, self._exit]
+        try:
+            await asyncio.wait([more, *others], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            draining.cancel()
+            more.cancel()
+            result = (await asyncio.gather(more, return_exceptions=True))[0]
+            if self._exit is not None and self._exit.done():
+                self._exit.exception()  # whatever it was, the records tell
+                self._exit = None
+        if isinstance(result, NotFound | SandboxNotRunning | Unavailable):
+            await asyncio.sleep(self._pause_s)
+            self._pause_s = min(2 * self._pause_s, POLL_S[1])
+        else:
+            self._pause_s = POLL_S[0]
