@@ -260,7 +260,7 @@ async def put(
 ) -> Response:
     """The body becomes the file, at once and as a whole, or nothing changes. A symlink stays and its target
     is replaced. `mode` left out: as it was, else 644. `If-Match` and `If-None-Match` are looked at before the
-    body is taken and again when the file is put in its place. The limit is TPP_FILE_LIMITBYTES."""
+    body is taken and again when the file is put in its place. The limit is TPP_FILE_LIMIT_BYTES."""
     gateway, id = gateway_of(request), await owned(request, sandbox_id)
     name, conditions = raw_path(request), conditions_of(request.headers)
     for header in ("content-range", "content-encoding"):

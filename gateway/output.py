@@ -76,13 +76,14 @@ Offset = Annotated[int, Query(ge=0, le=2**62, description="Begin at this byte.")
         }
     },
 )
-async def follow(
+async def follow_output(
     request: Request,
     sandbox_id: UUID,
     command_id: UUID,
     stdout_offset: Offset = 0,
     stderr_offset: Offset = 0,
     encoding: Annotated[Encoding, Query(description="`base64`: all of it.")] = "utf-8",
+    follow: Annotated[bool, Query(description="Go on with what comes; false: what is there now.")] = True,
     last_event_id: Annotated[
         str | None, Header(description="The `id` of the last event; it wins.", pattern=_OFFSETS)
     ] = None,
@@ -94,7 +95,7 @@ async def follow(
         stdout_offset, stderr_offset = (int(part) for part in last_event_id.split("."))
     watched = _Command(gateway, sandbox, str(command_id))
     await watched.row()  # NotFound before the stream begins
-    return OutputStream(watched, {"stdout": stdout_offset, "stderr": stderr_offset}, encoding)
+    return OutputStream(watched, {"stdout": stdout_offset, "stderr": stderr_offset}, encoding, follow)
 
 
 def whole(data: bytes) -> int:
@@ -173,10 +174,13 @@ class _Command:
 
 
 class OutputStream(Stream):
-    def __init__(self, command: _Command, at: dict[journal.Stream, int], encoding: Encoding) -> None:
+    def __init__(
+        self, command: _Command, at: dict[journal.Stream, int], encoding: Encoding, follow: bool
+    ) -> None:
         super().__init__(command.gateway)
         self._command = command
         self._encoding: Encoding = encoding
+        self._follow = follow
         self._at = at               # what was sent
         self._seen = dict(at)       # and, of a character that is not whole, what is known
         self._told_exit = False
@@ -207,6 +211,9 @@ class OutputStream(Stream):
                 await self._tell(push, "exited", await self._end())
             if closed:
                 await self._tell(push, "end", await self._end())
+                return
+            if not self._follow:
+                await push(b": end\n\n")
                 return
             await self._wait(exited)
             if time.monotonic() - self._sent_at >= HEARTBEAT_S:

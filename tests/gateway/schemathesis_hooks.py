@@ -30,7 +30,7 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     query = case.query
     if query is not None:
         _shorten(query, "wait_ms")
-        if case.path.endswith("/events") and query.get("follow", True) in (True, "true"):
+        if case.path.endswith(("/events", "/output/stream")) and query.get("follow", True) in (True, "true"):
             query["follow"] = "false"
         if case.path.endswith("/archive") and case.method == "GET" and str(query.get("path")).startswith("/"):
             query["path"] = "/home/user"  # /proc does not stay as it is while it is packed

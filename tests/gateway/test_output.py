@@ -160,6 +160,17 @@ async def test_the_end_of_the_sandbox_is_an_end(api: Client, box: str) -> None:
     assert events[-1].record["status"] in ("failed", "killed")
 
 
+async def test_without_following_it_ends_with_what_is_there(stack: Served, api: Client, box: str) -> None:
+    ran = await api.run_command(box, "echo one; sleep 600")
+    async for _ in api.stream_output(box, ran["id"]):
+        break
+    path = f"/v1/sandboxes/{box}/commands/{ran['id']}/output/stream?follow=false"
+    async with stack.http() as http:
+        answer = await http.get(path)
+    assert [kind for kind, _ in Parser().feed(answer.content)] == ["stdout"]
+    assert answer.text.endswith(": end\n\n")
+
+
 async def test_odd_requests(stack: Served, api: Client, box: str) -> None:
     with pytest.raises(errors.NotFound):
         await everything(api, box, new_id())
