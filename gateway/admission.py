@@ -26,7 +26,7 @@ from terminalpp.types import errors
 WAIT_S = 1.0
 SETTLED_S = 0.25
 _COMMANDS = re.compile(r"/v1/sandboxes/[^/]+/commands/?")
-_LONG = re.compile(r"/(?:events|archive|wait|diff|output)/?$")
+_LONG = re.compile(r"/(?:events|archive|wait|diff|output|stream)/?$")
 
 
 @dataclass(eq=False)

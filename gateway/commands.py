@@ -134,7 +134,7 @@ async def list_all(request: Request, sandbox_id: UUID, limit: Limit = 100, curso
     return Json(await page(read, from_row, limit, cursor))
 
 
-async def _row(gateway: Gateway, sandbox: str, command: str) -> executions.Execution:
+async def row_of(gateway: Gateway, sandbox: str, command: str) -> executions.Execution:
     row = await executions.get(gateway.database, command)
     if row.sandbox_id != sandbox:
         raise NotFound(f"there is no command {command}")
@@ -145,7 +145,7 @@ async def _row(gateway: Gateway, sandbox: str, command: str) -> executions.Execu
 async def get(request: Request, sandbox_id: UUID, command_id: UUID) -> Response:
     """Its record. `stdout` and `stderr` are bounded extracts; the whole is under `…/output`."""
     gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
-    return Json(from_row(await _row(gateway, sandbox, str(command_id))))
+    return Json(from_row(await row_of(gateway, sandbox, str(command_id))))
 
 
 # ---- output -------------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ async def output(
     run_dir = gateway.doors.run_dir(sandbox)
     while True:
         # The end is looked for before the bytes are read: what is printed between the two is not missed.
-        exited, ended = await _life(gateway, sandbox, command)
+        exited, ended = await life(gateway, sandbox, command)
         try:
             chunk = journal.read(run_dir, command, stream, offset, limit)
         except NotFound:
@@ -192,7 +192,7 @@ async def output(
             break
         await _more(gateway, sandbox, command, stream, offset, left)
     if chunk.data and not ended:  # the last bytes often come with the end: that saves the next request
-        exited, ended = await _life(gateway, sandbox, command)
+        exited, ended = await life(gateway, sandbox, command)
     ended = ended and chunk.next_offset >= journal.end(run_dir, command, stream)
     headers = {
         "x-offset": str(chunk.offset),
@@ -209,12 +209,12 @@ async def _forgotten(
     gateway: Gateway, sandbox: str, command: str, stream: str, offset: int
 ) -> journal.Chunk:
     """What is told where there is no journal: the row knows how much retention has deleted."""
-    row = await _row(gateway, sandbox, command)
+    row = await row_of(gateway, sandbox, command)
     size = (row.stdout_bytes if stream == "stdout" else row.stderr_bytes) or 0
     return journal.Chunk(max(size, offset), b"", max(size - offset, 0), max(size, offset))
 
 
-async def _life(gateway: Gateway, sandbox: str, command: str) -> tuple[bool, bool]:
+async def life(gateway: Gateway, sandbox: str, command: str) -> tuple[bool, bool]:
     """Whether the command has exited, and whether its output has ended: by the journals, else by tppd, else
     (it was never started, or its sandbox is down) by the row.
 
@@ -233,7 +233,7 @@ async def _life(gateway: Gateway, sandbox: str, command: str) -> tuple[bool, boo
         except (Unavailable, DeadlineExceeded):
             if exited:
                 return True, False
-    final = (await _row(gateway, sandbox, command)).status in FINAL
+    final = (await row_of(gateway, sandbox, command)).status in FINAL
     return final, final
 
 
@@ -257,7 +257,7 @@ async def _more(
 
 async def _alive(gateway: Gateway, sandbox: str, command: str) -> None:
     """Raises NotFound or CommandFinished before anything is attached (attaching wakes a sandbox)."""
-    if (await _life(gateway, sandbox, command))[0]:
+    if (await life(gateway, sandbox, command))[0]:
         raise CommandFinished(f"command {command} has ended")
 
 
@@ -318,7 +318,7 @@ async def signal(request: Request, sandbox_id: UUID, command_id: UUID, body: Sig
 async def wait(request: Request, sandbox_id: UUID, command_id: UUID, body: CommandWait) -> Response:
     """Its record when it has ended, or as it stands after `timeout_ms`."""
     gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
-    await _row(gateway, sandbox, str(command_id))
+    await row_of(gateway, sandbox, str(command_id))
     return Json(from_row(await _ended(gateway, sandbox, str(command_id), body.timeout_ms)))
 
 
@@ -326,7 +326,7 @@ async def _ended(gateway: Gateway, sandbox: str, command: str, timeout_ms: int) 
     """The row, once it is final or the time is up."""
     deadline = time.monotonic() + timeout_ms / 1000
     while True:
-        row = await _row(gateway, sandbox, command)
+        row = await row_of(gateway, sandbox, command)
         left = deadline - time.monotonic()
         if row.status in FINAL or left <= 0 or gateway.draining.is_set():
             return row

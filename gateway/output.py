@@ -26,15 +26,14 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
 from actors.sandbox import journal
-from actors.sandbox.answers import row_with_end
 from gateway.answers import Execution, from_row
+from gateway.commands import life, row_of
 from gateway.routes import Route
 from gateway.sandboxes import owned
 from gateway.sse import HEARTBEAT_S, Push, Stream
 from gateway.state import Gateway, gateway_of
 from schema import executions
 from terminalpp.types.errors import NotFound, SandboxNotRunning, Unavailable
-from terminalpp.types.states import ExecutionState
 
 PIECE_BYTES = 64 * 1024
 LOOK_S = 5.0
@@ -128,31 +127,11 @@ class _Command:
 
     async def row(self) -> executions.Execution:
         """Raises NotFound."""
-        row = await executions.get(self.gateway.database, self.id)
-        if row.sandbox_id != self.sandbox:
-            raise NotFound(f"there is no command {self.id}")
-        return await asyncio.to_thread(row_with_end, self.run_dir, row)
+        return await row_of(self.gateway, self.sandbox, self.id)
 
     async def standing(self) -> tuple[bool, bool]:
         """Whether its own process has ended, and whether nothing more will be printed."""
-        closed, ended, started = await asyncio.to_thread(self._on_record)
-        if closed or (started and await self._answers()):
-            return ended, closed
-        # Never started, or its sandbox is down: the entity's record is the truth.
-        final = ended or ExecutionState((await self.row()).status).final
-        return final, final
-
-    def _on_record(self) -> tuple[bool, bool, bool]:
-        ended = journal.exit_record(self.run_dir, self.id) is not None
-        started = journal.start_record(self.run_dir, self.id) is not None
-        return journal.closed(self.run_dir, self.id), ended, started
-
-    async def _answers(self) -> bool:
-        try:
-            await self.gateway.doors.watcher(self.sandbox).hello()
-        except (SandboxNotRunning, Unavailable):
-            return False
-        return True
+        return await life(self.gateway, self.sandbox, self.id)
 
     async def read(self, stream: journal.Stream, offset: int) -> journal.Chunk:
         """From one segment, or from two where a character lies across their border."""

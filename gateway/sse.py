@@ -19,8 +19,6 @@ from starlette.types import Message, Receive, Scope, Send
 from gateway.state import Gateway
 
 HEARTBEAT_S = 15.0
-
-
 Push = Callable[[bytes], Awaitable[None]]
 
 
