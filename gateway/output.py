@@ -69,7 +69,6 @@ Offset = Annotated[int, Query(ge=0, le=2**62, description="Begin at this byte.")
                             },
                         },
                     },
-                    "schema": {"type": "string"},
                 }
             },
         }
