@@ -42,6 +42,8 @@ Usage: ./tpp COMMAND [ARGS]...      (not installed yet: the first command instal
   test     Install what the test suite needs and run it.
   db       Look after the database.
   version  Print the version.
+  quarantine    What was put aside after defects: list, show, release.
+  dead-letters  Messages that failed for good: list, show, replay, drop.
 
 First: ./tpp demo        Each command has --help, an example in it, and --json.
 TEXT

@@ -3,6 +3,8 @@
 Routes return plain JSON made here; the classes document it and are checked against it by a test.
 A row may have more columns than an answer has fields, and an answer never shows a user id, a host
 path or an environment variable.
+
+Longer than 400 lines because it is a list: each answer is one shape, and they are looked up here.
 """
 
 from __future__ import annotations
@@ -38,6 +40,12 @@ class Json(JSONResponse):
             return super().render(text.clean(content))
 
 
+_QUARANTINED = (
+    "Why it was put aside after defects of the server; null when it was not. It can still be stopped, "
+    "cancelled, deleted and read."
+)
+
+
 class Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -51,6 +59,7 @@ class Sandbox(Answer):
     name: str
     status: SandboxState
     status_detail: str | None
+    quarantined: str | None = Field(description=_QUARANTINED)
     image: str | None
     network: Network | None
     driver: Literal["bubblewrap", "docker"] | None
@@ -70,8 +79,8 @@ class Sandbox(Answer):
     last_activity_at: Time | None
 
     model_config = _example(
-        id=SANDBOX_EXAMPLE, name="parser", status="running", status_detail=None, image=None, network="none",
-        driver="bubblewrap", isolation="bwrap", node_id="local", generation=1, workspace=None,
+        id=SANDBOX_EXAMPLE, name="parser", status="running", status_detail=None, quarantined=None, image=None,
+        network="none", driver="bubblewrap", isolation="bwrap", node_id="local", generation=1, workspace=None,
         resource_limits={"cpu": "1", "memory": "1GB", "disk": "10GB"}, auto_sleep_after_minutes=60,
         limits={"memory": "cgroup v2", "disk": "not enforced: Docker's volumes have no quota"},
         helper="another uid", image_id=None, image_base=None,
@@ -115,6 +124,7 @@ class Conversation(Answer):
     mode: Literal["team", "single"]
     workspace: str
     status: Literal["active", "archived"]
+    quarantined: str | None = Field(description=_QUARANTINED)
     settings: dict[str, Any]
     total_tokens: Count
     cost_usd: Annotated[float, Field(ge=0)]
@@ -124,8 +134,9 @@ class Conversation(Answer):
 
     model_config = _example(
         id=_ID, sandbox_id=SANDBOX_EXAMPLE, title=None, model="openai/gpt-4o", mode="team",
-        workspace="/home/user/project", status="active", settings={"test_command": "pytest -q"},
-        total_tokens=0, cost_usd=0.0, last_seq=0, created_at=_TIME, updated_at=_TIME,
+        workspace="/home/user/project", status="active", quarantined=None,
+        settings={"test_command": "pytest -q"}, total_tokens=0, cost_usd=0.0, last_seq=0, created_at=_TIME,
+        updated_at=_TIME,
     )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from gateway import (
     guard,
     health,
     openapi,
+    operator,
     output,
     pack,
     problems,
@@ -126,6 +127,7 @@ def create_app(
         output.router,
         conversations.router,
         conversations.agents_router,
+        operator.router,
     ):
         app.include_router(router)
 

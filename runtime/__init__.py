@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runtime.decorators import durable, effect, readonly, volatile
-from runtime.entity import Action, Entity, Turn
+from runtime.entity import Action, Entity, Turn, typed
 
 if TYPE_CHECKING:
     from runtime.client import Runtime
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from runtime.joining import connect
 
 __all__ = [
-    "Action", "Context", "Entity", "Runtime", "Turn", "connect", "durable", "effect", "readonly", "volatile",
+    "Action", "Context", "Entity", "Runtime", "Turn", "connect", "durable", "effect", "readonly", "typed",
+    "volatile",
 ]
 _LATER = {"Context": "runtime.context", "Runtime": "runtime.client", "connect": "runtime.joining"}
 

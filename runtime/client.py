@@ -127,7 +127,7 @@ class Runtime:
         (stored; it will be applied; ask again under the id).
         """
         deadline = time.monotonic() + timeout_s
-        message_id = message_id or new_id()
+        message_id = new_id() if message_id is None else message_id
         payload = {} if payload is None else payload
         wire.check(ref, method, payload, wire.encode(payload), message_id)
         self._registry.group_of(ref.kind)

@@ -135,7 +135,7 @@ def _lock() -> Fact:
     detail = (
         f"all {total} packages as locked" if not wrong else f"{len(wrong)} differ: {', '.join(wrong[:3])}"
     )
-    return Fact("lock", not wrong, detail, "Remove .venv and start ./tpp again: it installs from the lock.")
+    return Fact("lock", not wrong, detail, "Remove .venv; the next `./tpp doctor` installs from the lock.")
 
 
 async def _compiler(settings: Settings) -> Fact:

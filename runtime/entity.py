@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from runtime.decorators import Kind, methods_of
+from terminalpp.types.errors import InvalidInput
 from terminalpp.types.ids import Ref, derived_id
 
 if TYPE_CHECKING:
@@ -51,6 +52,21 @@ class Entity:
 
     async def passivated(self) -> None:
         """Called before the entity is given up in peace. A crash calls nothing: keep no secrets here."""
+
+
+def typed(payload: dict[str, Any], required: tuple[str, ...] = (), **types: type | tuple[type, ...]) -> None:
+    """Raises InvalidInput, naming the field, for one that is `required` and missing, or of another type.
+
+    What a durable method reads from its payload is checked by it: a KeyError in there is a defect of ours.
+    """
+    for name in required:
+        if payload.get(name) is None:
+            raise InvalidInput(f"{name} is missing")
+    for name, wanted in types.items():
+        value = payload.get(name)
+        odd = isinstance(value, bool) and wanted is not bool  # Python calls true a number
+        if value is not None and (odd or not isinstance(value, wanted)):
+            raise InvalidInput(f"{name}: {type(value).__name__} is no value for it")
 
 
 @dataclass(frozen=True, slots=True)

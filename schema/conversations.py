@@ -29,12 +29,13 @@ class Conversation:
     event_seq: int
     created_at: datetime
     updated_at: datetime
+    quarantined: str | None  # why its entity was put aside, told by `get` and `list` alone
 
 
 def _row(record: Any, id: str) -> Conversation:
     if record is None:
         raise errors.NotFound(f"there is no conversation {id}")
-    return rows.one(Conversation, {**record, "cost_usd": float(record["cost_usd"])})
+    return rows.one(Conversation, {"quarantined": None, **record, "cost_usd": float(record["cost_usd"])})
 
 
 async def create(

@@ -48,15 +48,32 @@ async def add(
     return rows.one(DeadLetter, record)
 
 
-async def replay(c: Executor, letter_id: str) -> Ref:
-    """Gives the message or action another life; the entity to wake.
+async def get(c: Executor, letter_id: str) -> DeadLetter:
+    """Raises NotFound."""
+    record = await c.fetchrow(_Q.get, letter_id)
+    if record is None:
+        raise errors.NotFound(f"there is no dead letter {letter_id}", "`./tpp dead-letters ls` lists them.")
+    return rows.one(DeadLetter, record)
 
-    Raises NotFound when there is no such letter, it was replayed before, or its source is gone.
+
+async def replay(c: Executor, letter_id: str) -> Ref:
+    """Gives the message or action another life under its old id; the entity to wake.
+
+    Of two replays of one letter one is refused: the letter's row is locked and marked by the other. Raises
+    NotFound when there is no such letter, Conflict when it was replayed before or its source is gone.
     """
     record = await c.fetchrow(_Q.replay_mailbox, letter_id) or await c.fetchrow(_Q.replay_outbox, letter_id)
     if record is None:
-        raise errors.NotFound(f"there is no dead letter {letter_id} to replay")
+        letter = await get(c, letter_id)
+        why = "was replayed before" if letter.replayed_at else "has lost what it was made of"
+        raise errors.Conflict(f"dead letter {letter_id} {why}")
     return Ref(record["kind"], record["id"])
+
+
+async def drop(c: Executor, letter_id: str) -> None:
+    """Forgets the letter; what it was made of stays finished and is pruned in time. Raises NotFound."""
+    if await c.execute(_Q.drop, letter_id) != "DELETE 1":
+        raise errors.NotFound(f"there is no dead letter {letter_id}", "`./tpp dead-letters ls` lists them.")
 
 
 async def list(  # the contract's name
@@ -65,10 +82,12 @@ async def list(  # the contract's name
     kind: str | None = None,
     entity_id: str | None = None,
     replayed: bool = False,
+    before: tuple[datetime, str] | None = None,
     limit: int = 100,
 ) -> builtins.list[DeadLetter]:
-    """The newest first; replayed ones only with `replayed`."""
-    return rows.many(DeadLetter, await c.fetch(_Q.list_letters, replayed, kind, entity_id, limit))
+    """The newest first, behind the place `before`; replayed ones only with `replayed`."""
+    at, id = before or (None, None)
+    return rows.many(DeadLetter, await c.fetch(_Q.list_letters, replayed, kind, entity_id, limit, at, id))
 
 
 async def prune(c: Executor, older_than_s: float, limit: int = 5000) -> int:

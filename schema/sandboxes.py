@@ -22,6 +22,7 @@ class Sandbox:
 
     `image` is what was asked for. `started_as` is what the driver made at the last start: limits (name → by
     which means, or "not enforced: why"), helper, image, image_id, image_base; None before the first.
+    `quarantined`: why its entity was put aside, told by `get` and `list` alone; None while it was not.
     """
 
     id: str
@@ -46,13 +47,14 @@ class Sandbox:
     started_as: dict[str, Any] | None
     created_at: datetime
     updated_at: datetime
+    quarantined: str | None
 
 
 def _row(record: Any) -> Sandbox:
     # The seed lets these three be NULL; NULL means the default.
     defaults = {"resource_limits": {}, "environment_vars": {}, "exposed_ports": []}
     fixed = {name: record[name] if record[name] is not None else empty for name, empty in defaults.items()}
-    return rows.one(Sandbox, {**record, **fixed})
+    return rows.one(Sandbox, {"quarantined": None, **record, **fixed})
 
 
 async def create(

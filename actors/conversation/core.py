@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runtime import typed
 from terminalpp.types.errors import Conflict, InvalidInput, NotFound, TooLarge
 from terminalpp.types.ids import derived_id
 from terminalpp.types.limits import MESSAGE_BYTES
@@ -23,6 +24,8 @@ SETTINGS = ("sandbox_id", "workspace", "title", "model", "mode", "test_command",
 
 def created(payload: dict[str, Any]) -> dict[str, Any]:
     """The state of a new conversation. Raises InvalidInput."""
+    typed(payload, ("user_id",), user_id=str, sandbox_id=str, workspace=str, title=str, model=str, mode=str,
+          test_command=str, setup_command=str, limits=dict, include=list)
     if not payload.get("sandbox_id"):
         raise InvalidInput("sandbox_id is missing")
     workspace = str(payload.get("workspace") or "")

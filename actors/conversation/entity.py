@@ -24,7 +24,7 @@ from actors.agent.turn_log import Superseded, TurnLog
 from actors.conversation import closing, core, turns, worktree
 from actors.conversation.closing import Ending
 from graphs.limits import Limits
-from runtime import Action, Entity, Turn, durable, effect, readonly, volatile
+from runtime import Action, Entity, Turn, durable, effect, readonly, typed, volatile
 from schema import agents, conversations, events, messages
 from terminalpp.types.errors import (
     DeadlineExceeded,
@@ -90,7 +90,8 @@ class Conversation(Entity):
         Raises NotFound, InvalidInput, TooLarge, Conflict.
         """
         core.exists(turn.state, self.ref.id)
-        text, message_id = str(payload.get("text") or ""), str(payload["message_id"])
+        typed(payload, ("message_id",), message_id=str, text=str)
+        text, message_id = str(payload.get("text") or ""), payload["message_id"]
         core.check_message(turn.state, text)
         if await messages.add(turn.connection, message_id, self.ref.id, "user", text):
             await events.append(
@@ -121,6 +122,7 @@ class Conversation(Entity):
     async def set_model(self, turn: Turn, payload: dict[str, Any]) -> dict[str, Any]:
         """Use another model from the next call on. Raises InvalidInput."""
         core.exists(turn.state, self.ref.id)
+        typed(payload, model=str)
         model = str(payload.get("model") or "").strip()
         if not model:
             raise InvalidInput("model is missing")

@@ -13,13 +13,15 @@ from actors.sandbox.command import check_environment
 from actors.sandbox.core import Wanted
 from actors.sandbox.host import machine_limits
 from actors.sandbox.image import check_image
-from runtime import Context
+from runtime import Context, typed
 from schema import Connection, sandboxes
 from terminalpp.types.errors import InvalidInput, NotFound
 from terminalpp.types.states import Network, SandboxState
 
-_OPTIONS = {"user_id", "name", "description", "image", "network", "resource_limits", "environment",
-            "auto_sleep_after_minutes", "start", "id"}
+_OPTIONS: dict[str, type | tuple[type, ...]] = {
+    "user_id": str, "name": str, "description": str, "image": str, "network": str, "resource_limits": dict,
+    "environment": dict, "auto_sleep_after_minutes": int, "start": bool, "id": str,
+}
 
 
 async def create(c: Connection, id: str, payload: dict[str, Any], context: Context) -> dict[str, Any]:
@@ -27,8 +29,9 @@ async def create(c: Connection, id: str, payload: dict[str, Any], context: Conte
 
     Raises InvalidInput naming the field, Conflict (the id belongs to another user).
     """
-    if unknown := set(payload) - _OPTIONS:
+    if unknown := set(payload) - set(_OPTIONS):
         raise InvalidInput(f"unknown field: {', '.join(sorted(unknown))}")
+    typed(payload, **_OPTIONS)
     try:
         row = await sandboxes.get(c, id)
     except NotFound:

@@ -5,12 +5,16 @@ VALUES ($1, $2, $3, left($4, 255), $5, $6)
 ON CONFLICT (id) DO NOTHING RETURNING *
 
 -- get --
--- One conversation.
-SELECT * FROM ai_conversations WHERE id = $1
+-- One conversation, with the reason of its entity's quarantine.
+SELECT *, (SELECT coalesce(e.last_error ->> 'detail', '') FROM entities e
+    WHERE e.kind = 'conversation' AND e.id = c.id::text AND e.quarantined_at IS NOT NULL) AS quarantined
+FROM ai_conversations c WHERE id = $1
 
 -- list_conversations --
 -- A user's conversations (everyone's when $1 is NULL), the last used first; deleted ones never.
-SELECT * FROM ai_conversations WHERE ($1::uuid IS NULL OR user_id = $1)
+SELECT *, (SELECT coalesce(e.last_error ->> 'detail', '') FROM entities e
+    WHERE e.kind = 'conversation' AND e.id = c.id::text AND e.quarantined_at IS NOT NULL) AS quarantined
+FROM ai_conversations c WHERE ($1::uuid IS NULL OR user_id = $1)
     AND ($2::uuid IS NULL OR sandbox_id = $2) AND status <> 'deleted'
 ORDER BY updated_at DESC, id LIMIT $3 OFFSET $4
 

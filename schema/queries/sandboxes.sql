@@ -7,12 +7,16 @@ VALUES ($1, $2, $3, $4, coalesce($5, 'ubuntu:22.04'), $6,
 ON CONFLICT (id) DO NOTHING RETURNING *
 
 -- get --
--- One sandbox.
-SELECT * FROM sandboxes WHERE id = $1
+-- One sandbox, with the reason of its entity's quarantine.
+SELECT *, (SELECT coalesce(e.last_error ->> 'detail', '') FROM entities e
+    WHERE e.kind = 'sandbox' AND e.id = s.id::text AND e.quarantined_at IS NOT NULL) AS quarantined
+FROM sandboxes s WHERE id = $1
 
 -- list_sandboxes --
 -- A user's sandboxes (everyone's when $1 is NULL), newest first.
-SELECT * FROM sandboxes WHERE ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2)
+SELECT *, (SELECT coalesce(e.last_error ->> 'detail', '') FROM entities e
+    WHERE e.kind = 'sandbox' AND e.id = s.id::text AND e.quarantined_at IS NOT NULL) AS quarantined
+FROM sandboxes s WHERE ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2)
 ORDER BY created_at DESC, id LIMIT $3 OFFSET $4
 
 -- set_status --

@@ -5,6 +5,7 @@ They change nothing, save for `db migrate`; each prints plain lines, or one JSON
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from datetime import UTC, datetime
@@ -30,14 +31,16 @@ async def ps(screen: Screen, *, as_json: bool, everything: bool) -> Exit:
         value = {"conversations": conversations, "sandboxes": sandboxes, "agents": agents}
         screen.line(json.dumps(value, indent=2))
         return Exit.OK
-    shown = sandboxes if everything else [row for row in sandboxes if row["status"] != "stopped"][:20]
-    table(screen, ["CONVERSATION", "SANDBOX", "MODE", "MODEL", "AGE", "TOKENS", "TITLE"], [
-        [row["id"][:8], row["sandbox_id"][:8], row["mode"], row["model"] or "", age(row["created_at"]),
+    active = [row for row in sandboxes if row["status"] != "stopped" or row.get("quarantined") is not None]
+    shown = sandboxes if everything else active[:20]
+    table(screen, ["CONVERSATION", "SANDBOX", "STATE", "MODE", "MODEL", "AGE", "TOKENS", "TITLE"], [
+        [row["id"][:8], row["sandbox_id"][:8], state(row), row["mode"], row["model"] or "",
+         age(row["created_at"]),
          f"{row['total_tokens']:,}", row["title"] or ""] for row in conversations])
     screen.line()
     table(screen, ["SANDBOX", "NAME", "STATE", "ISOLATION", "NETWORK", "AGE", "DETAIL"], [
-        [row["id"][:8], row["name"], row["status"], row["isolation"] or "", row["network"] or "",
-         age(row["created_at"]), row["status_detail"] or ""] for row in shown])
+        [row["id"][:8], row["name"], state(row), row["isolation"] or "", row["network"] or "",
+         age(row["created_at"]), row.get("quarantined") or row["status_detail"] or ""] for row in shown])
     screen.line()
     current = {row["id"] for row in conversations}
     wanted: list[dict[str, Any]] = [dict(row) for row in agents if row["conversation_id"] in current]
@@ -49,8 +52,6 @@ async def ps(screen: Screen, *, as_json: bool, everything: bool) -> Exit:
 
 async def logs(prefix: str, screen: Screen, *, follow: bool, as_json: bool) -> Exit:
     """A conversation from its first event."""
-    import asyncio
-
     async with connected() as client:
         watch = Watch(client, await resolve(client, prefix), screen, as_json=as_json, live=follow)
         task = asyncio.create_task(watch.replay(follow=follow))
@@ -67,6 +68,8 @@ async def logs(prefix: str, screen: Screen, *, follow: bool, as_json: bool) -> E
 def status(screen: Screen, *, as_json: bool, memory: bool) -> Exit:
     """What runs, from the supervisor's own record."""
     found = _single("status", *(["--memory"] if memory else []))
+    if found.get("running"):
+        found["quarantined"] = asyncio.run(_aside())
     if as_json:
         screen.line(json.dumps(found, indent=2))
     else:
@@ -86,9 +89,20 @@ def status(screen: Screen, *, as_json: bool, memory: bool) -> Exit:
             parts = sorted(room["parts"].items(), key=lambda part: -part[1])
             told = ", ".join(f"{name} {size // 1024**2} MiB" for name, size in parts if size >= 1024**2)
             screen.line(f"home: {told}" + ("" if room["whole"] else " (not all could be counted in time)"))
+        if found.get("quarantined"):
+            screen.line(f"{found['quarantined']} in quarantine: ./tpp quarantine ls", "yellow")
         if not found.get("running"):
             screen.line("Start it: ./tpp up")
     return Exit.OK if found.get("running") else Exit.NOT_GREEN
+
+
+async def _aside() -> int | None:
+    """How many entities are in quarantine; None when the server does not say so within seconds."""
+    try:
+        async with connected(patience_s=0.0, timeout_s=3.0) as client:
+            return len(await client.quarantine())
+    except TerminalError:
+        return None
 
 
 def doctor(screen: Screen, *, as_json: bool) -> Exit:
@@ -158,6 +172,11 @@ def table(screen: Screen, head: list[str], rows: list[list[str]]) -> None:
         parts = [cell[: widths[place]].ljust(widths[place]) for place, cell in enumerate(row[:-1])]
         text = "  ".join([*parts, row[-1][:80]]).rstrip()
         screen.line(text, *(("bold",) if index == 0 else ()))
+
+
+def state(row: Any) -> str:
+    """The record's state; that it was put aside comes first."""
+    return row["status"] if row.get("quarantined") is None else f"quarantined ({row['status']})"
 
 
 def age(stamp: str | None) -> str:

@@ -84,7 +84,7 @@ def alone(root: Path, kind: str) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("Another ./tpp is installing; waiting for it …", flush=True)
+            print("Another `./tpp` is installing; waiting for it …", flush=True)
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
@@ -173,7 +173,7 @@ if __name__ == "__main__":
     try:
         raise SystemExit(main(Path(sys.argv[1]), sys.argv[2]))
     except KeyboardInterrupt:
-        print("\nInterrupted; the next ./tpp does it again.", file=sys.stderr)
+        print("\nInterrupted; the next `./tpp` does it again.", file=sys.stderr)
         raise SystemExit(130) from None
     except OSError as problem:
         print(f"error: {problem}\n  → The checkout must be writable and its disk not full.", file=sys.stderr)

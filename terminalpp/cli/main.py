@@ -1,21 +1,22 @@
 """The command `tpp`: verbs, options, help, exit codes. Everything else is imported when it is needed.
 
 `--help` must answer at once, so this file imports typer and nothing heavy. Each verb is a few lines:
-it builds what its module needs, runs it inside `_finish`, which turns errors and Ctrl-C into words
-and exit codes (see `exits`).
+it builds what its module needs, and runs it inside `finish`, which turns errors and Ctrl-C into words
+and exit codes.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from terminalpp.cli import operator
+from terminalpp.cli.finish import Json, finish, one_of
+
 if TYPE_CHECKING:
-    from terminalpp.cli.exits import Exit
     from terminalpp.cli.screen import Screen
 
 EPILOG = (
@@ -31,7 +32,6 @@ app = typer.Typer(
     'Then:    ./tpp run --repo my-project "make the failing test pass"\n',
 )
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output.")]
 Model = Annotated[str | None, typer.Option("--model", "-m", metavar="M", help="A litellm model string.")]
 Repo = Annotated[str, typer.Option("--repo", "-C", metavar="DIR", help="The project. Default: here.")]
 Image = Annotated[str | None, typer.Option("--image", metavar="I", help="Another sandbox image (Docker).")]
@@ -48,55 +48,6 @@ ApplyOption = Annotated[bool, typer.Option("--apply", help="Apply the changes to
 Branch = Annotated[str | None, typer.Option(
     "--branch", metavar="NAME", help="Put the changes on a new branch.")]
 Patch = Annotated[str | None, typer.Option("--patch", metavar="FILE", help="Write the changes as a patch.")]
-
-
-def _screen() -> Screen:
-    from terminalpp.cli.screen import Screen
-
-    return Screen.stdout()
-
-
-def _finish(work: Callable[[Screen], Any], as_json: bool) -> NoReturn:
-    """Run a verb's work and leave with its status. Nothing below ever shows a traceback for a
-    mistake of the person, the machine or the network."""
-    from terminalpp.cli import exits
-    from terminalpp.cli.git import GitFailed
-    from terminalpp.types.errors import TerminalError
-
-    screen = _screen()
-    try:
-        result = work(screen)
-        if hasattr(result, "__await__"):
-            import asyncio
-
-            result = asyncio.run(result)
-        status: Exit = result
-    except exits.NotApplied as problem:
-        from terminalpp.cli.run import not_applied
-
-        status = not_applied(screen, problem, as_json)
-    except TerminalError as error:
-        screen.clear_status()
-        screen.end_words()
-        exits.tell(error, as_json)
-        status = exits.of(error)
-    except GitFailed as error:
-        exits.tell(TerminalError(f"git: {error.words}", "Check the repository with `git status`."), as_json)
-        status = exits.Exit.ENVIRONMENT
-    except KeyboardInterrupt:
-        screen.clear_status()
-        screen.end_words()
-        sys.stderr.write("cancelled\n")
-        status = exits.Exit.CANCELLED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read us has gone; say nothing at exit
-        status = exits.Exit.ENVIRONMENT
-    raise typer.Exit(int(status))
-
-
-def _one_of(value: str | None, option: str, *allowed: str) -> None:
-    if value is not None and value not in allowed:
-        raise typer.BadParameter(f"{value!r} is not one of {', '.join(allowed)}", param_hint=option)
 
 
 def _options(model: str | None, **given: Any) -> Any:
@@ -119,7 +70,7 @@ def demo(model: Model = None, json: Json = False) -> None:
     """
     from terminalpp.cli import run as verb
 
-    _finish(lambda screen: verb.demo(model, screen, as_json=json), json)
+    finish(lambda screen: verb.demo(model, screen, as_json=json), json)
 
 
 @app.command()
@@ -155,8 +106,8 @@ def run(
     from terminalpp.cli import run as verb
     from terminalpp.cli.deliver import Wish
 
-    _one_of(agents, "--agents", "team", "single")
-    _one_of(network, "--network", "none", "open")
+    one_of(agents, "--agents", "team", "single")
+    one_of(network, "--network", "none", "open")
 
     def work(screen: Screen) -> Any:
         wish = Wish(apply, branch, patch)
@@ -168,7 +119,7 @@ def run(
                            setup_command=setup_cmd, include=tuple(include or ()))
         return verb.run(repo, text, options, wish, screen, as_json=json)
 
-    _finish(work, json)
+    finish(work, json)
 
 
 @app.command()
@@ -196,8 +147,8 @@ def chat(
     """
     from terminalpp.cli import chat as verb
 
-    _one_of(agents, "--agents", "team", "single")
-    _one_of(network, "--network", "none", "open")
+    one_of(agents, "--agents", "team", "single")
+    one_of(network, "--network", "none", "open")
 
     def work(screen: Screen) -> Any:
         if conversation is not None:
@@ -206,7 +157,7 @@ def chat(
                            setup_command=setup_cmd, include=tuple(include or ()))
         return verb.chat(repo, options, screen, as_json=json)
 
-    _finish(work, json)
+    finish(work, json)
 
 
 @app.command()
@@ -224,7 +175,7 @@ def logs(
     """
     from terminalpp.cli import inspect
 
-    _finish(lambda screen: inspect.logs(id, screen, follow=follow, as_json=json), json)
+    finish(lambda screen: inspect.logs(id, screen, follow=follow, as_json=json), json)
 
 
 @app.command()
@@ -244,9 +195,9 @@ def ps(
     from terminalpp.cli import inspect, processes
 
     if sandbox is not None:
-        _finish(lambda screen: processes.ps(sandbox, screen, as_json=json), json)
+        finish(lambda screen: processes.ps(sandbox, screen, as_json=json), json)
     else:
-        _finish(lambda screen: inspect.ps(screen, as_json=json, everything=all), json)
+        finish(lambda screen: inspect.ps(screen, as_json=json, everything=all), json)
 
 
 @app.command()
@@ -264,7 +215,7 @@ def kill(
     """
     from terminalpp.cli import processes
 
-    _finish(lambda screen: processes.kill(sandbox, command, screen, as_json=json), json)
+    finish(lambda screen: processes.kill(sandbox, command, screen, as_json=json), json)
 
 
 @app.command()
@@ -281,7 +232,7 @@ def up(
     """
     from terminalpp.cli import boot
 
-    _finish(lambda screen: boot.up(screen, as_json=json, foreground=foreground), json)
+    finish(lambda screen: boot.up(screen, as_json=json, foreground=foreground), json)
 
 
 @app.command()
@@ -294,7 +245,7 @@ def down(json: Json = False) -> None:
     """
     from terminalpp.cli import boot
 
-    _finish(lambda screen: boot.down(screen, as_json=json), json)
+    finish(lambda screen: boot.down(screen, as_json=json), json)
 
 
 @app.command()
@@ -311,7 +262,7 @@ def status(
     """
     from terminalpp.cli import inspect
 
-    _finish(lambda screen: inspect.status(screen, as_json=json, memory=memory), json)
+    finish(lambda screen: inspect.status(screen, as_json=json, memory=memory), json)
 
 
 @app.command()
@@ -324,7 +275,7 @@ def doctor(json: Json = False) -> None:
     """
     from terminalpp.cli import inspect
 
-    _finish(lambda screen: inspect.doctor(screen, as_json=json), json)
+    finish(lambda screen: inspect.doctor(screen, as_json=json), json)
 
 
 @app.command("test", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
@@ -344,7 +295,7 @@ def suite(
     """
     from terminalpp.cli import suite as verb
 
-    _finish(lambda screen: verb.run(screen, context.args, require, as_json=json), json)
+    finish(lambda screen: verb.run(screen, context.args, require, as_json=json), json)
 
 
 @app.command()
@@ -361,8 +312,8 @@ def db(
     """
     from terminalpp.cli import inspect
 
-    _one_of(action, "ACTION", "migrate", "status", "verify")
-    _finish(lambda screen: inspect.db(action, screen, as_json=json), json)
+    one_of(action, "ACTION", "migrate", "status", "verify")
+    finish(lambda screen: inspect.db(action, screen, as_json=json), json)
 
 
 @app.command()
@@ -375,7 +326,11 @@ def version(json: Json = False) -> None:
     """
     from terminalpp.cli import inspect
 
-    _finish(lambda screen: inspect.version(screen, as_json=json), json)
+    finish(lambda screen: inspect.version(screen, as_json=json), json)
+
+
+app.add_typer(operator.quarantine)
+app.add_typer(operator.dead_letters)
 
 
 def main() -> None:

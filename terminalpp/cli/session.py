@@ -80,10 +80,10 @@ class Session:
 
 
 @contextlib.asynccontextmanager
-async def connected() -> AsyncIterator[Client]:
-    """The client of the running system. Raises Unavailable when it is not up."""
+async def connected(**options: Any) -> AsyncIterator[Client]:
+    """The client of the running system; `options` are the client's. Raises Unavailable when it is not up."""
     url, token = home.address()
-    async with Client(url, token) as client:
+    async with Client(url, token, **options) as client:
         yield client
 
 

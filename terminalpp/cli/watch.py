@@ -121,7 +121,8 @@ class Watch:
             return
         ended.set()
         try:
-            offset = await asyncio.wait_for(task, OUTPUT_PATIENCE_S)
+            async with asyncio.timeout(OUTPUT_PATIENCE_S):
+                offset = await task
             last = max(offset, int(payload.get("output_bytes") or 0) - TAIL_BYTES)
             if offset >= LIVE_BYTES and last > offset:
                 piece = await self.client.output(self.sandbox_id, exec_id, offset=last, limit=TAIL_BYTES)

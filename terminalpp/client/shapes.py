@@ -15,6 +15,7 @@ class Sandbox(TypedDict):
     name: str
     status: str                      # stopped | starting | running | error
     status_detail: str | None        # what it does or why it failed, one line
+    quarantined: str | None          # why it was put aside, null when it was not
     image: str | None
     network: str | None              # none | open
     driver: str | None               # docker | bubblewrap
@@ -74,12 +75,43 @@ class Conversation(TypedDict):
     mode: str                        # team | single
     workspace: str
     status: str                      # active | archived | deleted
+    quarantined: str | None          # why it was put aside, null when it was not
     settings: dict[str, Any]
     total_tokens: int
     cost_usd: float
     last_seq: int                    # the highest event sequence number
     created_at: str | None
     updated_at: str | None
+
+
+class Quarantine(TypedDict):
+    """An entity that was put aside; `messages` and `actions` wait for its release."""
+
+    kind: str
+    id: str
+    code: str
+    reason: str
+    since: str
+    failures: int
+    messages: int
+    actions: int
+
+
+class DeadLetter(TypedDict):
+    """A message or an action that failed for good; `payload` is cut and without what may be a secret."""
+
+    id: str
+    source: str                      # mailbox | outbox
+    source_id: str
+    kind: str
+    entity_id: str
+    method: str
+    payload: Any
+    code: str
+    reason: str
+    attempts: int
+    created_at: str
+    replayed_at: str | None
 
 
 class Agent(TypedDict):

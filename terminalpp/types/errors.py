@@ -200,7 +200,10 @@ class NotOwner(TerminalError):
 class Quarantined(TerminalError):
     title = "The entity failed too often and was put aside"
     code, status = "quarantined", 503
-    hint = "Read the reason in `./tpp ps --json`; release it there once the cause is gone."
+    hint = (
+        "`./tpp quarantine ls` says why; `./tpp quarantine release` lets it go on. It can be stopped, "
+        "deleted and read all the while."
+    )
 
 
 class Unavailable(TerminalError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 import typer
 from packaging.requirements import Requirement
 from packaging.version import Version
+from typer.testing import CliRunner
 
 from terminalpp.cli.main import app
 from terminalpp.types import errors
@@ -98,6 +100,42 @@ OPTIONS = {
     verb: {name for parameter in command.params for name in parameter.opts} | {"-h", "--help"}
     for verb, command in COMMANDS.items()
 }
+GROUPS = {verb: command.commands for verb, command in COMMANDS.items() if hasattr(command, "commands")}
+for group, inner in GROUPS.items():
+    OPTIONS[group] |= {name for command in inner.values() for p in command.params for name in p.opts}
+TYPED = re.compile(r"\./tpp[ ]+([a-z][a-z-]*)(?:[ ]+([a-z][a-z-]*))?")
+
+
+def typed_in_sources() -> set[tuple[str, str, str]]:
+    """(file, verb, next word) of every `./tpp …` within a text of the program: hints, messages, help."""
+    found = set()
+    for folder in ("terminalpp", "schema", "runtime", "graphs", "actors", "gateway"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    found |= {(path.name, *match) for match in TYPED.findall(node.value)}
+    return found
+
+
+def quoted() -> set[tuple[str, str, str]]:
+    told = {(code, *match) for code, kind in errors.all_codes().items() for match in TYPED.findall(kind.hint)}
+    for document in documents.documents():
+        told |= {(document.name, *match) for match in TYPED.findall(document.read_text())}
+    return told | typed_in_sources()
+
+
+def test_every_command_that_is_named_has_a_help():
+    """In a document, a hint or a message: `./tpp VERB`, and `./tpp GROUP WORD` for a group of verbs."""
+    runner = CliRunner()
+    places: dict[tuple[str, str], set[str]] = {}
+    for place, verb, word in quoted():
+        places.setdefault((verb, word if verb in GROUPS else ""), set()).add(place)
+    assert ("quarantine", "release") in places
+    assert ("run", "") in places
+    for verb, word in sorted(places):
+        done = runner.invoke(app, [verb, *([word] if word else []), "--help"])
+        assert done.exit_code == 0, f"./tpp {verb} {word}: {done.output} {places[verb, word]}"
+        assert "Usage:" in done.output
 
 
 @pytest.mark.parametrize("document", documents.documents(), ids=lambda path: path.name)

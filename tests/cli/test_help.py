@@ -18,10 +18,14 @@ from terminalpp.types.errors import InvalidInput, NotFound, Unavailable
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "cli.md").read_text()
-VERBS = [command.name or command.callback.__name__ for command in app.registered_commands]
+GROUPS = {group.typer_instance.info.name: group.typer_instance for group in app.registered_groups}
+VERBS = [command.name or command.callback.__name__ for command in app.registered_commands] + list(GROUPS)
 WANTED = {
     "up", "down", "status", "doctor", "demo", "run", "chat", "logs", "ps", "kill", "test", "db", "version",
+    "quarantine", "dead-letters",
 }  # fmt: skip
+COMMANDS = [(verb,) for verb in sorted(WANTED - set(GROUPS))] + [
+    (name, command.name) for name, group in GROUPS.items() for command in group.registered_commands]
 
 
 def said(*words: str) -> str:
@@ -33,15 +37,16 @@ def said(*words: str) -> str:
 
 def test_every_verb_is_there_and_documented() -> None:
     assert set(VERBS) == WANTED
-    documented = re.findall(r"^\| `([a-z]+)` \|", DOCS.split("## Exit status")[0], re.M)
+    documented = re.findall(r"^\| `([a-z-]+)` \|", DOCS.split("## Exit status")[0], re.M)
     assert sorted(documented) == sorted(VERBS)
     launcher = (ROOT / "tpp").read_text()
     assert all(re.search(rf"^  {verb} ", launcher, re.M) for verb in VERBS)
 
 
-@pytest.mark.parametrize("verb", sorted(WANTED))
-def test_every_help_has_an_example_and_json(verb: str) -> None:
-    text = said(verb, "--help")
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_help_has_an_example_and_json(words: tuple[str, ...]) -> None:
+    verb = " ".join(words)
+    text = said(*words, "--help")
     assert f"./tpp {verb}" in text
     assert "--json" in text
     for option in re.findall(r"(--[a-z-]+)", text.split("Options:")[1]):

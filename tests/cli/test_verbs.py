@@ -37,7 +37,8 @@ async def start(*words: str, cwd: Path | None = None, **environment: str) -> asy
 
 async def typed(*words: str, stdin: bytes = b"", cwd: Path | None = None, **environment: str) -> Typed:
     process = await start(*words, cwd=cwd, **environment)
-    out, err = await asyncio.wait_for(process.communicate(stdin), 60)
+    async with asyncio.timeout(60):
+        out, err = await process.communicate(stdin)
     return Typed(process.returncode or 0, out, err)
 
 
@@ -127,9 +128,11 @@ async def test_json_is_one_object_a_line(server: RecordedServer, repo: Path) -> 
 async def test_ctrl_c_once_cancels_and_keeps(server: RecordedServer, repo: Path) -> None:
     server.hold = True
     process = await start("run", "--model", "m", "do it", cwd=repo)
-    await asyncio.wait_for(server.watched.wait(), 30)
+    async with asyncio.timeout(30):
+        await server.watched.wait()
     process.send_signal(signal.SIGINT)
-    out, _ = await asyncio.wait_for(process.communicate(), 30)
+    async with asyncio.timeout(30):
+        out, _ = await process.communicate()
     assert server.cancelled.is_set()
     assert process.returncode == 130
     assert b"The changes are kept" in out
@@ -138,7 +141,8 @@ async def test_ctrl_c_once_cancels_and_keeps(server: RecordedServer, repo: Path)
 async def test_ctrl_c_twice_leaves(server: RecordedServer, repo: Path) -> None:
     server.hold = True
     process = await start("run", "--model", "m", "do it", cwd=repo)
-    await asyncio.wait_for(server.watched.wait(), 30)
+    async with asyncio.timeout(30):
+        await server.watched.wait()
     server.cancelled = asyncio.Event()  # this server never gets the turn to end
     process.send_signal(signal.SIGINT)
     assert process.stdout
@@ -146,7 +150,8 @@ async def test_ctrl_c_twice_leaves(server: RecordedServer, repo: Path) -> None:
         if b"Cancelling" in line:
             process.send_signal(signal.SIGINT)
             break
-    out, _ = await asyncio.wait_for(process.communicate(), 30)
+    async with asyncio.timeout(30):
+        out, _ = await process.communicate()
     assert process.returncode == 130
     assert f"./tpp run --resume {ID[:8]}".encode() in out
 

@@ -235,7 +235,8 @@ async def test_pulls_that_hang_hold_up_nothing_else(driver, client):
     images = Images(client, base=BASE)
     pulls = [asyncio.create_task(images.ensure(f"{name}:{n}", note)) for n in range(TRANSFERS + 40)]
     try:
-        await asyncio.wait_for(asked.wait(), 20)
+        async with asyncio.timeout(20):
+            await asked.wait()
         common = len([await asyncio.to_thread(int, n) for n in range(50)])
         assert common == 50  # of the process's own threads
         assert await driver.prepare(None, quiet)

@@ -134,7 +134,8 @@ async def collect(
                 return
 
     try:
-        await asyncio.wait_for(read(), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            await read()
     except TimeoutError:
         raise AssertionError(
             f"no {until} within {timeout_s} s; last: {[e['type'] for e in events[-12:]]}"

@@ -187,14 +187,16 @@ async def start(home: Path, **variables: str) -> asyncio.subprocess.Process:
 
 async def test_process_without_its_services_says_what_is_missing(tmp_path: Path) -> None:
     process = await start(tmp_path)
-    _, said = await asyncio.wait_for(process.communicate(), 60)
+    async with asyncio.timeout(60):
+        _, said = await process.communicate()
     assert process.returncode not in (0, None)
     assert b"TPP_DATABASE_URL is not set" in said
 
 
 async def test_process_on_a_taken_port_says_so(tmp_path: Path, served: Served) -> None:
     process = await start(tmp_path, TPP_PORT=served.url.rpartition(":")[2])
-    _, said = await asyncio.wait_for(process.communicate(), 60)
+    async with asyncio.timeout(60):
+        _, said = await process.communicate()
     assert process.returncode == 1
     assert b"cannot be had" in said
     assert b"Traceback" not in said

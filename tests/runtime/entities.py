@@ -271,6 +271,7 @@ class Stubborn(Entity):
 
     async def activated(self) -> None:
         if OBSTACLES.get(self.ref.id):
+            MET[self.ref.id, "obstacle"] = MET.get((self.ref.id, "obstacle"), 0) + 1
             raise OBSTACLES[self.ref.id]
 
     @readonly

@@ -74,7 +74,8 @@ async def test_a_caller_that_gave_up_harms_nobody(tmp_path: Path) -> None:
     server = await direct.serve(tmp_path, CELL, echo)
     lines = direct.Lines(tmp_path)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(lines.ask(CELL, "call", b"slow"), 0.05)
+        async with asyncio.timeout(0.05):
+            await lines.ask(CELL, "call", b"slow")
     assert await lines.ask(CELL, "call", b"next") == b"call:next"
     await asyncio.sleep(0.3)  # the answer nobody waits for arrives
     assert await lines.ask(CELL, "call", b"last") == b"call:last"

@@ -117,8 +117,10 @@ async def in_activated(node: LocalNode, name: str) -> None:
         OBSTACLES[ref.id] = error
     with pytest.raises(errors.TerminalError):
         await node.runtime.call(ref, "get", timeout_s=0.2)
-    assert (await failures(node, ref) > 0) == (name in DEFECTS), name
+    await eventually(lambda: MET.get((ref.id, "obstacle")))
     del OBSTACLES[ref.id]
+    await eventually(lambda: ref not in node.cells.hosts[CELL]._activating)
+    assert (await failures(node, ref) > 0) == (name in DEFECTS), name
 
     async def here() -> bool:
         try:

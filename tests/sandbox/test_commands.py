@@ -136,7 +136,8 @@ async def test_output_is_there_while_it_runs(sandbox: Sandbox) -> None:
         await eventually(lambda e=expected: e in seen)
     assert not following.done()
     await sandbox.tppd.stdin(exec_id, offset, b"", epoch=sandbox.epoch, eof=True)
-    await asyncio.wait_for(following, 10)
+    async with asyncio.timeout(10):
+        await following
     assert (await door.wait(exec_id, 5)).exit_code == 1  # read at the end of its input
     await door.close()
 

@@ -106,7 +106,8 @@ async def test_what_is_not_a_file_does_not_hold_anybody(sandbox: Sandbox) -> Non
     await sandbox.sh("mkfifo pipe")
     for path in ("pipe", ".", "/dev/zero", "/dev/null"):
         with pytest.raises(FileProblem):
-            await asyncio.wait_for(sandbox.tppd.read_file(path), 5)
+            async with asyncio.timeout(5):
+                await sandbox.tppd.read_file(path)
     for path in ("pipe", "."):
         with pytest.raises(FileProblem):
             await sandbox.tppd.write_file(path, b"x", epoch=sandbox.epoch)

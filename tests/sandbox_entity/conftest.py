@@ -42,7 +42,8 @@ class Cell:
             sys.executable, "-m", "tests.sandbox_entity.cell", cwd=ROOT, env=environment, limit=2**26,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
         assert self.process.stdout is not None
-        assert await asyncio.wait_for(self.process.stdout.readline(), 60) == b"ready\n"
+        async with asyncio.timeout(60):
+            assert await self.process.stdout.readline() == b"ready\n"
         self._reader = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
@@ -67,7 +68,8 @@ class Cell:
         request = {"id": request_id, "op": op, "ref": [kind, id], "method": method, "payload": payload,
                    "message_id": message_id}
         self.process.stdin.write(json.dumps(request).encode() + b"\n")
-        reply = await asyncio.wait_for(future, 180)
+        async with asyncio.timeout(180):
+            reply = await future
         if "error" in reply:
             raise from_json(reply["error"])
         return reply["value"]
@@ -99,7 +101,8 @@ class Cell:
         assert self.process.stdin is not None
         self.process.stdin.close()
         try:
-            await asyncio.wait_for(self.process.wait(), 20)
+            async with asyncio.timeout(20):
+                await self.process.wait()
         except TimeoutError:
             await self.kill()
 

@@ -151,7 +151,8 @@ async def test_a_cancelled_transaction_is_undone_and_its_connection_is_usable(da
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await asyncio.wait_for(database.fetchval("SELECT count(*) FROM users"), 10) == 0
+    async with asyncio.timeout(10):
+        assert await database.fetchval("SELECT count(*) FROM users") == 0
     await database.close()
 
 
@@ -198,7 +199,8 @@ async def test_close_returns_while_a_connection_is_in_use(database_url: str) -> 
         "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND state = 'active'"
     )
     await eventually(lambda: other.fetchval(sleeping))
-    await asyncio.wait_for(database.close(), 15)
+    async with asyncio.timeout(15):
+        await database.close()
     with pytest.raises(Unavailable):
         await task
     await other.close()

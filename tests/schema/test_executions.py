@@ -67,7 +67,8 @@ async def test_commands_of_one_owner_do_not_wait_for_each_other(
     async with database.transaction() as connection:
         await executions.create(connection, new_id(), sandbox.id, owner, "a", fence=fence)
         other = executions.create(database, new_id(), sandbox.id, owner, "b", fence=fence)
-        assert (await asyncio.wait_for(other, 5))[1]
+        async with asyncio.timeout(5):
+            assert (await other)[1]
 
 
 async def test_accepting_is_one_statement(
