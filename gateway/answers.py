@@ -116,6 +116,34 @@ class Execution(Answer):
     )  # fmt: skip
 
 
+class ExecutionListed(Answer):
+    """A command in a list: all but its output."""
+
+    id: Id
+    sandbox_id: Id
+    command: str
+    working_directory: str
+    status: ExecutionState
+    exit_code: int | None
+    reason: str | None
+    stdout_bytes: Count
+    stderr_bytes: Count
+    truncated: bool
+    duration_ms: Count | None
+    agent: AgentRole | None
+    conversation_id: Id | None
+    created_at: Time | None
+    started_at: Time | None
+    completed_at: Time | None
+
+    model_config = _example(
+        id=_ID, sandbox_id=SANDBOX_EXAMPLE, command="echo hello", working_directory="/home/user",
+        status="completed", exit_code=0, reason="exited", stdout_bytes=6, stderr_bytes=0, truncated=False,
+        duration_ms=2, agent=None, conversation_id=None, created_at=_TIME, started_at=_TIME,
+        completed_at=_TIME,
+    )  # fmt: skip
+
+
 class Conversation(Answer):
     id: Id
     sandbox_id: Id
@@ -161,7 +189,7 @@ class SandboxPage(Answer):
 
 
 class ExecutionPage(Answer):
-    items: list[Execution]
+    items: list[ExecutionListed]
     next_cursor: str | None
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 import time
+from pathlib import Path
 from signal import Signals
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -22,13 +23,14 @@ from actors.sandbox import journal
 from actors.sandbox.answers import row_with_end
 from gateway import answers
 from gateway.answers import Json
-from gateway.models import WAIT_LIMIT_MS, CommandCreate, CommandWait, SignalSend
+from gateway.models import WAIT_LIMIT_MS, CommandCreate, CommandWait, Id, SignalSend
 from gateway.once import REPLAYED, id_for, once
-from gateway.paging import Cursor, Limit, page
+from gateway.paging import Cursor, Limit, Since, moment_of, page
 from gateway.routes import Route, StraightRoute
 from gateway.sandboxes import BYTES, owned
 from gateway.state import Gateway, gateway_of, user_of
 from schema import executions
+from schema.rows import Place
 from terminalpp.types.errors import (
     CommandFinished,
     DeadlineExceeded,
@@ -61,6 +63,12 @@ def from_row(row: executions.Execution) -> dict[str, Any]:
         working_directory=row.working_directory or "/home/user",
         duration_ms=row.execution_time_ms,
     )
+
+
+def listed(row: executions.Execution) -> dict[str, Any]:
+    """A command in a list: all but its output."""
+    whole = from_row(row)
+    return {name: whole[name] for name in answers.ExecutionListed.model_fields}
 
 
 def spelled(body: CommandCreate) -> str:
@@ -123,22 +131,40 @@ router.add_api_route(
 
 
 @router.get("", operation_id="listCommands", response_model=answers.ExecutionPage)
-async def list_all(request: Request, sandbox_id: UUID, limit: Limit = 100, cursor: Cursor = None) -> Response:
-    """Newest first."""
+async def list_all(
+    request: Request,
+    sandbox_id: UUID,
+    status: ExecutionState | None = None,
+    conversation_id: Id | None = None,
+    since: Since = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """Newest first, without output: that is in each command's own record."""
     gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
+    run_dir = str(gateway.doors.run_dir(sandbox))
+    of = None if conversation_id is None else str(conversation_id)
+    where = {"status": status, "conversation_id": of, "since": moment_of(since)}
 
-    async def read(**bounds: int) -> list[executions.Execution]:
-        rows = await executions.list(gateway.database, sandbox, **bounds)
-        return [row_with_end(str(gateway.doors.run_dir(sandbox)), row) for row in rows]
+    def as_they_are(rows: list[executions.Execution]) -> list[executions.Execution]:
+        return [row_with_end(run_dir, row, output=False) for row in rows]
 
-    return Json(await page(read, from_row, limit, cursor))
+    async def read(limit: int, after: Place | None) -> list[executions.Execution]:
+        rows = await executions.list(gateway.database, sandbox, **where, after=after, limit=limit)
+        if all(row.status in FINAL for row in rows):
+            return rows
+        return await asyncio.to_thread(as_they_are, rows)
+
+    return Json(await page(read, listed, limit, cursor))
 
 
 async def row_of(gateway: Gateway, sandbox: str, command: str) -> executions.Execution:
     row = await executions.get(gateway.database, command)
     if row.sandbox_id != sandbox:
         raise NotFound(f"there is no command {command}")
-    return row_with_end(str(gateway.doors.run_dir(sandbox)), row)
+    if row.status in FINAL:
+        return row
+    return await asyncio.to_thread(row_with_end, str(gateway.doors.run_dir(sandbox)), row)
 
 
 @router.get("/{command_id}", operation_id="getCommand", response_model=answers.Execution)
@@ -184,7 +210,7 @@ async def output(
         # The end is looked for before the bytes are read: what is printed between the two is not missed.
         exited, ended = await life(gateway, sandbox, command)
         try:
-            chunk = journal.read(run_dir, command, stream, offset, limit)
+            chunk = await asyncio.to_thread(journal.read, run_dir, command, stream, offset, limit)
         except NotFound:
             chunk = await _forgotten(gateway, sandbox, command, stream, offset)
         left = deadline - time.monotonic()
@@ -193,7 +219,7 @@ async def output(
         await _more(gateway, sandbox, command, stream, offset, left)
     if chunk.data and not ended:  # the last bytes often come with the end: that saves the next request
         exited, ended = await life(gateway, sandbox, command)
-    ended = ended and chunk.next_offset >= journal.end(run_dir, command, stream)
+    ended = ended and chunk.next_offset >= await asyncio.to_thread(journal.end, run_dir, command, stream)
     headers = {
         "x-offset": str(chunk.offset),
         "x-next-offset": str(chunk.next_offset),
@@ -220,10 +246,10 @@ async def life(gateway: Gateway, sandbox: str, command: str) -> tuple[bool, bool
 
     Raises NotFound for a command that does not exist."""
     run_dir = gateway.doors.run_dir(sandbox)
-    if journal.closed(run_dir, command):
+    started, exited, closed = await asyncio.to_thread(_on_record, run_dir, command)
+    if closed:
         return True, True
-    exited = journal.exit_record(run_dir, command) is not None
-    if exited or journal.start_record(run_dir, command) is not None:
+    if started:
         try:
             status = await gateway.doors.watcher(sandbox).status(command)
             return status.state != "running", status.closed
@@ -235,6 +261,14 @@ async def life(gateway: Gateway, sandbox: str, command: str) -> tuple[bool, bool
                 return True, False
     final = (await row_of(gateway, sandbox, command)).status in FINAL
     return final, final
+
+
+def _on_record(run_dir: Path, command: str) -> tuple[bool, bool, bool]:
+    """Whether it was started, has exited, and its output has ended, as the journal has it."""
+    if journal.closed(run_dir, command):
+        return True, True, True
+    exited = journal.exit_record(run_dir, command) is not None
+    return exited or journal.start_record(run_dir, command) is not None, exited, False
 
 
 async def _more(

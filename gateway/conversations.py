@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request
@@ -11,16 +11,18 @@ from starlette.responses import Response
 
 from gateway import answers, beforehand
 from gateway.answers import Json
-from gateway.models import ConversationCreate, MessageCreate, ModelChange
+from gateway.models import ConversationCreate, Id, MessageCreate, ModelChange
 from gateway.once import id_for, once
-from gateway.paging import Cursor, Limit, page
+from gateway.paging import Cursor, Limit, Since, moment_of, page
 from gateway.routes import Route
 from gateway.sandboxes import owned as owned_sandbox
 from gateway.sse import EventStream
 from gateway.state import Gateway, gateway_of, user_of
 from schema import agents, conversations
+from schema.rows import Place
 from terminalpp.types.errors import NotFound
 from terminalpp.types.ids import Ref
+from terminalpp.types.states import AgentState
 
 DIFF_S = 110.0
 # One event of the stream as a reader of server-sent events sees it; `data` holds JSON of the shape Event.
@@ -89,12 +91,24 @@ async def create(request: Request, body: ConversationCreate) -> Response:
 
 
 @router.get("", operation_id="listConversations", response_model=answers.ConversationPage)
-async def list_all(request: Request, limit: Limit = 100, cursor: Cursor = None) -> Response:
-    """The last used first."""
+async def list_all(
+    request: Request,
+    sandbox_id: Id | None = None,
+    status: Literal["active", "archived"] | None = None,
+    since: Since = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """Newest first."""
     gateway, user = gateway_of(request), user_of(request)
+    where = {
+        "sandbox_id": None if sandbox_id is None else str(sandbox_id),
+        "status": status,
+        "since": moment_of(since),
+    }
 
-    async def read(**bounds: int) -> list[conversations.Conversation]:
-        return await conversations.list(gateway.database, user, **bounds)
+    async def read(limit: int, after: Place | None) -> list[conversations.Conversation]:
+        return await conversations.list(gateway.database, user, **where, after=after, limit=limit)
 
     return Json(await page(read, from_row, limit, cursor))
 
@@ -198,21 +212,19 @@ async def diff(request: Request, conversation_id: UUID) -> Response:
 @agents_router.get("", operation_id="listAgents", response_model=answers.AgentPage)
 async def list_agents(
     request: Request,
-    conversation_id: UUID | None = None,
+    conversation_id: Id | None = None,
+    status: AgentState | None = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Response:
-    """The agents of one conversation in the order of the team, or all, the last active first."""
-    gateway = gateway_of(request)
-    if conversation_id is None:
-        rows = await agents.list_all(gateway.database, user_of(request), limit=10_000)
-    else:
-        rows = await agents.list(gateway.database, (await owned(request, conversation_id)).id)
+    """The agents of one conversation, or of all, the newest first; a team in its order."""
+    gateway, user = gateway_of(request), user_of(request)
+    of = None if conversation_id is None else (await owned(request, conversation_id)).id
 
-    async def read(limit: int, offset: int) -> list[agents.Agent]:
-        return rows[offset : offset + limit]
+    async def read(limit: int, after: Place | None) -> list[agents.Agent]:
+        return await agents.list(gateway.database, user, of, status=status, after=after, limit=limit)
 
     def shape(row: agents.Agent) -> dict[str, Any]:
         return answers.from_row(answers.Agent, row, role=row.type)
 
-    return Json(await page(read, shape, limit, cursor))
+    return Json(await page(read, shape, limit, cursor, agents.place))

@@ -1,37 +1,80 @@
 """Lists in pages: `limit` and an opaque `cursor`, answered as `{items, next_cursor}`.
 
-The cursor is a position in the list's order. Something made or removed between two pages can shift the
-list by one; a client that needs each item once compares ids.
+The cursor is the place of the last item in the list's order, which is by creation, the newest first, and
+never changes: each item that is there all the while comes exactly once, whatever is made or removed
+meanwhile. An item that was removed can still be gone on behind.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import re
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import Query
 
-from gateway.answers import Answer, from_row
+from gateway import words
+from gateway.routes import refused
+from schema.rows import Place
 
 Limit = Annotated[int, Query(ge=1, le=500, description="Most items of one page.")]
 Cursor = Annotated[
-    str | None, Query(pattern=r"^[0-9]{1,9}$", description="`next_cursor` of the page before.")
+    str | None, Query(pattern=r"^[A-Za-z0-9_-]{1,100}$", description="`next_cursor` of the page before.")
 ]
+Since = Annotated[
+    str | None,
+    Query(
+        pattern=words.MOMENT,
+        description="Made at or after this time (RFC 3339).",
+        examples=["2026-11-22T10:00:00Z"],
+    ),
+]
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_PLACE = re.compile(r"(-?[0-9]{1,16})\.([0-9])\.([0-9a-f]{32})")
+
+
+def place_of(row: Any) -> Place:
+    return Place(row.created_at, row.id)
 
 
 async def page(
-    read: Callable[..., Awaitable[Sequence[Any]]],
+    read: Callable[[int, Place | None], Awaitable[Sequence[Any]]],
     shape: Callable[[Any], dict[str, Any]],
     limit: int,
     cursor: str | None,
+    place: Callable[[Any], Place] = place_of,
 ) -> dict[str, Any]:
-    """One page; `read(limit=…, offset=…)` is asked for one row more than is shown."""
-    offset = int(cursor or 0)
-    rows = await read(limit=limit + 1, offset=offset)
-    following = str(offset + limit) if len(rows) > limit else None
+    """One page; `read(limit, after)` is asked for one row more than is shown. Raises InvalidInput."""
+    rows = await read(limit + 1, None if cursor is None else _read(cursor))
+    following = _written(place(rows[limit - 1])) if len(rows) > limit else None
     return {"items": [shape(row) for row in rows[:limit]], "next_cursor": following}
 
 
-def plain(kind: type[Answer]) -> Callable[[Any], dict[str, Any]]:
-    """Rows whose columns are the answer's fields."""
-    return lambda row: from_row(kind, row)
+def moment_of(since: str | None) -> datetime | None:
+    """Raises InvalidInput for a time that does not exist."""
+    try:
+        return None if since is None else datetime.fromisoformat(since.upper())
+    except ValueError:
+        raise refused("query.since", "there is no such time") from None
+
+
+def _written(place: Place) -> str:
+    micros = (place.created_at - _EPOCH) // timedelta(microseconds=1)
+    text = f"{micros}.{place.rank}.{UUID(place.id).hex}"
+    return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+
+
+def _read(cursor: str) -> Place:
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True).decode("latin-1")
+    except binascii.Error:
+        text = ""
+    found = _PLACE.fullmatch(text)
+    if found is None:
+        raise refused("query.cursor", "it is not one that was given", "Begin again without it.")
+    micros, rank, id = found.groups()
+    return Place(_EPOCH + timedelta(microseconds=int(micros)), str(UUID(id)), int(rank))

@@ -19,14 +19,16 @@ from gateway.answers import Json
 from gateway.inflate import inflated
 from gateway.models import SandboxCreate
 from gateway.once import id_for, once
-from gateway.paging import Cursor, Limit, page
+from gateway.paging import Cursor, Limit, Since, moment_of, page
 from gateway.paths import PathQuery, raw_path
 from gateway.routes import Route
 from gateway.state import Gateway, gateway_of, user_of
 from gateway.unpack import unpack
 from schema import sandboxes
+from schema.rows import Place
 from terminalpp.types.errors import NotFound
 from terminalpp.types.ids import Ref
+from terminalpp.types.states import SandboxState
 
 START_WAIT_S = 60.0
 ARCHIVES = ("application/x-tar", "application/gzip", "application/zstd")
@@ -95,12 +97,21 @@ async def create(request: Request, body: SandboxCreate, wait: Wait = False) -> R
 
 
 @router.get("", operation_id="listSandboxes", response_model=answers.SandboxPage)
-async def list_all(request: Request, limit: Limit = 100, cursor: Cursor = None) -> Response:
+async def list_all(
+    request: Request,
+    status: SandboxState | None = None,
+    since: Since = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response:
     """Newest first."""
     gateway, user = gateway_of(request), user_of(request)
+    made = moment_of(since)
 
-    async def read(**bounds: int) -> list[sandboxes.Sandbox]:
-        return await sandboxes.list(gateway.database, user, **bounds)
+    async def read(limit: int, after: Place | None) -> list[sandboxes.Sandbox]:
+        return await sandboxes.list(
+            gateway.database, user, status=status, since=made, after=after, limit=limit
+        )
 
     return Json(await page(read, told, limit, cursor))
 

@@ -15,6 +15,7 @@ from terminalpp.types import errors
 from terminalpp.types.ids import derived_id
 
 _Q = Queries("agents")
+_RANKS = ("executor", "critic", "tester", "coder", "planner")  # as the query list_agents has them
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ async def create_team(c: Executor, conversation_id: str, roles: Sequence[str]) -
     names = [str(role) for role in roles]
     ids = [agent_id(conversation_id, role) for role in names]
     await c.execute(_Q.create, ids, conversation_id, names, [name.capitalize() for name in names])
-    return await list(c, conversation_id)
+    return await list(c, None, conversation_id)
 
 
 async def get(c: Executor, id: str) -> Agent:
@@ -63,11 +64,21 @@ async def set_status(c: Executor, id: str, status: str, context: dict[str, Any] 
     return rows.one(Agent, record)
 
 
-async def list_all(c: Executor, user_id: str | None = None, *, limit: int = 500) -> builtins.list[Agent]:
-    """The last changed first; everyone's when `user_id` is None."""
-    return rows.many(Agent, await c.fetch(_Q.list_all, user_id, limit))
+async def list(
+    c: Executor,
+    user_id: str | None = None,
+    conversation_id: str | None = None,
+    *,
+    status: str | None = None,
+    after: rows.Place | None = None,
+    limit: int = 500,
+) -> builtins.list[Agent]:
+    """Behind `after`: the newest team first, each in the order planner, coder, tester, critic, executor."""
+    at = after or rows.NOWHERE
+    where = (user_id, conversation_id, status, at.created_at, at.rank, at.id)
+    return rows.many(Agent, await c.fetch(_Q.list_agents, *where, limit))
 
 
-async def list(c: Executor, conversation_id: str) -> builtins.list[Agent]:
-    """In the order planner, coder, tester, critic, executor."""
-    return rows.many(Agent, await c.fetch(_Q.list_agents, conversation_id))
+def place(agent: Agent) -> rows.Place:
+    """Where the agent stands in `list`."""
+    return rows.Place(agent.created_at, agent.id, _RANKS.index(agent.type) + 1)

@@ -91,9 +91,14 @@ async def list(
     user_id: str | None = None,
     *,
     sandbox_id: str | None = None,
+    status: str | None = None,
+    since: datetime | None = None,
+    after: rows.Place | None = None,
     limit: int = 100,
-    offset: int = 0,
 ) -> builtins.list[Conversation]:
-    """The last used first; everyone's when `user_id` is None."""
-    records = await c.fetch(_Q.list_conversations, user_id, sandbox_id, limit, offset)
+    """Behind `after`, newest first; everyone's when `user_id` is None."""
+    at = after or rows.NOWHERE
+    records = await c.fetch(
+        _Q.list_conversations, user_id, sandbox_id, status, since, at.created_at, at.id, limit
+    )
     return [_row(record, record["id"]) for record in records]

@@ -214,9 +214,12 @@ async def list(
     *,
     archived: bool = False,
     conversation_id: str | None = None,
+    status: str | None = None,
+    since: datetime | None = None,
+    after: rows.Place | None = None,
     limit: int = 100,
-    offset: int = 0,
 ) -> builtins.list[Execution]:
-    """Newest first; archived ones only with `archived`."""
-    records = await c.fetch(_Q.list_executions, sandbox_id, archived, conversation_id, limit, offset)
-    return rows.many(Execution, records)
+    """Behind `after`, newest first, without output (None); archived ones only with `archived`."""
+    at = after or rows.NOWHERE
+    where = (sandbox_id, archived, conversation_id, status, since, at.created_at, at.id)
+    return rows.many(Execution, await c.fetch(_Q.list_executions, *where, limit))

@@ -6,13 +6,27 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from datetime import UTC, datetime
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from terminalpp.types.errors import InvalidInput
 from terminalpp.types.text import clean
 
 T = TypeVar("T")
+
+
+class Place(NamedTuple):
+    """A row's place in a list, the newest first; the higher `rank` first among those made at once."""
+
+    created_at: datetime
+    id: str
+    rank: int = 0
+
+
+# Before the first.
+NOWHERE = Place(datetime.max.replace(tzinfo=UTC), "ffffffff-ffff-ffff-ffff-ffffffffffff", 9)
+
 _ESCAPED = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 
 

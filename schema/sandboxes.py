@@ -154,7 +154,15 @@ async def delete(c: Executor, id: str) -> bool:
 
 
 async def list(
-    c: Executor, user_id: str | None = None, *, status: str | None = None, limit: int = 100, offset: int = 0
+    c: Executor,
+    user_id: str | None = None,
+    *,
+    status: str | None = None,
+    since: datetime | None = None,
+    after: rows.Place | None = None,
+    limit: int = 100,
 ) -> builtins.list[Sandbox]:
-    """Newest first; everyone's when `user_id` is None."""
-    return [_row(record) for record in await c.fetch(_Q.list_sandboxes, user_id, status, limit, offset)]
+    """Behind `after`, newest first; everyone's when `user_id` is None."""
+    at = after or rows.NOWHERE
+    found = await c.fetch(_Q.list_sandboxes, user_id, status, since, at.created_at, at.id, limit)
+    return [_row(record) for record in found]

@@ -83,6 +83,7 @@ CREATE TABLE ai_agents (
     CONSTRAINT ck_agent_type CHECK (((type)::text = ANY ((ARRAY['planner'::character varying, 'coder'::character varying, 'critic'::character varying, 'tester'::character varying, 'executor'::character varying])::text[])))
 );
 CREATE INDEX idx_ai_agents_conv ON public.ai_agents USING btree (conversation_id);
+CREATE INDEX idx_ai_agents_created ON public.ai_agents USING btree (created_at DESC);
 CREATE TRIGGER trg_ai_agents_updated_at BEFORE UPDATE ON public.ai_agents FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION set_updated_at();
 
 CREATE TABLE ai_conversations (
@@ -105,6 +106,7 @@ CREATE TABLE ai_conversations (
     CONSTRAINT ck_conv_status CHECK (((status)::text = ANY ((ARRAY['active'::character varying, 'archived'::character varying, 'deleted'::character varying])::text[])))
 ) WITH (fillfactor=70);
 CREATE INDEX idx_ai_conv_sandbox ON public.ai_conversations USING btree (sandbox_id);
+CREATE INDEX idx_ai_conversations_user_created ON public.ai_conversations USING btree (user_id, created_at DESC, id DESC);
 CREATE INDEX idx_ai_conversations_user_sandbox ON public.ai_conversations USING btree (user_id, sandbox_id);
 CREATE TRIGGER trg_ai_conversations_forget_graph AFTER DELETE ON public.ai_conversations FOR EACH ROW EXECUTE FUNCTION forget_graph();
 CREATE TRIGGER trg_ai_conversations_updated_at BEFORE UPDATE ON public.ai_conversations FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION set_updated_at();
@@ -254,7 +256,7 @@ CREATE TABLE command_executions (
 CREATE INDEX idx_ce_archive ON public.command_executions USING btree (created_at) WHERE (NOT archived);
 CREATE INDEX idx_ce_conversation ON public.command_executions USING btree (conversation_id) WHERE (conversation_id IS NOT NULL);
 CREATE INDEX idx_ce_open ON public.command_executions USING btree (sandbox_id) WHERE ((status)::text = ANY ((ARRAY['pending'::character varying, 'running'::character varying])::text[]));
-CREATE INDEX idx_ce_sandbox_created ON public.command_executions USING btree (sandbox_id, created_at DESC);
+CREATE INDEX idx_ce_sandbox_created ON public.command_executions USING btree (sandbox_id, created_at DESC, id DESC);
 CREATE INDEX idx_ce_unclosed ON public.command_executions USING btree (sandbox_id) WHERE streams_open;
 CREATE INDEX idx_ce_user_created ON public.command_executions USING btree (user_id, created_at DESC);
 CREATE INDEX idx_command_executions_sandbox_user ON public.command_executions USING btree (sandbox_id, user_id);
@@ -632,6 +634,7 @@ CREATE TABLE sandboxes (
 );
 CREATE INDEX idx_sandboxes_autosleep ON public.sandboxes USING btree (last_activity_at) WHERE ((status)::text = 'running'::text);
 CREATE INDEX idx_sandboxes_status ON public.sandboxes USING btree (status);
+CREATE INDEX idx_sandboxes_user_created ON public.sandboxes USING btree (user_id, created_at DESC, id DESC);
 CREATE INDEX idx_sandboxes_user_id ON public.sandboxes USING btree (user_id);
 CREATE UNIQUE INDEX uq_sandboxes_container ON public.sandboxes USING btree (container_id) WHERE (container_id IS NOT NULL);
 CREATE TRIGGER trg_sandboxes_status BEFORE UPDATE OF status ON public.sandboxes FOR EACH ROW WHEN (((old.status)::text IS DISTINCT FROM (new.status)::text)) EXECUTE FUNCTION check_sandbox_status();

@@ -33,25 +33,26 @@ def of_record(run_dir: str, record: ExitRecord, head: int) -> dict[str, Any]:
     }
 
 
-def end_for_row(run_dir: str, record: ExitRecord) -> End:
-    """The end as its row keeps it."""
+def end_for_row(run_dir: str, record: ExitRecord, *, output: bool = True) -> End:
+    """The end as its row keeps it; without `output` its extracts are left out (None)."""
     return End(
         record.exec_id, str(record.state), exit_code(record),
-        extract(run_dir, record.exec_id, "stdout", record.out_bytes),
-        extract(run_dir, record.exec_id, "stderr", record.err_bytes), record.out_bytes, record.err_bytes,
+        extract(run_dir, record.exec_id, "stdout", record.out_bytes) if output else None,
+        extract(run_dir, record.exec_id, "stderr", record.err_bytes) if output else None,
+        record.out_bytes, record.err_bytes,
         max(record.out_bytes, record.err_bytes) > ROW_BYTES, reason(record), round(record.duration_ms),
         record.streams_open,
     )
 
 
-def row_with_end(run_dir: str, row: Execution) -> Execution:
+def row_with_end(run_dir: str, row: Execution, *, output: bool = True) -> Execution:
     """The row as it will be: a command that has ended gets its end from the journal.
 
     Rows follow the journal by some milliseconds, or by as long as Postgres is away.
     """
     if ExecutionState(row.status).final or (record := journal.exit_record(run_dir, row.id)) is None:
         return row
-    end = end_for_row(run_dir, record)
+    end = end_for_row(run_dir, record, output=output)
     return replace(
         row, status=end.status, exit_code=end.exit_code, stdout=end.stdout, stderr=end.stderr,
         stdout_bytes=end.stdout_bytes, stderr_bytes=end.stderr_bytes, truncated=end.truncated,

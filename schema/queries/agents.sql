@@ -9,15 +9,14 @@ ON CONFLICT (id) DO NOTHING
 SELECT * FROM ai_agents WHERE id = $1
 
 -- list_agents --
--- The agents of a conversation, in the order of the team.
-SELECT * FROM ai_agents WHERE conversation_id = $1
-ORDER BY array_position(ARRAY['planner', 'coder', 'tester', 'critic', 'executor'], type::text), id
-
--- list_all --
--- Agents of all conversations of a user (everyone's when $1 is NULL), the last changed first.
-SELECT a.* FROM ai_agents a JOIN ai_conversations v ON v.id = a.conversation_id
+-- Agents of a user (everyone's when $1 is NULL), or of one conversation, behind a place: the newest team first, each
+-- in the order of the team.
+SELECT a.* FROM ai_agents a JOIN ai_conversations v ON v.id = a.conversation_id,
+    array_position(ARRAY['executor', 'critic', 'tester', 'coder', 'planner'], a.type::text) AS rank
 WHERE ($1::uuid IS NULL OR v.user_id = $1) AND v.status <> 'deleted'
-ORDER BY a.updated_at DESC, a.id LIMIT $2
+    AND ($2::uuid IS NULL OR a.conversation_id = $2) AND ($3::text IS NULL OR a.status = $3)
+    AND a.created_at <= $4 AND (a.created_at, rank, a.id) < ($4, $5, $6)
+ORDER BY a.created_at DESC, rank DESC, a.id DESC LIMIT $7
 
 -- set_status --
 -- active, paused or terminated; $3 is merged into the context.

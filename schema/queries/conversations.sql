@@ -11,12 +11,13 @@ SELECT *, (SELECT coalesce(e.last_error ->> 'detail', '') FROM entities e
 FROM ai_conversations c WHERE id = $1
 
 -- list_conversations --
--- A user's conversations (everyone's when $1 is NULL), the last used first; deleted ones never.
+-- A user's conversations (everyone's when $1 is NULL) behind a place, newest first; deleted ones never.
 SELECT *, (SELECT coalesce(e.last_error ->> 'detail', '') FROM entities e
     WHERE e.kind = 'conversation' AND e.id = c.id::text AND e.quarantined_at IS NOT NULL) AS quarantined
 FROM ai_conversations c WHERE ($1::uuid IS NULL OR user_id = $1)
-    AND ($2::uuid IS NULL OR sandbox_id = $2) AND status <> 'deleted'
-ORDER BY updated_at DESC, id LIMIT $3 OFFSET $4
+    AND ($2::uuid IS NULL OR sandbox_id = $2) AND status <> 'deleted' AND ($3::text IS NULL OR status = $3)
+    AND ($4::timestamptz IS NULL OR created_at >= $4) AND (created_at, id) < ($5, $6)
+ORDER BY created_at DESC, id DESC LIMIT $7
 
 -- update_settings --
 -- Merges keys into the settings; the model is also kept in the seed's column.

@@ -36,10 +36,15 @@ SELECT EXISTS (SELECT 1 FROM entities WHERE kind = $1 AND id = $2 AND epoch = $3
 SELECT * FROM command_executions WHERE id = $1
 
 -- list_executions --
--- A sandbox's commands, newest first; archived ones only when asked for.
-SELECT * FROM command_executions
+-- A sandbox's commands behind a place, newest first, without their output; archived ones when asked for.
+SELECT id, sandbox_id, user_id, command, working_directory, environment_vars, execution_mode, status, exit_code,
+    NULL AS stdout, NULL AS stderr, stdout_bytes, stderr_bytes, truncated, reason, execution_time_ms,
+    started_at, completed_at, created_at, archived, idempotency_key, agent, conversation_id
+FROM command_executions
 WHERE sandbox_id = $1 AND (NOT archived OR $2) AND ($3::uuid IS NULL OR conversation_id = $3)
-ORDER BY created_at DESC, id LIMIT $4 OFFSET $5
+    AND ($4::text IS NULL OR status = $4) AND ($5::timestamptz IS NULL OR created_at >= $5)
+    AND (created_at, id) < ($6, $7)
+ORDER BY created_at DESC, id DESC LIMIT $8
 
 -- list_open --
 -- A sandbox's commands that have not ended, oldest first.

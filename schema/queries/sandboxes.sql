@@ -13,11 +13,12 @@ SELECT *, (SELECT coalesce(e.last_error ->> 'detail', '') FROM entities e
 FROM sandboxes s WHERE id = $1
 
 -- list_sandboxes --
--- A user's sandboxes (everyone's when $1 is NULL), newest first.
+-- A user's sandboxes (everyone's when $1 is NULL) behind a place, newest first.
 SELECT *, (SELECT coalesce(e.last_error ->> 'detail', '') FROM entities e
     WHERE e.kind = 'sandbox' AND e.id = s.id::text AND e.quarantined_at IS NOT NULL) AS quarantined
 FROM sandboxes s WHERE ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2)
-ORDER BY created_at DESC, id LIMIT $3 OFFSET $4
+    AND ($3::timestamptz IS NULL OR created_at >= $3) AND (created_at, id) < ($4, $5)
+ORDER BY created_at DESC, id DESC LIMIT $6
 
 -- set_status --
 -- One step of the state machine; no row when the step is not allowed or the sandbox is gone.

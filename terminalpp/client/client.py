@@ -27,6 +27,7 @@ from terminalpp.client.shapes import (
     Diff,
     Event,
     Execution,
+    ExecutionListed,
     Output,
     OutputEvent,
     Process,
@@ -195,7 +196,7 @@ class Client(Files):
         path = f"/v1/sandboxes/{segment(sandbox_id)}/commands/{segment(command_id)}"
         return f"{path}/{verb}" if verb else path
 
-    async def commands(self, sandbox_id: str, limit: int = 100) -> list[Execution]:
+    async def commands(self, sandbox_id: str, limit: int = 100) -> list[ExecutionListed]:
         """Newest first."""
         return await self._pages(f"/v1/sandboxes/{segment(sandbox_id)}/commands", limit)
 

@@ -67,6 +67,27 @@ class Process(TypedDict):
     started_at: str | None
 
 
+class ExecutionListed(TypedDict):
+    """A command in a list: all but its output."""
+
+    id: str
+    sandbox_id: str
+    command: str
+    working_directory: str
+    status: str
+    exit_code: int | None
+    reason: str | None
+    stdout_bytes: int
+    stderr_bytes: int
+    truncated: bool
+    duration_ms: int | None
+    agent: str | None
+    conversation_id: str | None
+    created_at: str | None
+    started_at: str | None
+    completed_at: str | None
+
+
 class Conversation(TypedDict):
     id: str
     sandbox_id: str

@@ -144,8 +144,8 @@ async def test_a_team_is_made_once(database: Database, conversation: Conversatio
     assert team[1].id == agents.agent_id(conversation.id, "coder")
     changed = await agents.set_status(database, team[1].id, "paused", {"task": "t"})
     assert (changed.status, changed.context) == ("paused", {"task": "t"})
-    assert len(await agents.list_all(database, owner)) == 5
-    assert len(await agents.list(database, conversation.id)) == 5
+    assert len(await agents.list(database, owner)) == 5
+    assert len(await agents.list(database, None, conversation.id)) == 5
 
 
 async def test_one_owner_however_many_start_at_once(database: Database) -> None:
