@@ -50,7 +50,8 @@ class Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-def _example(**values: Any) -> ConfigDict:
+def example(**values: Any) -> ConfigDict:
+    """A shape's configuration with an example of it."""
     return ConfigDict(extra="forbid", json_schema_extra={"examples": [values]})
 
 
@@ -78,41 +79,13 @@ class Sandbox(Answer):
     updated_at: Time | None
     last_activity_at: Time | None
 
-    model_config = _example(
+    model_config = example(
         id=SANDBOX_EXAMPLE, name="parser", status="running", status_detail=None, quarantined=None, image=None,
         network="none", driver="bubblewrap", isolation="bwrap", node_id="local", generation=1, workspace=None,
         resource_limits={"cpu": "1", "memory": "1GB", "disk": "10GB"}, auto_sleep_after_minutes=60,
         limits={"memory": "cgroup v2", "disk": "not enforced: Docker's volumes have no quota"},
         helper="another uid", image_id=None, image_base=None,
         created_at=_TIME, updated_at=_TIME, last_activity_at=_TIME,
-    )  # fmt: skip
-
-
-class Execution(Answer):
-    id: Id
-    sandbox_id: Id
-    command: str
-    working_directory: str
-    status: ExecutionState
-    exit_code: int | None
-    reason: str | None
-    stdout: str
-    stderr: str
-    stdout_bytes: Count
-    stderr_bytes: Count
-    truncated: bool
-    duration_ms: Count | None
-    agent: AgentRole | None
-    conversation_id: Id | None
-    created_at: Time | None
-    started_at: Time | None
-    completed_at: Time | None
-
-    model_config = _example(
-        id=_ID, sandbox_id=SANDBOX_EXAMPLE, command="echo hello", working_directory="/home/user",
-        status="completed", exit_code=0, reason="exited", stdout="hello\n", stderr="", stdout_bytes=6,
-        stderr_bytes=0, truncated=False, duration_ms=2, agent=None, conversation_id=None, created_at=_TIME,
-        started_at=_TIME, completed_at=_TIME,
     )  # fmt: skip
 
 
@@ -136,11 +109,23 @@ class ExecutionListed(Answer):
     started_at: Time | None
     completed_at: Time | None
 
-    model_config = _example(
+    model_config = example(
         id=_ID, sandbox_id=SANDBOX_EXAMPLE, command="echo hello", working_directory="/home/user",
         status="completed", exit_code=0, reason="exited", stdout_bytes=6, stderr_bytes=0, truncated=False,
         duration_ms=2, agent=None, conversation_id=None, created_at=_TIME, started_at=_TIME,
         completed_at=_TIME,
+    )  # fmt: skip
+
+
+class Execution(ExecutionListed):
+    stdout: str
+    stderr: str
+
+    model_config = example(
+        id=_ID, sandbox_id=SANDBOX_EXAMPLE, command="echo hello", working_directory="/home/user",
+        status="completed", exit_code=0, reason="exited", stdout="hello\n", stderr="", stdout_bytes=6,
+        stderr_bytes=0, truncated=False, duration_ms=2, agent=None, conversation_id=None, created_at=_TIME,
+        started_at=_TIME, completed_at=_TIME,
     )  # fmt: skip
 
 
@@ -160,7 +145,7 @@ class Conversation(Answer):
     created_at: Time | None
     updated_at: Time | None
 
-    model_config = _example(
+    model_config = example(
         id=_ID, sandbox_id=SANDBOX_EXAMPLE, title=None, model="openai/gpt-4o", mode="team",
         workspace="/home/user/project", status="active", quarantined=None,
         settings={"test_command": "pytest -q"}, total_tokens=0, cost_usd=0.0, last_seq=0, created_at=_TIME,
@@ -177,7 +162,7 @@ class Agent(Answer):
     created_at: Time | None
     updated_at: Time | None
 
-    model_config = _example(
+    model_config = example(
         id=_ID, conversation_id=_ID, role="coder", name="coder", status="active", created_at=_TIME,
         updated_at=_TIME,
     )  # fmt: skip
@@ -204,7 +189,7 @@ class AgentPage(Answer):
 
 
 class Uploaded(Answer):
-    model_config = _example(files=12, directories=3, symlinks=1, bytes=48213)
+    model_config = example(files=12, directories=3, symlinks=1, bytes=48213)
 
     files: Count
     directories: Count
@@ -233,13 +218,13 @@ class AnyFile(Answer):
 
 
 class File(AnyFile):
-    model_config = _example(**_FILE, etag='"2c7fe5-78-18eb7b4b75e60fb3-18eb7b4b75e60fb3"')
+    model_config = example(**_FILE, etag='"2c7fe5-78-18eb7b4b75e60fb3-18eb7b4b75e60fb3"')
 
     etag: str | None = Field(description="Of a regular file that is not being written to just now.")
 
 
 class FileListed(AnyFile):
-    model_config = _example(**_FILE, error=None)
+    model_config = example(**_FILE, error=None)
 
     error: str | None = Field(description="Why what is in this directory could not be listed.")
 
@@ -250,13 +235,13 @@ class FilePage(Answer):
 
 
 class Accepted(Answer):
-    model_config = _example(message_id=_ID)
+    model_config = example(message_id=_ID)
 
     message_id: Id
 
 
 class Cancelled(Answer):
-    model_config = _example(cancelled=True)
+    model_config = example(cancelled=True)
 
     cancelled: bool
 
@@ -272,7 +257,7 @@ class Process(Answer):
     memory_bytes: int
     started_at: str | None
 
-    model_config = _example(
+    model_config = example(
         pid=17, parent_pid=16, command_id=_ID, name="sleep", argv=["sleep", "983"], state="sleeping",
         cpu_ms=0, memory_bytes=1_900_544, started_at=_TIME,
     )  # fmt: skip
@@ -283,19 +268,19 @@ class Processes(Answer):
 
 
 class Killed(Answer):
-    model_config = _example(killed=3)
+    model_config = example(killed=3)
 
     killed: int
 
 
 class Written(Answer):
-    model_config = _example(offset=42)
+    model_config = example(offset=42)
 
     offset: Count
 
 
 class Event(Answer):
-    model_config = _example(
+    model_config = example(
         seq=7, type="command.started", actor="coder", created_at=_TIME,
         payload={"exec_id": _ID, "command": "pytest -q", "cwd": "/home/user/project", "agent": "coder"},
     )  # fmt: skip
@@ -310,7 +295,7 @@ class Event(Answer):
 class OutputEvent(Answer):
     """`data` of `…/output/stream`, of every kind of event together; each has its own of these fields."""
 
-    model_config = _example(stream="stdout", offset=0, text="hello\n")
+    model_config = example(stream="stdout", offset=0, text="hello\n")
 
     stream: Literal["stdout", "stderr"] | None = Field(None, description="Of stdout, stderr and gap.")
     offset: int | None = Field(None, description="Of the first byte, or of the first that is gone.")
@@ -327,7 +312,7 @@ class OutputEvent(Answer):
 
 
 class Patch(Answer):
-    model_config = _example(
+    model_config = example(
         patch="ZGlmZiAtLWdpdCBhL2EgYi9hCg==",
         files=[{"path": "a", "added": 1, "removed": 0}],
         left=[{"path": "node_modules", "files": 412, "why": "dependencies", "lost": False}],
@@ -346,34 +331,6 @@ class FieldProblem(Answer):
     field: str
     message: str
     kind: str
-
-
-class Version(Answer):
-    model_config = _example(name="terminalpp", version="0.1.0", api="v1", python="3.12.3")
-
-    name: Literal["terminalpp"]
-    version: str
-    api: Literal["v1"]
-    python: str
-
-
-class Live(Answer):
-    model_config = _example(alive=True, lag_ms=1.2)
-
-    alive: bool
-    lag_ms: Annotated[float, Field(ge=0)]
-
-
-class Part(Answer):
-    name: str
-    ok: bool
-    detail: str
-    ms: Annotated[float, Field(ge=0)]
-
-
-class Ready(Answer):
-    ready: bool
-    checks: list[Part]
 
 
 class Problem(Answer):

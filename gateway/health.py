@@ -7,14 +7,14 @@ import asyncio
 import platform
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import Field
 from starlette.responses import PlainTextResponse, Response
 
-from gateway import answers
-from gateway.answers import Json
+from gateway.answers import Answer, Json, example
 from gateway.routes import Route
 from gateway.state import Gateway, gateway_of
 from schema import migrations
@@ -23,6 +23,34 @@ from terminalpp.types.errors import TerminalError, Unavailable
 
 CHECK_S = 3.0
 LAG_ALARM_S = 1.0
+
+class Version(Answer):
+    model_config = example(name="terminalpp", version="0.1.0", api="v1", python="3.12.3")
+
+    name: Literal["terminalpp"]
+    version: str
+    api: Literal["v1"]
+    python: str
+
+
+class Live(Answer):
+    model_config = example(alive=True, lag_ms=1.2)
+
+    alive: bool
+    lag_ms: Annotated[float, Field(ge=0)]
+
+
+class Part(Answer):
+    name: str
+    ok: bool
+    detail: str
+    ms: Annotated[float, Field(ge=0)]
+
+
+class Ready(Answer):
+    ready: bool
+    checks: list[Part]
+
 
 router = APIRouter(tags=["server"], route_class=Route)
 
@@ -88,7 +116,7 @@ async def check(gateway: Gateway, name: str) -> dict[str, Any]:
     return {"name": name, "ok": ok, "detail": detail, "ms": round((time.monotonic() - started) * 1000, 1)}
 
 
-def _texts(shape: type[answers.Answer], *statuses: int) -> dict[int | str, dict[str, Any]]:
+def _texts(shape: type[Answer], *statuses: int) -> dict[int | str, dict[str, Any]]:
     """Text, or JSON of that shape with `Accept: application/json`."""
     text = {"schema": {"type": "string"}}
     return {status: {"model": shape, "content": {"text/plain": text}} for status in statuses}
@@ -96,7 +124,7 @@ def _texts(shape: type[answers.Answer], *statuses: int) -> dict[int | str, dict[
 
 @router.get(
     "/livez", operation_id="livez", summary="Whether this process lives",
-    responses=_texts(answers.Live, 200),
+    responses=_texts(Live, 200),
 )  # fmt: skip
 async def livez(request: Request) -> Response:
     """`lag_ms` is the worst delay of the event loop in the last 30 s. Always 200 while it can answer."""
@@ -109,7 +137,7 @@ async def livez(request: Request) -> Response:
 
 @router.get(
     "/readyz", operation_id="readyz", summary="Whether every part it needs answers",
-    responses=_texts(answers.Ready, 200, 503),
+    responses=_texts(Ready, 200, 503),
 )  # fmt: skip
 async def readyz(request: Request) -> Response:
     """503 when a part does not answer; the line (or the entry) of that part says why."""
@@ -128,7 +156,7 @@ async def readyz(request: Request) -> Response:
 
 
 @router.get(
-    "/version", operation_id="version", summary="The version of the server", response_model=answers.Version
+    "/version", operation_id="version", summary="The version of the server", response_model=Version
 )
 async def version() -> Response:
     python = platform.python_version()

@@ -66,7 +66,7 @@ async def test_a_page_from_the_middle_touches_little_more_than_itself(
     }
     for (file, name), args in asked.items():
         plan = await plan_of(database, file, name, *args)
-        # The few entities in quarantine are looked up beside it, by an index of their own once there are many.
+        # Entities in quarantine are looked up beside it, by an index of their own once there are many.
         kinds = {node["Node Type"] for node in plan if node.get("Relation Name") != "entities"}
         assert "Seq Scan" not in kinds, (name, kinds)
         assert "Sort" not in kinds, (name, kinds)
