@@ -15,7 +15,7 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
-from gateway.answers import _TIME, Answer, Count, Id, Json, Time, _example, from_row
+from gateway.answers import _TIME, Answer, Count, Id, Json, Time, example, from_row
 from gateway.extract import extract
 from gateway.models import SANDBOX_EXAMPLE
 from gateway.once import once
@@ -50,7 +50,7 @@ class Quarantine(Answer):
     messages: Count = Field(description="Messages that wait for the release.")
     actions: Count = Field(description="Effects that wait for the release.")
 
-    model_config = _example(
+    model_config = example(
         kind="sandbox", id=SANDBOX_EXAMPLE, code="internal", reason="KeyError: 'exec_id'", since=_TIME,
         failures=10, messages=1, actions=0,
     )  # fmt: skip
@@ -75,7 +75,7 @@ class DeadLetter(Answer):
     created_at: Time
     replayed_at: Time | None
 
-    model_config = _example(
+    model_config = example(
         id=SANDBOX_EXAMPLE, source="mailbox", source_id=f"{SANDBOX_EXAMPLE}:create", kind="sandbox",
         entity_id=SANDBOX_EXAMPLE, method="create", payload={"name": "parser"}, code="internal",
         reason="KeyError: 'user_id'", attempts=2, created_at=_TIME, replayed_at=None,
