@@ -246,33 +246,6 @@ class Cancelled(Answer):
     cancelled: bool
 
 
-class Process(Answer):
-    pid: int
-    parent_pid: int
-    command_id: str | None = Field(description="Null: the command that started it is not known.")
-    name: str
-    argv: list[str] = Field(description="At most 4 KiB of them.")
-    state: str
-    cpu_ms: int
-    memory_bytes: int
-    started_at: str | None
-
-    model_config = example(
-        pid=17, parent_pid=16, command_id=_ID, name="sleep", argv=["sleep", "983"], state="sleeping",
-        cpu_ms=0, memory_bytes=1_900_544, started_at=_TIME,
-    )  # fmt: skip
-
-
-class Processes(Answer):
-    items: list[Process]
-
-
-class Killed(Answer):
-    model_config = example(killed=3)
-
-    killed: int
-
-
 class Written(Answer):
     model_config = example(offset=42)
 

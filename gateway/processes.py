@@ -10,11 +10,11 @@ from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request
+from pydantic import Field
 from starlette.responses import Response
 
-from actors.sandbox.replies import Process
-from gateway import answers
-from gateway.answers import Json
+from actors.sandbox import replies
+from gateway.answers import _ID, _TIME, Answer, Json, _example, moment_of
 from gateway.once import once
 from gateway.routes import Route
 from gateway.sandboxes import owned
@@ -22,10 +22,39 @@ from gateway.state import Gateway, gateway_of
 from terminalpp.types.errors import SandboxNotRunning
 
 router = APIRouter(prefix="/v1/sandboxes/{sandbox_id}/processes", tags=["processes"], route_class=Route)
+
+
+class Process(Answer):
+    pid: int
+    parent_pid: int
+    command_id: str | None = Field(description="Null: the command that started it is not known.")
+    name: str
+    argv: list[str] = Field(description="At most 4 KiB of them.")
+    state: str
+    cpu_ms: int
+    memory_bytes: int
+    started_at: str | None
+
+    model_config = _example(
+        pid=17, parent_pid=16, command_id=_ID, name="sleep", argv=["sleep", "983"], state="sleeping",
+        cpu_ms=0, memory_bytes=1_900_544, started_at=_TIME,
+    )  # fmt: skip
+
+
+class Processes(Answer):
+    items: list[Process]
+
+
+class Killed(Answer):
+    model_config = _example(killed=3)
+
+    killed: int
+
+
 _STATES = {"R": "running", "S": "sleeping", "I": "sleeping", "D": "waiting", "T": "stopped", "t": "traced"}
 
 
-def _shown(one: Process) -> dict[str, Any]:
+def _shown(one: replies.Process) -> dict[str, Any]:
     return {
         "pid": one.pid,
         "parent_pid": one.parent,
@@ -35,18 +64,18 @@ def _shown(one: Process) -> dict[str, Any]:
         "state": _STATES.get(one.state, "other"),
         "cpu_ms": one.cpu_ms,
         "memory_bytes": one.memory_bytes,
-        "started_at": answers.moment_of(one.started_at_ms),
+        "started_at": moment_of(one.started_at_ms),
     }
 
 
-async def _processes(gateway: Gateway, sandbox: str) -> list[Process]:
+async def _processes(gateway: Gateway, sandbox: str) -> list[replies.Process]:
     try:
         return await gateway.doors.watcher(sandbox).processes()
     except SandboxNotRunning:
         return []
 
 
-@router.get("", operation_id="listProcesses", response_model=answers.Processes)
+@router.get("", operation_id="listProcesses", response_model=Processes)
 async def list_all(request: Request, sandbox_id: UUID) -> Response:
     """Every process in the sandbox with the command it comes from, those included that ended commands have
     left; none when it does not run."""
@@ -54,7 +83,7 @@ async def list_all(request: Request, sandbox_id: UUID) -> Response:
     return Json({"items": [_shown(one) for one in await _processes(gateway, sandbox)]})
 
 
-@router.post("/kill", operation_id="killProcesses", response_model=answers.Killed)
+@router.post("/kill", operation_id="killProcesses", response_model=Killed)
 async def kill(request: Request, sandbox_id: UUID) -> Response:
     """Kills every process in the sandbox and says how many there were. The sandbox runs on: new commands can
     be started at once."""
