@@ -197,7 +197,20 @@ async def _isolation(settings: Settings) -> list[Fact]:
             "Make one of the lines above green: Docker, or user namespaces with bubblewrap.",
             required=True,
         ),
+        _open_network(used),
     ]
+
+
+def _open_network(driver: str) -> Fact:
+    if driver == "docker":
+        return Fact("open network", True, "a bridge of Docker's")
+    path = shutil.which("pasta", path=os.environ.get("PATH", "") + ":/usr/bin:/usr/local/bin")
+    if path and os.path.exists("/dev/net/tun"):
+        return Fact("open network", True, path)
+    missing = "/dev/net/tun" if path else "pasta"
+    return Fact(
+        "open network", None, f"no {missing}: `--network open` is refused", "Install pasta: `apt install passt`."
+    )
 
 
 def _cgroups() -> Fact:

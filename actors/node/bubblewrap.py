@@ -28,20 +28,19 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import signal
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from actors.node import accounts as owners
 from actors.node import bubblewrap_command as command
+from actors.node import bubblewrap_folder as folders
 from actors.node import cgroups, pasta
 from actors.node.driver import Probe, Progress, SandboxSpec, Started
 from actors.node.threads import Threads
 from actors.sandbox.host import boot_id
 from actors.sandbox.tppd import Tppd
-from actors.sandbox.wire import SOCKET
 from terminalpp.types.errors import Conflict, InvalidInput, IsolationUnavailable, SandboxFailed, TerminalError
 from terminalpp.types.ids import new_id
 from terminalpp.types.states import Isolation, Network
@@ -78,7 +77,7 @@ class Bubblewrap:
         self._bwrap = bwrap
         self._pasta = pasta
         self._folders = Threads("folders", 2)
-        self._own: command.Accounts | None = None
+        self._own: owners.Accounts | None = None
 
     def _folder(self, sandbox_id: str) -> Path:
         if not sandbox_id or "/" in sandbox_id or sandbox_id.startswith("."):
@@ -140,7 +139,7 @@ class Bubblewrap:
             return
         async with self._locked(sandbox_id) as folder:
             await self._end(folder)
-            await self._folders.run(_delete, folder)
+            await self._folders.run(folders.delete, folder)
 
     async def list(self) -> list[str]:
         """See Driver.list."""
@@ -211,7 +210,7 @@ class Bubblewrap:
             return None
         if meta.get("pid") != pid:  # the starter died before it wrote this
             meta |= {"pid": pid, "start_time": started, "started": {**meta["started"], "handle": str(pid)}}
-            _write_json(folder / "meta.json", meta)
+            folders.write_json(folder / "meta.json", meta)
         return Started.from_json(meta["started"])
 
     async def _await_pid(self, folder: Path) -> int | None:
@@ -240,11 +239,11 @@ class Bubblewrap:
                 return
             await asyncio.sleep(_TICK_SECONDS)
 
-    async def _accounts(self, sandbox_id: str, bwrap: command.Found) -> command.Accounts:
+    async def _accounts(self, sandbox_id: str, bwrap: command.Found) -> owners.Accounts:
         if os.getuid() == 0:
-            return command.root_accounts(sandbox_id)
+            return owners.root_accounts(sandbox_id)
         if self._own is None:
-            self._own = await command.own_accounts(self._tppd, bwrap.path, self._root)
+            self._own = await owners.own_accounts(self._tppd, bwrap.path, self._root)
         return self._own
 
     async def _launch(self, folder: Path, spec: SandboxSpec) -> Started:
@@ -252,7 +251,7 @@ class Bubblewrap:
         if spec.network is Network.OPEN:
             pasta.find(self._pasta)
         accounts = await self._accounts(spec.sandbox_id, found)
-        await self._folders.run(_make_folders, folder, accounts)
+        await self._folders.run(folders.make_folders, folder, accounts)
         group = cgroups.create(spec)
         limits = command.limits(spec, group)
         details = {
@@ -264,9 +263,9 @@ class Bubblewrap:
         started = Started(str(folder / "run"), "", Isolation.BWRAP, spec.generation, limits, details)
         meta: dict[str, Any] = {"boot_id": boot_id(), "started": started.to_json()}
         (folder / "bwrap.json").write_bytes(b"")
-        _write_json(folder / "meta.json", meta)
+        folders.write_json(folder / "meta.json", meta)
         with contextlib.ExitStack() as stack:
-            fds = _open_fds(stack, folder)
+            fds = folders.open_fds(stack, folder)
             launch = command.Launch(folder, found, self._tppd, accounts, group, spec, fds, pasta.resolvers())
             await self._spawn(launch.argv(), fds, folder)
             # Our copies close here: from now on `alive` and the socket live exactly as long as it does.
@@ -291,9 +290,9 @@ class Bubblewrap:
         finally:
             os.close(log)
         if await process.wait() != 0:
-            raise SandboxFailed(f"the sandbox could not be launched: {_tail(folder / 'log')}")
+            raise SandboxFailed(f"the sandbox could not be launched: {folders.tail(folder / 'log')}")
 
-    async def _ready(self, folder: Path, spec: SandboxSpec, accounts: command.Accounts) -> Started:
+    async def _ready(self, folder: Path, spec: SandboxSpec, accounts: owners.Accounts) -> Started:
         pid = await self._await_pid(folder)
         tppd, failure = Tppd(folder / "run"), "the sandbox ended at once"
         try:
@@ -308,45 +307,8 @@ class Bubblewrap:
         finally:
             await tppd.close()
         await self._end(folder)
-        said = _tail(folder / "log")
+        said = folders.tail(folder / "log")
         raise SandboxFailed(f"{failure}: {said}", command.fix(said))
-
-
-def _make_folders(folder: Path, accounts: command.Accounts) -> None:
-    """The run directory belongs to the helper, the workspace to the user; blocks.
-
-    Where an earlier version gave the run directory to the user, all of it is handed over, once.
-    """
-    for name in ("run", "home"):
-        (folder / name).mkdir(mode=0o700, exist_ok=True)
-    helper, group = accounts.helper, accounts.helper_group
-    if os.getuid() != 0 or helper is None:
-        return
-    if (folder / "home").stat().st_uid != accounts.user:
-        os.chown(folder / "home", accounts.user, accounts.user_group)
-    if (folder / "run").stat().st_uid == helper:
-        return
-    for parent, _folders, files in os.walk(folder / "run", topdown=False):  # the top, which tells, at last
-        for path in [*(os.path.join(parent, name) for name in files), parent]:
-            os.chown(path, helper, group, follow_symlinks=False)
-
-
-def _open_fds(stack: contextlib.ExitStack, folder: Path) -> command.Fds:
-    def keep(fd: int) -> int:
-        stack.callback(os.close, fd)
-        return fd
-
-    alive = keep(os.open(folder / "alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    run = keep(os.open(folder / "run", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-    status = keep(os.open(folder / "bwrap.json", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC))
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(SOCKET, dir_fd=run)
-    listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
-    listener.bind(f"/proc/self/fd/{run}/{SOCKET}")
-    listener.listen(256)
-    counter = cgroups.open_oom_counter(folder.name)
-    return command.Fds(run, listener.fileno(), alive, status, None if counter is None else keep(counter))
 
 
 def _send(pid: int, signo: int) -> bool:
@@ -365,30 +327,6 @@ def _send(pid: int, signo: int) -> bool:
     finally:
         os.close(handle)
     return True
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    aside = path.with_suffix(".new")
-    aside.write_text(json.dumps(value))
-    os.replace(aside, path)
-
-
-def _tail(log: Path) -> str:
-    with contextlib.suppress(FileNotFoundError):
-        return " | ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
-    return ""
-
-
-def _delete(folder: Path) -> None:
-    def open_up(function: Any, path: str, _: Any) -> None:
-        os.chmod(os.path.dirname(path), 0o700)  # a directory the sandbox user made read-only
-        os.chmod(path, 0o700, follow_symlinks=True)
-        function(path)
-
-    try:
-        shutil.rmtree(folder, onerror=open_up)
-    except FileNotFoundError:
-        return
 
 
 async def _silent(_: str) -> None:

@@ -17,7 +17,8 @@ import os
 import shutil
 from pathlib import Path
 
-from actors.node.bubblewrap_command import Accounts, free_stage
+from actors.node.accounts import Accounts
+from actors.node.bubblewrap_command import free_stage
 from terminalpp.types.errors import IsolationUnavailable, SandboxFailed
 
 FIX = "Install it (`apt install passt`, `dnf install passt`), start Docker, or leave the network out."

@@ -22,7 +22,7 @@ def facts(tmp_path):
 def test_every_fact_is_one_line_and_every_bad_one_has_a_fix(facts):
     expected = (
         "python, venv, lock, compiler, git, bubblewrap, user namespaces, bubblewrap sandbox, docker, "
-        "isolation, cgroups, home, disk, home size, memory, shared memory, port, postgres, redis, "
+        "isolation, open network, cgroups, home, disk, home size, memory, shared memory, port, postgres, redis, "
         "model keys, settings"
     )
     assert list(facts) == expected.split(", ")

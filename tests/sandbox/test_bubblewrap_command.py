@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from actors.node import bubblewrap_command as command
+from actors.node.accounts import root_accounts
 from actors.node.cgroups import Group
 from actors.node.driver import SandboxSpec
 from terminalpp.types.states import Network
@@ -18,7 +19,7 @@ def test_bwrap_makes_nothing_below_what_the_sandboxed_can_write(tmp_path: Path) 
     spec = SandboxSpec("s", None, Network.OPEN, 1.0, 2**28, 2**30, 64, 256, 1, {})
     found = asyncio.run(command.find(None))
     fds = command.Fds(3, 4, 5, 6)
-    accounts = command.root_accounts("s")
+    accounts = root_accounts("s")
     argv = command.Launch(tmp_path, found, tmp_path / "tppd", accounts, Group([], {}), spec, fds).argv()
     made = [argv[at + MAKES[word]] for at, word in enumerate(argv) if word in MAKES]
     assert "/home/user" in made

@@ -1,0 +1,78 @@
+"""The folder of one bubblewrap sandbox, `<home>/sandboxes/<id>/`: what is in it and to whom it belongs."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+from actors.node import cgroups
+from actors.node.accounts import Accounts
+from actors.node.bubblewrap_command import Fds
+from actors.sandbox.wire import SOCKET
+
+
+def make_folders(folder: Path, accounts: Accounts) -> None:
+    """The run directory belongs to the helper, the workspace to the user; blocks.
+
+    Where an earlier version gave the run directory to the user, all of it is handed over, once.
+    """
+    for name in ("run", "home"):
+        (folder / name).mkdir(mode=0o700, exist_ok=True)
+    helper, group = accounts.helper, accounts.helper_group
+    if os.getuid() != 0 or helper is None:
+        return
+    if (folder / "home").stat().st_uid != accounts.user:
+        os.chown(folder / "home", accounts.user, accounts.user_group)
+    if (folder / "run").stat().st_uid == helper:
+        return
+    for parent, _folders, files in os.walk(folder / "run", topdown=False):  # the top, which tells, at last
+        for path in [*(os.path.join(parent, name) for name in files), parent]:
+            os.chown(path, helper, group, follow_symlinks=False)
+
+
+def open_fds(stack: contextlib.ExitStack, folder: Path) -> Fds:
+    def keep(fd: int) -> int:
+        stack.callback(os.close, fd)
+        return fd
+
+    alive = keep(os.open(folder / "alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    run = keep(os.open(folder / "run", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    status = keep(os.open(folder / "bwrap.json", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC))
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(SOCKET, dir_fd=run)
+    listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
+    listener.bind(f"/proc/self/fd/{run}/{SOCKET}")
+    listener.listen(256)
+    counter = cgroups.open_oom_counter(folder.name)
+    return Fds(run, listener.fileno(), alive, status, None if counter is None else keep(counter))
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    aside = path.with_suffix(".new")
+    aside.write_text(json.dumps(value))
+    os.replace(aside, path)
+
+
+def tail(log: Path) -> str:
+    with contextlib.suppress(FileNotFoundError):
+        return " | ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
+    return ""
+
+
+def delete(folder: Path) -> None:
+    def open_up(function: Any, path: str, _: Any) -> None:
+        os.chmod(os.path.dirname(path), 0o700)  # a directory the sandbox user made read-only
+        os.chmod(path, 0o700, follow_symlinks=True)
+        function(path)
+
+    try:
+        shutil.rmtree(folder, onerror=open_up)
+    except FileNotFoundError:
+        return
