@@ -209,7 +209,10 @@ def _open_network(driver: str) -> Fact:
         return Fact("open network", True, path)
     missing = "/dev/net/tun" if path else "pasta"
     return Fact(
-        "open network", None, f"no {missing}: `--network open` is refused", "Install pasta: `apt install passt`."
+        "open network",
+        None,
+        f"no {missing}: `--network open` is refused",
+        "Install pasta: `apt install passt`.",
     )
 
 

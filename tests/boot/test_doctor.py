@@ -22,8 +22,8 @@ def facts(tmp_path):
 def test_every_fact_is_one_line_and_every_bad_one_has_a_fix(facts):
     expected = (
         "python, venv, lock, compiler, git, bubblewrap, user namespaces, bubblewrap sandbox, docker, "
-        "isolation, open network, cgroups, home, disk, home size, memory, shared memory, port, postgres, redis, "
-        "model keys, settings"
+        "isolation, open network, cgroups, home, disk, home size, memory, shared memory, port, postgres, "
+        "redis, model keys, settings"
     )
     assert list(facts) == expected.split(", ")
     for fact in facts.values():
