@@ -14,7 +14,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from actors.sandbox import replies
-from gateway.answers import _ID, _TIME, Answer, Json, _example, moment_of
+from gateway.answers import _ID, _TIME, Answer, Json, example, moment_of
 from gateway.once import once
 from gateway.routes import Route
 from gateway.sandboxes import owned
@@ -35,7 +35,7 @@ class Process(Answer):
     memory_bytes: int
     started_at: str | None
 
-    model_config = _example(
+    model_config = example(
         pid=17, parent_pid=16, command_id=_ID, name="sleep", argv=["sleep", "983"], state="sleeping",
         cpu_ms=0, memory_bytes=1_900_544, started_at=_TIME,
     )  # fmt: skip
@@ -46,7 +46,7 @@ class Processes(Answer):
 
 
 class Killed(Answer):
-    model_config = _example(killed=3)
+    model_config = example(killed=3)
 
     killed: int
 
