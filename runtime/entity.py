@@ -29,7 +29,7 @@ class Entity:
 
     kind: ClassVar[str]
     group: ClassVar[str] = "general"
-    idle_seconds: ClassVar[float] = 120.0
+    idle_seconds: float = 120.0  # unused for so long it is passivated
     # Methods and effects that are carried out in quarantine too: what ends it, deletes it or only reads. They
     # find an object whose `activated` was not called, and `context.quarantined`.
     in_quarantine: ClassVar[frozenset[str]] = frozenset()

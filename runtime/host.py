@@ -252,7 +252,7 @@ class Host:
             if (activation := self._table.get(ref)) is not None:
                 activation.wake()
         for activation in list(self._table.values()):
-            if activation.idle_for > activation.cls.idle_seconds and not activation.closed:
+            if activation.idle_for > activation.entity.idle_seconds and not activation.closed:
                 self._leave(activation, activation.passivate())
 
     @staticmethod

@@ -270,6 +270,7 @@ class Sandbox(Entity):
         """Delete all that is left of it."""
         await self.commands.attach(None)
         await self._node("remove_sandbox", {"sandbox_id": self.ref.id, "driver": self.core.driver}, 120)
+        self.idle_seconds = 0.0  # nobody comes any more: its cell is free for the next
 
     async def _launch(self, s: core.Sandbox) -> dict[str, Any]:
         """The node's last answer. Progress is written at most twice a second."""
