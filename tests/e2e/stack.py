@@ -71,9 +71,9 @@ class Stack:
     def state(self) -> dict[str, Any]:
         return json.loads((self.home / "run" / "state.json").read_text())
 
-    def client(self) -> Client:
+    def client(self, **options: Any) -> Client:
         token = (self.home / "secrets" / "owner.token").read_text().strip()
-        return Client(self.state()["url"], token)
+        return Client(self.state()["url"], token, **options)
 
     def processes(self, *marks: str) -> list[int]:
         """Pids of this home's processes whose command line holds every mark."""

@@ -130,6 +130,10 @@ async def test_below_the_reserve_what_creates_is_refused_and_the_rest_goes_on(
         await client.sandbox(sandbox)
 
 
+async def none_open(client, sandbox: str) -> bool:
+    return not {row["status"] for row in await client.commands(sandbox)} & {"pending", "running"}
+
+
 async def ran(client, sandbox: str, line: str) -> bool:
     return any(line in row["command"] for row in await client.commands(sandbox))
 
@@ -166,3 +170,35 @@ async def test_the_last_byte_taken_is_weather_too(client, small: Stack, disk: Di
     await eventually(lambda: runs(client, other), timeout_s=60, interval_s=0.5)
     await check(client, sandbox, talk)
     assert {row["status"] for row in await client.commands(other)} == {"completed"}
+
+
+@pytest.mark.chaos
+async def test_postgres_itself_stops_for_want_of_room_and_all_goes_on(disk: Disk, tmp_path: Path) -> None:
+    """Without any reserve: the write-ahead log meets a full disk, which ends the server. Whoever calls is
+    told 503 or 507, the supervisor starts it again until there is room, the same sandbox takes commands."""
+    disk.free()
+    options = {"TPP_SANDBOX_DRIVER": "bubblewrap", "TPP_DISK_RESERVE_BYTES": "0"}
+    stack = Stack(disk.place / "bare", options)
+    stack.start()
+    try:
+        async with stack.client(patience_s=0) as client:
+            sandbox = (await running_sandbox(client, name="bare"))["id"]
+            disk.leave(0)
+            noise = "head -c 60000 /dev/urandom | base64 -w0"
+            told = set()
+            for _ in range(150):
+                try:
+                    await client.run_command(sandbox, noise, wait_ms=0)
+                except TerminalError as error:
+                    told.add((error.code, error.retryable))
+                disk.leave(0)  # whatever was freed is taken at once
+            assert told, "the disk was never full"
+            assert {retryable for _, retryable in told} == {True}, told
+            disk.free()
+            await eventually(lambda: runs(client, sandbox), timeout_s=120, interval_s=0.5)
+            await eventually(lambda: none_open(client, sandbox), timeout_s=60)
+            log = (stack.home / "logs" / "postgres.log").read_text(errors="replace")
+            assert "No space left on device" in log
+    finally:
+        disk.free()
+        stack.stop()
