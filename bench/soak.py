@@ -50,6 +50,11 @@ COLUMNS = (
     "gateway PSS MiB", "cells PSS MiB", "postgres PSS MiB", "ray PSS MiB", "gateway files", "cells files",
     "disk postgres MiB", "disk journals MiB", "disk logs MiB", "disk ray MiB",
 )  # fmt: skip
+# What grows by design, and why that is bounded.
+BY_DESIGN = {
+    "disk postgres MiB": "rows kept",  # for a week, or with what they belong to
+    "disk write-ahead log MiB": "to 256",  # Postgres' max_wal_size
+}
 READERS = 20
 # How much a series may rise over the measured time: a share of its median, or so much at least.
 SHARE = 0.05
@@ -219,13 +224,13 @@ async def main(minutes: float = 30.0, every_s: float = 15.0) -> int:
     print(f"\n| {'series, after the first third':<34} | first | last | rise | an hour | flat |")
     print(f"| {'-' * 34} | --- | --- | --- | --- | --- |")
     for name, first, last, grown, hourly, flat in told:
-        word = "yes" if flat else "NO"
+        word = "yes" if flat else BY_DESIGN.get(name, "NO")
         print(f"| {name:<34} | {first:.1f} | {last:.1f} | {grown:+.1f} | {hourly:+.0f} | {word} |")
     rounds = sum(load.done.values())
     print(f"\nrounds: {load.done}; refused: {load.failed or 'nothing'}; ended early: {crashed or 'none'}")
     tables = [sample["disk postgres MiB"] for _, sample in samples]
     print(f"the database grew {(tables[-1] - tables[0]) * 1024 / max(rounds, 1):.1f} KiB a round")
-    grew = [name for name, *_, flat in told if not flat]
+    grew = [name for name, *_, flat in told if not flat and name not in BY_DESIGN]
     print(f"verdict: {'flat' if not grew and not crashed else 'NOT flat: ' + ', '.join(grew)}")
     return int(bool(grew or crashed))
 
