@@ -173,9 +173,9 @@ async def test_the_last_byte_taken_is_weather_too(client, small: Stack, disk: Di
 
 
 @pytest.mark.chaos
-async def test_postgres_itself_stops_for_want_of_room_and_all_goes_on(disk: Disk, tmp_path: Path) -> None:
-    """Without any reserve: the write-ahead log meets a full disk, which ends the server. Whoever calls is
-    told 503 or 507, the supervisor starts it again until there is room, the same sandbox takes commands."""
+async def test_postgres_without_room_comes_back_and_all_goes_on(disk: Disk, tmp_path: Path) -> None:
+    """Without any reserve Postgres meets the full disk, in its tables or in its write-ahead log: callers
+    are told 503 or 507, and when there is room the same sandbox takes commands."""
     disk.free()
     options = {"TPP_SANDBOX_DRIVER": "bubblewrap", "TPP_DISK_RESERVE_BYTES": "0"}
     stack = Stack(disk.place / "bare", options)
