@@ -234,6 +234,24 @@ class FilePage(Answer):
     next_cursor: str | None
 
 
+class Message(Answer):
+    model_config = example(
+        id=_ID, seq=1, role="user", content="Fix it.", metadata={}, created_at=_TIME
+    )
+
+    id: str
+    seq: int
+    role: Literal["user", "assistant", "system", "tool"]
+    content: str
+    metadata: dict[str, Any] | None = Field(description="Of an answer: `turn_id` and `outcome`.")
+    created_at: str | None
+
+
+class MessagePage(Answer):
+    items: list[Message]
+    next_cursor: str | None
+
+
 class Accepted(Answer):
     model_config = example(message_id=_ID)
 

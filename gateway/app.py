@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from starlette.responses import HTMLResponse
 
 from gateway import (
+    account,
     commands,
     conversations,
     docs,
@@ -125,6 +126,7 @@ def create_app(
         folders.router,
         pack.router,
         output.router,
+        account.router,
         conversations.router,
         conversations.agents_router,
         operator.router,

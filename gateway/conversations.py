@@ -11,14 +11,14 @@ from starlette.responses import Response
 
 from gateway import answers, beforehand
 from gateway.answers import Json
-from gateway.models import ConversationCreate, Id, MessageCreate, ModelChange
+from gateway.models import ConversationChange, ConversationCreate, Id, MessageCreate, ModelChange
 from gateway.once import id_for, once
 from gateway.paging import Cursor, Limit, Since, moment_of, page
 from gateway.routes import Route
 from gateway.sandboxes import owned as owned_sandbox
 from gateway.sse import EventStream
 from gateway.state import Gateway, gateway_of, user_of
-from schema import agents, conversations
+from schema import agents, conversations, messages
 from schema.rows import Place
 from terminalpp.types.errors import NotFound
 from terminalpp.types.ids import Ref
@@ -94,7 +94,9 @@ async def create(request: Request, body: ConversationCreate) -> Response:
 async def list_all(
     request: Request,
     sandbox_id: Id | None = None,
-    status: Literal["active", "archived"] | None = None,
+    status: Annotated[
+        Literal["active", "archived", "all"], Query(description="Archived ones are shown when asked for.")
+    ] = "active",
     since: Since = None,
     limit: Limit = 100,
     cursor: Cursor = None,
@@ -103,7 +105,7 @@ async def list_all(
     gateway, user = gateway_of(request), user_of(request)
     where = {
         "sandbox_id": None if sandbox_id is None else str(sandbox_id),
-        "status": status,
+        "status": None if status == "all" else status,
         "since": moment_of(since),
     }
 
@@ -116,6 +118,46 @@ async def list_all(
 @router.get("/{conversation_id}", operation_id="getConversation", response_model=answers.Conversation)
 async def get(request: Request, conversation_id: UUID) -> Response:
     return Json(from_row(await owned(request, conversation_id)))
+
+
+@router.patch("/{conversation_id}", operation_id="changeConversation", response_model=answers.Conversation)
+async def change(request: Request, conversation_id: UUID, body: ConversationChange) -> Response:
+    """Renames it, archives it, or takes it out of the archive. Its work goes on as it is."""
+    gateway, row = gateway_of(request), await owned(request, conversation_id)
+    status = None if body.archived is None else "archived" if body.archived else "active"
+    await conversations.change(gateway.database, row.id, title=body.title, status=status)
+    return await _shown(gateway, row.id)
+
+
+@router.delete("/{conversation_id}", operation_id="deleteConversation", status_code=204)
+async def delete(request: Request, conversation_id: UUID) -> Response:
+    """Deletes it with its messages, events, checkpoints, agents and memories; a running turn is cancelled
+    first. The sandbox and its files stay. It cannot be undone."""
+    gateway, row = gateway_of(request), await owned(request, conversation_id)
+    ref = Ref("conversation", row.id)
+    await gateway.runtime.send(ref, "destroy", {}, message_id=f"{row.id}:destroy")
+    return Response(status_code=204)
+
+
+@router.get(
+    "/{conversation_id}/messages", operation_id="listMessages", response_model=answers.MessagePage
+)
+async def list_messages(
+    request: Request,
+    conversation_id: UUID,
+    limit: Limit = 100,
+    cursor: Annotated[
+        str | None, Query(pattern=r"^[0-9]{1,18}$", description="`next_cursor` of the page before.")
+    ] = None,
+) -> Response:
+    """What the person and the team said, oldest first; all that happened is in the events."""
+    row = await owned(request, conversation_id)
+    found = await messages.list(
+        gateway_of(request).database, row.id, after_seq=int(cursor or 0), limit=limit + 1
+    )
+    following = str(found[limit - 1].seq) if len(found) > limit else None
+    items = [answers.from_row(answers.Message, message) for message in found[:limit]]
+    return Json({"items": items, "next_cursor": following})
 
 
 @router.post(

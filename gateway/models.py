@@ -192,6 +192,21 @@ class FileChange(Body):
         return self
 
 
+class ConversationChange(Body):
+    model_config = _example(
+        {"anyOf": [{"required": ["title"]}, {"required": ["archived"]}]}, title="Dates", archived=False
+    )
+
+    title: Annotated[str, Field(min_length=1, max_length=255, pattern=words.NOT_BLANK)] | None = None
+    archived: bool | None = Field(None, description="Archived ones are in lists that ask for them.")
+
+    @model_validator(mode="after")
+    def something(self) -> ConversationChange:
+        if self.title is None and self.archived is None:
+            raise ValueError("send `title`, `archived`, or both")
+        return self
+
+
 class ModelChange(Body):
     model_config = _example(model="openai/gpt-4o")
 

@@ -81,6 +81,18 @@ async def set_title(c: Executor, id: str, title: str, *, replace: bool = False) 
     return await c.execute(_Q.set_title, id, rows.text(title), replace) == "UPDATE 1"
 
 
+async def change(c: Executor, id: str, *, title: str | None = None, status: str | None = None) -> None:
+    """Another title, another status, or both. Raises NotFound, also for one that is being deleted."""
+    name = None if title is None else rows.text(title)
+    if await c.execute(_Q.change, id, name, status) != "UPDATE 1":
+        raise errors.NotFound(f"there is no conversation {id}")
+
+
+async def delete(c: Executor, id: str) -> None:
+    """Deletes it with what refers to it; one that is not there is fine. Checkpoints go by themselves."""
+    await c.execute(_Q.delete, id)
+
+
 async def set_status(c: Executor, id: str, status: str) -> Conversation:
     """`active`, `archived` or `deleted` (hidden, kept). Raises NotFound."""
     return _row(await c.fetchrow(_Q.set_status, id, status), id)

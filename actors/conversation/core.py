@@ -53,8 +53,8 @@ def created(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def exists(state: dict[str, Any], id: str) -> None:
-    """Raises NotFound for a conversation that was never created."""
-    if not state.get("sandbox_id"):
+    """Raises NotFound for a conversation that was never created, or is being deleted."""
+    if not state.get("sandbox_id") or state.get("deleted"):
         raise NotFound(f"there is no conversation {id}")
 
 
@@ -103,6 +103,12 @@ def cancel(state: dict[str, Any]) -> bool:
         return False
     state["cancel"] = state["turn"]["turn_id"]
     return True
+
+
+def delete(state: dict[str, Any]) -> bool:
+    """From here on it is not there. True when a running turn, which is asked to end, must end first."""
+    state["deleted"], state["queue"] = True, []
+    return cancel(state)
 
 
 def ended(

@@ -25,7 +25,7 @@ from actors.conversation import closing, core, turns, worktree
 from actors.conversation.closing import Ending
 from graphs.limits import Limits
 from runtime import Action, Entity, Turn, durable, effect, readonly, typed, volatile
-from schema import agents, conversations, events, messages
+from schema import agents, checkpoints, conversations, events, messages
 from terminalpp.types.errors import (
     DeadlineExceeded,
     DiskFull,
@@ -52,7 +52,7 @@ class Conversation(Entity):
 
     kind = "conversation"
     group = "conversation"
-    in_quarantine = frozenset({"cancel", "describe", "abandon"})
+    in_quarantine = frozenset({"cancel", "describe", "abandon", "destroy"})
 
     def __init__(self, ref: Ref, context: Any) -> None:
         super().__init__(ref, context)
@@ -113,10 +113,32 @@ class Conversation(Entity):
         core.exists(turn.state, self.ref.id)
         asked = core.cancel(turn.state)
         if asked:
-            self._cancelled.set()  # its effects wait for this turn's commit before they write anything
-            if self.context.quarantined:  # `run_turn`, which else closes the turn, waits for the release
-                turn.act("abandon", {"turn_id": turn.state["turn"]["turn_id"]}, key=turn.state["cancel"])
+            self._end(turn)
         return {"cancelled": asked}
+
+    def _end(self, turn: Turn) -> None:
+        self._cancelled.set()  # its effects wait for this turn's commit before they write anything
+        if self.context.quarantined:  # `run_turn`, which else closes the turn, waits for the release
+            turn.act("abandon", {"turn_id": turn.state["turn"]["turn_id"]}, key=turn.state["cancel"])
+
+    @durable
+    async def destroy(self, turn: Turn, payload: dict[str, Any]) -> dict[str, Any]:
+        """Delete it with its messages, events, checkpoints, agents and memories; its sandbox stays.
+
+        It is hidden at once. A running turn is cancelled first, and its end takes the rest away.
+        """
+        if turn.state.get("sandbox_id"):
+            if core.delete(turn.state):
+                self._end(turn)
+                await conversations.set_status(turn.connection, self.ref.id, "deleted")
+            else:
+                await self._forget(turn)
+        return {"deleted": True}
+
+    async def _forget(self, turn: Turn) -> None:
+        await checkpoints.delete_thread(turn.connection, self.ref.id)
+        await conversations.delete(turn.connection, self.ref.id)
+        turn.state.clear()
 
     @durable
     async def set_model(self, turn: Turn, payload: dict[str, Any]) -> dict[str, Any]:
@@ -301,6 +323,9 @@ class Conversation(Entity):
         """Write the end of the turn; the number of the last event. None when it was closed already."""
         turn = t.state.get("turn")
         if turn is None or turn["turn_id"] != turn_id:
+            return None
+        if t.state.get("deleted"):
+            await self._forget(t)
             return None
         told = await events.read_types(t.connection, self.ref.id, closing.TYPES, turn["seq"])
         entries = closing.entries(told, turn, ending, time.time(), ended)

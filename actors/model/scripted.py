@@ -33,6 +33,11 @@ def is_scripted(model: str) -> bool:
     return model.startswith(PREFIX)
 
 
+def names() -> list[str]:
+    """The models that come with the server."""
+    return [PREFIX + path.stem for path in sorted(_FOLDER.glob("*.json"))]
+
+
 @functools.lru_cache(maxsize=32)
 def load(name: str) -> dict[str, Any]:
     """The script called `name`, or the file it names when it is a path. Raises ModelUnknown."""

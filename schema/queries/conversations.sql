@@ -34,6 +34,15 @@ WHERE id = $1 RETURNING *
 -- Names the conversation, if it has no name yet or $3 says so.
 UPDATE ai_conversations SET title = left($2, 255) WHERE id = $1 AND (title IS NULL OR $3)
 
+-- change --
+-- Another name, another status, or both; nothing is done to one that is being deleted.
+UPDATE ai_conversations SET title = coalesce(left($2, 255), title), status = coalesce($3, status)
+WHERE id = $1 AND status <> 'deleted'
+
+-- delete --
+-- Deletes a conversation with what refers to it: messages, events, agents, memories, rewind points.
+DELETE FROM ai_conversations WHERE id = $1
+
 -- set_status --
 -- active, archived or deleted (hidden).
 UPDATE ai_conversations SET status = $2 WHERE id = $1 RETURNING *

@@ -28,6 +28,8 @@ from terminalpp.client.shapes import (
     Event,
     Execution,
     ExecutionListed,
+    Message,
+    Model,
     Output,
     OutputEvent,
     Process,
@@ -93,6 +95,14 @@ class Client(Files):
         """`{"ready": bool, "checks": [{name, ok, detail, ms}]}`, also when not ready."""
         headers = {"accept": "application/json"}
         return await self._transport.json("GET", "/readyz", headers=headers, also=frozenset({503}))
+
+    async def models(self) -> list[Model]:
+        """Models that can be asked, the default first."""
+        return (await self._get("/v1/models"))["data"]
+
+    async def me(self) -> dict[str, Any]:
+        """Whose token this is, and the limits of one request."""
+        return await self._get("/v1/me")
 
     # ---- sandboxes -------------------------------------------------------------------------------
 
@@ -317,12 +327,29 @@ class Client(Files):
         }
         return await self._post("/v1/conversations", body, key=key)
 
-    async def conversations(self, limit: int = 100) -> list[Conversation]:
-        """Newest first."""
-        return await self._pages("/v1/conversations", limit)
+    async def conversations(self, limit: int = 100, *, status: str | None = None) -> list[Conversation]:
+        """Newest first; archived ones with the `status` archived or all."""
+        return await self._pages("/v1/conversations", limit, status=status)
 
     async def conversation(self, conversation_id: str) -> Conversation:
         return await self._get(f"/v1/conversations/{segment(conversation_id)}")
+
+    async def change_conversation(
+        self, conversation_id: str, *, title: str | None = None, archived: bool | None = None
+    ) -> Conversation:
+        """Rename it, archive it, or take it out of the archive."""
+        body = {"title": title, "archived": archived}
+        path = f"/v1/conversations/{segment(conversation_id)}"
+        given = {name: value for name, value in body.items() if value is not None}
+        return await self._transport.json("PATCH", path, json=given)
+
+    async def delete_conversation(self, conversation_id: str) -> None:
+        """With all that belongs to it; its sandbox stays. A running turn is cancelled first."""
+        await self._transport.request("DELETE", f"/v1/conversations/{segment(conversation_id)}")
+
+    async def messages(self, conversation_id: str, limit: int = 1000) -> list[Message]:
+        """What was said, oldest first."""
+        return await self._pages(f"/v1/conversations/{segment(conversation_id)}/messages", limit)
 
     async def post_message(
         self, conversation_id: str, text: str, *, key: str | None = None

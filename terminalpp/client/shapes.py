@@ -135,6 +135,24 @@ class DeadLetter(TypedDict):
     replayed_at: str | None
 
 
+class Message(TypedDict):
+    id: str
+    seq: int                         # orders; it may skip numbers
+    role: str                        # user | assistant | system | tool
+    content: str
+    metadata: dict[str, Any] | None  # of an answer: turn_id, outcome
+    created_at: str | None
+
+
+class Model(TypedDict):
+    id: str
+    object: str                      # model
+    created: int                     # not known: 0
+    owned_by: str
+    default: bool
+    scripted: bool
+
+
 class Agent(TypedDict):
     id: str
     conversation_id: str
