@@ -136,7 +136,8 @@ async def test_filters(served: Served, rows: Rows, database: Database) -> None:
         assert talk in await ids("/v1/conversations", status="active")
         assert len(await ids("/v1/conversations", status="archived")) == 1
         assert await ids("/v1/conversations", sandbox_id=new_id()) == []
-        assert len(await ids("/v1/conversations", sandbox_id=rows.sandbox, since=since)) == 2
+        assert len(await ids("/v1/conversations", sandbox_id=rows.sandbox, since=since)) == 1
+        assert len(await ids("/v1/conversations", sandbox_id=rows.sandbox, since=since, status="all")) == 2
         assert len(await ids("/v1/agents", status="active")) == 2
         assert await ids("/v1/agents", conversation_id=talk) == []
         for path, query in (
