@@ -1,6 +1,7 @@
 """`python -m gateway`: the server process.
 
-Binds 127.0.0.1 only. When it listens it writes `run/gateway.json` (pid, port, url) at once and whole.
+Binds 127.0.0.1, and a Unix socket in the home for clients of this machine. When it listens it writes
+`run/gateway.json` (pid, port, url) at once and whole.
 SIGTERM: no new connections, event streams and long waits end (their clients come again), everything is
 over within `DRAIN_S` and a little. It exits with status 75 when Ray is lost for good: a driver cannot join
 another cluster, so the supervisor starts a new process.
@@ -17,6 +18,7 @@ import signal
 import socket
 import sys
 from functools import partial
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -24,12 +26,15 @@ import uvicorn
 from gateway.app import Application, create_app
 from gateway.protocol import Idle, Protocol
 from gateway.watch import ray_lost
+from runtime.frames import short_name
 from runtime.home import write_atomically
 from runtime.settings import Settings, load
 from terminalpp.types.errors import PortInUse, TerminalError
+from terminalpp.types.proof import SOCKET
 
 DRAIN_S = 3
 DESCRIPTORS = 65_536
+BACKLOG = 2048
 EXIT_RAY_LOST = 75
 log = logging.getLogger("gateway")
 
@@ -56,13 +61,17 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._take_signals_back()
+        self._joining = asyncio.create_task(self._joined())
         port = (sockets or [])[0].getsockname()[1]
         found = {"pid": os.getpid(), "port": port, "url": f"http://127.0.0.1:{port}"}
         run = self._settings.home / "run"
         run.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomically(run / "gateway.json", json.dumps(found))
         log.info("listening at %s", found["url"])
+
+    async def _joined(self) -> None:
+        await self._app.joined.wait()
+        self._take_signals_back()
 
     def _take_signals_back(self) -> None:
         """Ray has put native handlers before ours, which abort the process three seconds after SIGTERM.
@@ -95,18 +104,39 @@ def listen(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
+        listener.listen(BACKLOG)  # who comes while the rest is opened waits in line, and is not refused
     except OSError as error:
         listener.close()
         raise PortInUse(f"127.0.0.1:{port} cannot be had: {error.strerror}") from error
     return listener
 
 
+def listen_unix(home: Path) -> socket.socket:
+    """A listening socket `run/gateway.sock` in the private home, for clients of this machine; takes the name
+    over from an older process at once. Raises PortInUse."""
+    run = home / "run"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    aside = f".{SOCKET}.{os.getpid()}"
+    try:
+        run.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (run / aside).unlink(missing_ok=True)
+        with short_name(run) as short:
+            listener.bind(f"{short}/{aside}")
+        (run / aside).chmod(0o600)
+        listener.listen(BACKLOG)
+        (run / aside).rename(run / SOCKET)
+    except OSError as error:
+        listener.close()
+        raise PortInUse(f"{run / SOCKET} cannot be had: {error.strerror}") from error
+    return listener
+
+
 async def serve(settings: Settings) -> int:
     """Runs until it is asked to stop or Ray is lost; the exit status. Raises PortInUse."""
-    listener = listen(settings.port)
+    listeners = [listen(settings.port), listen_unix(settings.home)]
     app = create_app(settings)
     server = Server(app, settings)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    serving = asyncio.create_task(server.serve(sockets=listeners))
     watching = asyncio.create_task(ray_lost(app))
     try:
         await asyncio.wait((serving, watching), return_when=asyncio.FIRST_COMPLETED)

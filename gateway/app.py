@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -30,10 +31,11 @@ from gateway import (
     pack,
     problems,
     processes,
+    proof,
     sandboxes,
 )  # fmt: skip
 from gateway.admission import Admission
-from gateway.auth import Tokens, digest
+from gateway.auth import Tokens
 from gateway.doors import Doors
 from gateway.edge import Edge
 from gateway.feeds import Feeds
@@ -46,8 +48,10 @@ from runtime.disk import Disk
 from runtime.home import Home
 from runtime.settings import Settings
 from schema import Database, Live, users
-from terminalpp.types.errors import InvalidInput
+from terminalpp.types.errors import InvalidInput, TerminalError
+from terminalpp.types.proof import digest
 
+log = logging.getLogger("gateway")
 DATABASE_WAIT_S = 4.0
 POOL_MAX = 16
 
@@ -62,6 +66,15 @@ class Application(FastAPI):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.opened = asyncio.Event()
+        self.joined = asyncio.Event()  # Ray has been joined, which goes on while requests are answered
+
+    async def join(self) -> None:
+        """Sets `joined`. A cluster that cannot be joined ends the process (see `gateway.watch`)."""
+        try:
+            await self.gateway.runtime.joined()
+            self.joined.set()
+        except TerminalError as error:
+            log.error("Ray cannot be joined: %s", error)
 
     def openapi(self) -> dict[str, Any]:
         return openapi.document(self)
@@ -99,7 +112,9 @@ def create_app(
             app.edge = Edge(app.answer, gateway)
             app.opened.set()
             room = Room(gateway.metrics.registry, gateway.disk, settings)
-            works = (gateway.pulse.run(), gateway.outage.run(), room.run(), _wake_at_end(gateway))
+            works = [gateway.pulse.run(), gateway.outage.run(), room.run(), _wake_at_end(gateway)]
+            if runtime is None:
+                works.append(app.join())
             background = [asyncio.create_task(work) for work in works]
             try:
                 yield
@@ -121,6 +136,7 @@ def create_app(
         commands.router,  # first: routes are tried in this order, and this one's are asked for most often
         processes.router,
         health.router,
+        proof.router,
         sandboxes.router,
         files.router,
         folders.router,
@@ -175,7 +191,7 @@ async def _open(
     if runtime is None:
         from runtime import connect  # imports Ray, which tools that only read the routes do not need
 
-        runtime = await connect(settings)
+        runtime = await connect(settings, wait=False)
         stack.push_async_callback(runtime.close)
     token = Home(settings.home).secret("owner.token")
     async with database.transaction() as connection:
@@ -196,6 +212,7 @@ async def _open(
         outage=outage,
         tokens=Tokens(database),
         admission=Admission(settings),
+        owner_digest=digest(token),
         doors=doors,
         disk=Disk(settings.home, settings.disk_reserve_bytes),
         feeds=Feeds(database, live),

@@ -10,23 +10,18 @@ those who have a token.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections import OrderedDict
 
 from schema import Database, users
 from terminalpp.types import errors
+from terminalpp.types.proof import digest
 
 CACHE_S = 30.0
 CACHE_SIZE = 1024
 LOOKUPS = 4
 LOOKUPS_WAITING = 256
 TOKEN_MAX = 512
-
-
-def digest(token: str) -> str:
-    """What the database knows of a token: hexadecimal SHA-256."""
-    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def bearer(headers: list[tuple[bytes, bytes]]) -> str:

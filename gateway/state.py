@@ -35,6 +35,7 @@ class Gateway:
     outage: Outage
     tokens: Tokens
     admission: Admission
+    owner_digest: str  # of the owner's token: what `gateway.proof` proves to know
     doors: Doors
     disk: Disk
     feeds: Feeds

@@ -63,6 +63,9 @@ class Cells(Protocol):
     async def kill(self, name: str, *, restart: bool) -> None:
         """End the cell's process. Raises CellLost, Unavailable."""
 
+    async def joined(self) -> Any:
+        """Returns once this process can ask for, start and end cells. Raises Unavailable."""
+
     async def close(self) -> None:
         """Let go of the cluster; the cells stay."""
 
@@ -177,6 +180,11 @@ class Runtime:
         if self._owns_database:
             await self._database.close()
         await self._cells.close()
+
+    async def joined(self) -> None:
+        """Returns once this process is part of the cluster and the steward stands. Raises Unavailable."""
+        await self._cells.joined()
+        await self.ensure_steward()
 
     # ---- what the runtime itself uses ------------------------------------------------------------
 

@@ -16,6 +16,7 @@ import functools
 import logging
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -63,15 +64,33 @@ def init_ray(address: str) -> None:
 class RayCells:
     """Implements `runtime.client.Cells` with detached named actors."""
 
-    def __init__(self, cell: type, home: Path, *, leave: bool = False) -> None:
-        """`cell`: the class whose actors they are. `leave`: `close` takes this process off the cluster."""
+    def __init__(self, cell: type | None, home: Path, *, leave: bool = False) -> None:
+        """`cell`: the class whose actors they are; None until `join`. `leave`: `close` takes this process off
+        the cluster."""
         self._cell = cell
+        self._joining: asyncio.Task[type] | None = None
         self._lines = direct.Lines(home)
         self._handles: dict[str, Any] = {}
         self._naming: asyncio.Task[list[str]] | None = None
         # Threads of its own: a GCS that does not answer holds whoever asks it; files are read in the others.
         self._threads = ThreadPoolExecutor(BLOCKING_MAX, "ray")
         self._leave = leave
+
+    def join(self, work: Callable[[], type]) -> None:
+        """Become a driver by `work`, which returns the class, in a thread: it takes seconds, and a cell whose
+        socket is there is asked meanwhile."""
+        self._joining = asyncio.create_task(asyncio.to_thread(work), name="join Ray")
+
+    async def joined(self, timeout_s: float = INIT_SECONDS) -> type:
+        """The class, once this process is a driver. Raises Unavailable."""
+        if self._cell is None:
+            assert self._joining is not None
+            try:
+                async with asyncio.timeout(timeout_s):
+                    self._cell = await asyncio.shield(self._joining)
+            except TimeoutError:
+                raise errors.Unavailable("Ray has not been joined yet") from None
+        return self._cell
 
     async def ask(self, name: str, method: str, *args: Any, timeout_s: float) -> Any:
         if method in direct.METHODS:
@@ -90,6 +109,7 @@ class RayCells:
         return await self._ask_by_ray(name, method, *args, timeout_s=timeout_s)
 
     async def _ask_by_ray(self, name: str, method: str, *args: Any, timeout_s: float) -> Any:
+        await self.joined(timeout_s)
         from ray import exceptions
 
         handle = self._handles.get(name) or await self._find(name)
@@ -116,6 +136,7 @@ class RayCells:
         return await asyncio.shield(self._naming)
 
     async def _names(self) -> list[str]:
+        await self.joined()
         import ray
 
         found = await self._blocking(ray.util.list_named_actors)
@@ -124,10 +145,11 @@ class RayCells:
     async def start(self, name: str, group: str) -> None:
         if name in self._handles:
             return
-        self._handles[name] = await self._blocking(_create, self._cell, name, group)
+        self._handles[name] = await self._blocking(_create, await self.joined(), name, group)
 
     async def kill(self, name: str, *, restart: bool) -> None:
         """End the cell's process; without `restart` for good, and its name is free again."""
+        await self.joined()
         import ray
 
         handle = self._handles.get(name) or await self._find(name)
@@ -136,14 +158,16 @@ class RayCells:
             self._handles.pop(name, None)
 
     async def close(self) -> None:
-        import ray
-
         self._handles.clear()
         self._lines.close()
+        if self._joining is not None:
+            self._joining.cancel()
         if self._naming is not None:
             self._naming.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
-        if self._leave:
+        if self._leave and self._cell is not None:
+            import ray
+
             await asyncio.to_thread(ray.shutdown)
 
     async def _find(self, name: str) -> Any:

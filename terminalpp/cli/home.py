@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from terminalpp.types.errors import DiskFull, HomeCorrupt, Unavailable
+from terminalpp.types.proof import SOCKET
 
 
 def path() -> Path:
@@ -79,6 +80,12 @@ def state() -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         raise HomeCorrupt(f"{target} cannot be read: {error}") from error
+
+
+def socket() -> Path | None:
+    """The Unix socket on which the server listens for this machine's clients; None when there is none."""
+    target = path() / "run" / SOCKET
+    return target if target.is_socket() else None
 
 
 def address() -> tuple[str, str]:

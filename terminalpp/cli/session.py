@@ -83,7 +83,7 @@ class Session:
 async def connected(**options: Any) -> AsyncIterator[Client]:
     """The client of the running system; `options` are the client's. Raises Unavailable when it is not up."""
     url, token = home.address()
-    async with Client(url, token, **options) as client:
+    async with Client(url, token, socket=home.socket(), **options) as client:
         yield client
 
 

@@ -1,6 +1,6 @@
 """The SDK: every route of the gateway as a typed coroutine.
 
-    async with Client("http://127.0.0.1:7438", token) as client:
+    async with Client.at("~/.local/share/terminalpp") as client:  # or Client("https://…", token)
         sandbox = await client.create_sandbox(wait=True)
         ran = await client.run_command(sandbox["id"], "echo hello", wait_ms=5000)
 
@@ -16,6 +16,7 @@ import asyncio
 import base64
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any, Self
 
 from terminalpp.client import events, outputs
@@ -39,6 +40,7 @@ from terminalpp.client.shapes import (
 )
 from terminalpp.client.transport import Transport, segment
 from terminalpp.types import errors
+from terminalpp.types.proof import SOCKET
 
 GRACE_S = 20.0  # a request that waits on the server may take this much longer than it asked for
 
@@ -53,8 +55,25 @@ class Client(Files):
         *,
         timeout_s: float = 30.0,
         patience_s: float = 60.0,
+        socket: Path | None = None,
+        prove: bool = True,
     ) -> None:
-        super().__init__(Transport(base_url, token, timeout_s=timeout_s, patience_s=patience_s))
+        """`socket`: the Unix socket of a server on this machine, instead of `base_url`. `prove`: over plain
+        HTTP on the loopback, have the server prove that it knows the token before it gets it; turn it off for
+        a forwarded port, where client and server see different addresses."""
+        options: dict[str, Any] = {"socket": socket, "prove": prove}
+        super().__init__(Transport(base_url, token, timeout_s=timeout_s, patience_s=patience_s, **options))
+
+    @classmethod
+    def at(cls, home: str | Path, **options: Any) -> Self:
+        """The client of the server that runs on this machine with this TPP_HOME, over its Unix socket. Raises
+        Unavailable when there is none."""
+        home = Path(home).expanduser()
+        try:
+            token = Path(home, "secrets", "owner.token").read_text("ascii").strip()
+        except (OSError, ValueError) as error:
+            raise errors.Unavailable(f"no server has run in {home}", "Start it: `./tpp up`.") from error
+        return cls("", token, socket=Path(home, "run", SOCKET), **options)
 
     async def __aenter__(self) -> Self:
         return self

@@ -20,17 +20,25 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import aiohttp
 from yarl import URL
 
+from terminalpp.client.connector import (
+    CONNECT_S,
+    LocalConnector,
+    dial_loopback,
+    dial_unix,
+    is_loopback,
+)
 from terminalpp.types import errors
 from terminalpp.types.ids import new_id
 
 FIRST_CONTACT_S = 3.0
-CONNECT_S = 5.0
 CONNECTIONS_MAX = 64
 REPEATABLE_CODES = frozenset({"unavailable", "overloaded", "idempotency-in-flight"})
 
@@ -75,8 +83,11 @@ class Transport:
         *,
         timeout_s: float = 30.0,
         patience_s: float = 60.0,
+        socket: Path | None = None,
+        prove: bool = True,
     ) -> None:
-        self.base_url = base_url.rstrip("/")
+        self.base_url = base_url.rstrip("/") if socket is None else "http://localhost"
+        self._socket, self._token, self._prove = socket, token, prove
         self.timeout_s = timeout_s
         self.patience_s = patience_s
         self._session: aiohttp.ClientSession | None = None
@@ -100,7 +111,7 @@ class Transport:
         if self._session is None:
             # trust_env stays off: a proxy set for the internet must not see the token of a loopback server.
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX), cookie_jar=aiohttp.DummyCookieJar()
+                connector=self._connector(), cookie_jar=aiohttp.DummyCookieJar()
             )
         given = {name: value for name, value in (query or {}).items() if value is not None}
         url = self.base_url + path
@@ -114,6 +125,14 @@ class Transport:
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=silence_s),
         )
+
+    def _connector(self) -> aiohttp.BaseConnector:
+        if self._socket is not None:
+            return LocalConnector(partial(dial_unix, self._socket), CONNECTIONS_MAX)
+        url = URL(self.base_url)
+        if self._prove and is_loopback(url):
+            return LocalConnector(partial(dial_loopback, url, self._token), CONNECTIONS_MAX)
+        return aiohttp.TCPConnector(limit=CONNECTIONS_MAX)
 
     def patience(self, refused: bool) -> float:
         """How long (seconds) a failing request is repeated."""
@@ -155,7 +174,8 @@ class Transport:
             if isinstance(failure, Answer):
                 return failure
             attempt += 1
-            wait = min(1.0, 0.05 * 2**attempt) * random.uniform(0.5, 1.0)
+            # A restarting server is met soon; one that is busy is left alone for longer.
+            wait = min(0.2 if refused else 1.0, 0.05 * 2 ** min(attempt, 6)) * random.uniform(0.5, 1.0)
             late = time.monotonic() - started + wait > self.patience(refused)
             if late or not repeatable or failure.code not in REPEATABLE_CODES:
                 raise failure
@@ -194,4 +214,5 @@ class Transport:
         words = str(error) or type(error).__name__
         if isinstance(error, aiohttp.ClientConnectorError):
             words = str(error.os_error) or words
-        return errors.Unavailable(f"the server at {self.base_url} does not answer: {words}")
+        where = self._socket or self.base_url
+        return errors.Unavailable(f"the server at {where} does not answer: {words}")

@@ -191,7 +191,11 @@ async def test_a_frozen_service_is_replaced(node, service):
     await node.recovered(service, before)
     await node.settled()
     assert not [member for member in members if member.alive]
-    assert await http_status(node.status()["port"], "/livez") == 200
+    await eventually(lambda: lives(node), timeout_s=60)
+
+
+async def lives(node: Node) -> bool:
+    return await http_status(node.status()["port"], "/livez") == 200
 
 
 @pytest.mark.chaos

@@ -10,12 +10,14 @@ import asyncio
 import base64
 import io
 import json
+import socket
 import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from runtime.frames import short_name
 from tests.cli.repositories import git
 
 ID = "11111111-2222-4333-8444-555555555555"
@@ -53,12 +55,17 @@ class RecordedServer:
         self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         port = self.server.sockets[0].getsockname()[1]
         (home / "run").mkdir(parents=True)
+        listener = socket.socket(socket.AF_UNIX)
+        with short_name(home / "run") as short:
+            listener.bind(f"{short}/gateway.sock")
+        self.local = await asyncio.start_unix_server(self._serve, sock=listener)
         (home / "secrets").mkdir()
         (home / "run" / "state.json").write_text(json.dumps({"url": f"http://127.0.0.1:{port}", "pid": 1}))
         (home / "secrets" / "owner.token").write_text("secret\n")
 
     async def stop(self) -> None:
         self.server.close()
+        self.local.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

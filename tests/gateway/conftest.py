@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.__main__ import Server, listen
+from gateway.__main__ import Server, listen, listen_unix
 from gateway.app import Application, create_app
 from runtime.services import helper
 from runtime.settings import Settings
@@ -62,16 +62,18 @@ class Served:
 
 @contextlib.asynccontextmanager
 async def serving(
-    home: Path, database: Database, live: Live, port: int = 0, runtime: Any = None, **settings: Any
+    home: Path, database: Database, live: Live, port: int = 0, runtime: Any = None, unix: bool = False,
+    **settings: Any,
 ) -> AsyncIterator[Served]:
     """A gateway until the end of the block."""
     made = Settings(home=home, port=port, **settings)
     (home / "secrets").mkdir(exist_ok=True)
     listener = listen(port)
+    listeners = [listener, listen_unix(home)] if unix else [listener]
     app = create_app(made, runtime or AbsentRuntime(), database=database, live=live)
     server = Server(app, made)
     # Not `serve`: it takes the process's signals, which belong to the test runner.
-    task = asyncio.create_task(server._serve([listener]))
+    task = asyncio.create_task(server._serve(listeners))
     await eventually(lambda: server.started or task.done(), timeout_s=20)
     if task.done():
         task.result()
