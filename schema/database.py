@@ -187,7 +187,8 @@ class Database:
             # Waits for the end of a cancelled statement, and cuts the connection when it does not come.
             await self._pool.release(connection, timeout=RESET_SECONDS)
         except Exception as error:
-            connection.terminate()
+            with contextlib.suppress(asyncpg.InterfaceError):  # the pool has cut it already
+                connection.terminate()
             if not lost(error):
                 log.error("a connection could not be given back", exc_info=error)
 

