@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Self
 
-from terminalpp.client import events, outputs
+from terminalpp.client import connector, events, outputs
 from terminalpp.client.files import Files
 from terminalpp.client.shapes import (
     Agent,
@@ -40,7 +40,6 @@ from terminalpp.client.shapes import (
 )
 from terminalpp.client.transport import Transport, segment
 from terminalpp.types import errors
-from terminalpp.types.proof import SOCKET
 
 GRACE_S = 20.0  # a request that waits on the server may take this much longer than it asked for
 
@@ -49,14 +48,8 @@ class Client(Files):
     """An account's view of one gateway. Safe for many concurrent calls on one event loop."""
 
     def __init__(
-        self,
-        base_url: str,
-        token: str,
-        *,
-        timeout_s: float = 30.0,
-        patience_s: float = 60.0,
-        socket: Path | None = None,
-        prove: bool = True,
+        self, base_url: str, token: str, *, timeout_s: float = 30.0, patience_s: float = 60.0,
+        socket: Path | None = None, prove: bool = True,
     ) -> None:
         """`socket`: the Unix socket of a server on this machine, instead of `base_url`. `prove`: over plain
         HTTP on the loopback, have the server prove that it knows the token before it gets it; turn it off for
@@ -66,14 +59,9 @@ class Client(Files):
 
     @classmethod
     def at(cls, home: str | Path, **options: Any) -> Self:
-        """The client of the server that runs on this machine with this TPP_HOME, over its Unix socket. Raises
-        Unavailable when there is none."""
-        home = Path(home).expanduser()
-        try:
-            token = Path(home, "secrets", "owner.token").read_text("ascii").strip()
-        except (OSError, ValueError) as error:
-            raise errors.Unavailable(f"no server has run in {home}", "Start it: `./tpp up`.") from error
-        return cls("", token, socket=Path(home, "run", SOCKET), **options)
+        """The client of this machine's server with this TPP_HOME, over its socket. Raises Unavailable."""
+        token, socket = connector.of_home(Path(home).expanduser())
+        return cls("", token, socket=socket, **options)
 
     async def __aenter__(self) -> Self:
         return self

@@ -23,6 +23,7 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from terminalpp.types import proof
+from terminalpp.types.errors import Unavailable
 
 CONNECT_S = 5.0
 ANSWER_MAX = 16_384  # bytes of the answer to a challenge
@@ -55,6 +56,15 @@ class LocalConnector(aiohttp.BaseConnector):
                     raise
         except OSError as error:
             raise aiohttp.ClientConnectorError(req.connection_key, error) from error
+
+
+def of_home(home: Path) -> tuple[str, Path]:
+    """The owner's token and the socket of the server with this TPP_HOME. Raises Unavailable if none ran."""
+    try:
+        token = (home / "secrets" / "owner.token").read_text("ascii").strip()
+    except (OSError, ValueError) as error:
+        raise Unavailable(f"no server has run in {home}", "Start it: `./tpp up`.") from error
+    return token, home / "run" / proof.SOCKET
 
 
 def is_loopback(url: URL) -> bool:
