@@ -124,6 +124,10 @@ class Cell:
             return wire.refusal(wire.NOT_HERE)
         return await _reply(self._steward.locate(wire.parse(data)[0]))
 
+    async def whoami(self, _data: bytes) -> bytes:
+        """The name under which this incarnation owns entities."""
+        return self._owner.encode()
+
     async def retire(self) -> bool:
         """Stop, before the steward ends this cell; False when an entity came meanwhile."""
         return await (await self._booted_host()).retire()

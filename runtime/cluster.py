@@ -31,6 +31,7 @@ NAMESPACE = "terminalpp"
 CONTROL_GROUP = "control"
 INIT_SECONDS = 60.0
 BLOCKING_MAX = 8  # questions to Ray's head under way at once
+_OF_ENTITIES = frozenset({"call", "deliver", "nudge"})
 CALLS_PER_CELL = 10_000  # coroutines of one cell; entities have their own, lower bounds
 
 
@@ -101,12 +102,34 @@ class RayCells:
                 raise _late(name, method, timeout_s) from None
             except direct.LineBroke as error:
                 raise CellLost(name, str(error)) from error
-            except direct.NoLine:
+            except direct.NoLine as error:
+                if error.dead and method in _OF_ENTITIES:
+                    # Ray would hold the call until it has started the cell again, which hosts nothing then.
+                    raise CellLost(name, "its process ended", gone=True) from None
                 return await self._ask_by_ray(name, method, *args, timeout_s=timeout_s)
             if wire.refused(reply):
                 self._lines.renew(name)  # it may be an older incarnation that was replaced
             return reply
         return await self._ask_by_ray(name, method, *args, timeout_s=timeout_s)
+
+    async def incarnation(self, name: str, timeout_s: float) -> str | None:
+        """The owner that the cell writes under now; None when only Ray knows the way to it.
+
+        Raises CellLost when its process has ended, DeadlineExceeded when it does not answer.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                return (await self._lines.ask(name, "whoami", b"")).decode()
+        except TimeoutError:
+            raise _late(name, "whoami", timeout_s) from None
+        except direct.LineBroke:
+            # The line of an incarnation that ended; another may listen already.
+            self._lines.renew(name)
+            return await self.incarnation(name, timeout_s)
+        except direct.NoLine as error:
+            if error.dead:
+                raise CellLost(name, "its process ended") from None
+            return None
 
     async def _ask_by_ray(self, name: str, method: str, *args: Any, timeout_s: float) -> Any:
         await self.joined(timeout_s)

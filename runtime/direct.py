@@ -25,14 +25,22 @@ from pathlib import Path
 from runtime.frames import Frames, Requests, short_name
 
 log = logging.getLogger("terminalpp.runtime")
-METHODS = ("call", "deliver", "nudge", "locate")  # what goes this way: data in, data out
+METHODS = ("call", "deliver", "nudge", "locate", "whoami")  # what goes this way: data in, data out
 FOLDER = Path("run", "cells")
 
 Handler = Callable[[str, bytes], Awaitable[bytes]]
 
 
 class NoLine(Exception):
-    """Nobody listens there: nothing was sent."""
+    """Nobody listens there: nothing was sent.
+
+    `dead`: a cell's process did listen under the name and has ended, for the kernel refuses its socket. A
+    frozen one's still accepts; a missing file says nothing.
+    """
+
+    def __init__(self, words: str, dead: bool = False) -> None:
+        super().__init__(words)
+        self.dead = dead
 
 
 class LineBroke(Exception):
@@ -81,6 +89,7 @@ async def serve(home: Path, cell: str, handler: Handler) -> asyncio.Server:
         (folder / aside).unlink()
     with short_name(folder) as short:
         listener.bind(f"{short}/{aside}")
+    listener.listen(1024)  # before it has the name: who finds the name refused may know that nobody has it
     (folder / aside).rename(folder / socket_name(cell))
     tasks: set[asyncio.Task[None]] = set()
     loop = asyncio.get_running_loop()
@@ -148,4 +157,4 @@ class Lines:
         try:
             return await _Line.open(self._folder, socket_name(cell))
         except OSError as error:
-            raise NoLine(f"{cell}: {error.strerror}") from None
+            raise NoLine(f"{cell}: {error.strerror}", isinstance(error, ConnectionRefusedError)) from None

@@ -50,11 +50,13 @@ DEAD_OWNERS_KEPT = 512
 
 @dataclass(slots=True)
 class Known:
-    """A cell as last heard of. `coming`: entities being placed there that it does not count yet."""
+    """A cell as last heard of. `heard`: the owner that its socket named. `coming`: entities on their way
+    that it does not count yet."""
 
     name: str
     group: str
     owner: str | None = None
+    heard: str | None = None
     entities: int = 0
     ready: bool = False
     serving: bool = False
@@ -115,10 +117,10 @@ class Steward:
         target, takeover, crashed = None, None, False
         if held is not None and held.owner is not None:
             cell = held.owner.rpartition("@")[0]
-            known = await self._fresh(cell)
-            if known is not None and known.owner == held.owner:
+            present = await self._present(cell)
+            if present == held.owner:
                 target = cell
-            elif known is not None and known.owner is None and held.live:
+            elif present is None and held.live:
                 raise errors.Unavailable(f"{ref}: {cell} does not answer; its lease will run out")
             else:
                 takeover, crashed = held.owner, True
@@ -167,6 +169,39 @@ class Steward:
         return name
 
     # ---- knowing -----------------------------------------------------------------------------------
+
+    async def _present(self, name: str) -> str | None:
+        """The owner that the cell writes under now, "" when its process has ended, None when it is silent.
+
+        Its socket tells at once; Ray is asked about cells that have none here.
+        """
+        try:
+            owner = await self._cells.incarnation(name, PING_SECONDS)
+        except CellLost:
+            self._died(name)
+            return ""
+        except errors.DeadlineExceeded:
+            return None
+        if owner is None:
+            known = await self._fresh(name)
+            return "" if known is None else known.owner
+        if (known := self._known.get(name)) is not None:
+            if known.heard not in (None, owner):
+                self._died(name)
+            known.heard = owner
+        return owner
+
+    def _died(self, name: str) -> None:
+        """The process that was heard on its socket has ended. Until the next one is, it takes nothing.
+
+        Ray may have told the next one's owner already, which is starting and must not be buried.
+        """
+        known = self._known.get(name)
+        if known is not None and known.heard is not None:
+            self._bury(known.heard)
+            if known.owner == known.heard:
+                known.owner, known.serving, known.ready, known.entities = None, False, False, 0
+            known.heard = None
 
     async def _fresh(self, name: str) -> Known | None:
         """The cell's word of this moment: None if it does not exist, `owner` None if it does not answer."""
@@ -230,6 +265,8 @@ class Steward:
         if not self._surveyed.is_set():
             await self._survey()
             self._surveyed.set()
+        # First by their sockets: what has ended is known at once, while Ray holds a ping to it for seconds.
+        await asyncio.gather(*(self._present(name) for name in list(self._known) if name != self._name))
         await asyncio.gather(*(self._fresh(name) for name in list(self._known)))
         infos = [known.info() for known in self._known.values()]
         infos += [CellInfo(name, group, 0) for name, group in self._starting.items()]

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from runtime import direct
+from runtime.client import CellLost
+from runtime.cluster import RayCells
+from terminalpp.types.errors import DeadlineExceeded
 
 CELL = "cell/some_node/3"
 
@@ -100,6 +103,46 @@ async def test_the_newest_incarnation_has_the_name(tmp_path: Path) -> None:
     lines.close()
     old.close()
     new.close()
+
+
+async def test_what_has_ended_what_is_frozen_and_what_never_was_are_told_apart(tmp_path: Path) -> None:
+    """The steward takes entities over at once from what has ended, and only from that."""
+    program = (
+        "import asyncio, pathlib, sys\n"
+        "from runtime import direct\n"
+        "async def name(method, data):\n"
+        "    return b'owner@1'\n"
+        "async def main():\n"
+        f"    await direct.serve(pathlib.Path(sys.argv[1]), {CELL!r}, name)\n"
+        "    print('serving', flush=True)\n"
+        "    await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    cells = RayCells(object, tmp_path)
+    assert await cells.incarnation(CELL, 5.0) is None, "there is no such socket: only Ray can tell"
+    root = Path(direct.__file__).parents[1]
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        assert await asyncio.to_thread(process.stdout.readline) == b"serving\n"
+        assert await cells.incarnation(CELL, 5.0) == "owner@1"
+        process.send_signal(signal.SIGSTOP)
+        with pytest.raises(DeadlineExceeded):
+            await cells.incarnation(CELL, 0.1)
+        process.send_signal(signal.SIGKILL)
+        await asyncio.to_thread(process.wait)
+        with pytest.raises(CellLost):
+            await cells.incarnation(CELL, 5.0)
+        with pytest.raises(CellLost) as lost:
+            await cells.ask(CELL, "call", b"", timeout_s=5.0)
+        assert lost.value.gone, "nothing was sent, so the caller may go on elsewhere"
+    finally:
+        process.kill()
+    server = await direct.serve(tmp_path, CELL, echo)
+    assert await cells.incarnation(CELL, 5.0) == "whoami:", "the next one answers under the same name"
+    server.close()
+    await cells.close()
 
 
 async def test_a_killed_process_is_known_at_once(tmp_path: Path) -> None:
