@@ -1,4 +1,7 @@
-"""/v1/models and /v1/me: what can be asked for, and who is asking."""
+"""/v1/models and /v1/me: what can be asked for, and who is asking.
+
+Models are told by the keys that the server has, never the keys; no provider is asked.
+"""
 
 from __future__ import annotations
 

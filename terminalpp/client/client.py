@@ -21,10 +21,10 @@ from typing import Any, Self
 
 from terminalpp.client import connector, events, outputs
 from terminalpp.client.files import Files
+from terminalpp.client.operator import Operator
 from terminalpp.client.shapes import (
     Agent,
     Conversation,
-    DeadLetter,
     Diff,
     Event,
     Execution,
@@ -34,7 +34,6 @@ from terminalpp.client.shapes import (
     Output,
     OutputEvent,
     Process,
-    Quarantine,
     Sandbox,
     Uploaded,
 )
@@ -44,7 +43,7 @@ from terminalpp.types import errors
 GRACE_S = 20.0  # a request that waits on the server may take this much longer than it asked for
 
 
-class Client(Files):
+class Client(Files, Operator):
     """An account's view of one gateway. Safe for many concurrent calls on one event loop."""
 
     def __init__(
@@ -385,39 +384,6 @@ class Client(Files):
             timeout_s=120.0,
         )
         return Diff(base64.b64decode(value["patch"]), value["files"], value["left"])
-
-    # ---- the operator's door -----------------------------------------------------------------------
-
-    async def quarantine(self, limit: int = 1000) -> list[Quarantine]:
-        """What was put aside. This and what follows is for administrators: raises Forbidden."""
-        return await self._pages("/v1/quarantine", limit)
-
-    async def quarantined(self, kind: str, id: str) -> Quarantine:
-        """Raises NotFound when it is not in quarantine."""
-        return await self._get(f"/v1/quarantine/{segment(kind)}/{segment(id)}")
-
-    async def release(self, kind: str, id: str, *, key: str | None = None) -> None:
-        """What waits for the entity goes on. Raises NotFound when it is not in quarantine."""
-        path = f"/v1/quarantine/{segment(kind)}/{segment(id)}/release"
-        await self._transport.request("POST", path, key=key)
-
-    async def dead_letters(
-        self, *, kind: str | None = None, replayed: bool = False, limit: int = 1000
-    ) -> list[DeadLetter]:
-        """The newest first; `replayed`: those that were replayed too."""
-        with_replayed = "true" if replayed else None
-        return await self._pages("/v1/dead-letters", limit, kind=kind, replayed=with_replayed)
-
-    async def dead_letter(self, letter_id: str) -> DeadLetter:
-        return await self._get(f"/v1/dead-letters/{segment(letter_id)}")
-
-    async def replay(self, letter_id: str, *, key: str | None = None) -> DeadLetter:
-        """Do it again, once. Raises Conflict when it was replayed before."""
-        return await self._post(f"/v1/dead-letters/{segment(letter_id)}/replay", key=key)
-
-    async def drop(self, letter_id: str) -> None:
-        """Forget it. Raises NotFound."""
-        await self._transport.request("DELETE", f"/v1/dead-letters/{segment(letter_id)}")
 
     # ---- agents --------------------------------------------------------------------------------------
 
