@@ -112,7 +112,8 @@ def create_app(
             app.edge = Edge(app.answer, gateway)
             app.opened.set()
             room = Room(gateway.metrics.registry, gateway.disk, settings)
-            works = [gateway.pulse.run(), gateway.outage.run(), room.run(), _wake_at_end(gateway)]
+            loops = (gateway.pulse, gateway.doors, gateway.outage, room)
+            works = [*(part.run() for part in loops), _wake_at_end(gateway)]
             if runtime is None:
                 works.append(app.join())
             background = [asyncio.create_task(work) for work in works]

@@ -3,11 +3,13 @@
 A `Door` (files, standard input, signals) needs an attachment from the sandbox's entity, asked for once
 and again when the sandbox has moved or was started anew. Watching a command's output needs none: the
 journals lie in the run directory, and a `Tppd` without an epoch may wait there.
-At most `KEPT` of each stay open while unused; the one unused longest goes first.
+At most `KEPT` of each stay open, and none that nobody used for `IDLE_S`; the one unused longest goes first.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +21,8 @@ from actors.sandbox.tppd import Tppd
 from terminalpp.types.ids import Ref
 
 KEPT = 64
+IDLE_S = 60.0
+SWEEP_S = 15.0
 ATTACH_S = 60.0
 
 
@@ -28,7 +32,8 @@ class Doors:
         self._runtime = runtime
         self._doors: OrderedDict[str, Door] = OrderedDict()
         self._watchers: OrderedDict[str, Tppd] = OrderedDict()
-        self._used: dict[str, int] = {}
+        self._used: dict[str, int] = {}         # doors that somebody stands in
+        self._seen: dict[str, float] = {}       # when a door or watcher was last asked for
 
     def run_dir(self, sandbox_id: str) -> Path:
         """Where the sandbox's journals lie on this node."""
@@ -48,10 +53,12 @@ class Doors:
             if door is None:
                 door = self._doors[sandbox_id] = Door(attachment, attach)
         self._doors.move_to_end(sandbox_id)
+        self._seen[sandbox_id] = time.monotonic()
         self._used[sandbox_id] = self._used.get(sandbox_id, 0) + 1
         try:
             yield door
         finally:
+            self._seen[sandbox_id] = time.monotonic()
             self._used[sandbox_id] -= 1
             if not self._used[sandbox_id]:
                 del self._used[sandbox_id]
@@ -63,10 +70,25 @@ class Doors:
         if watcher is None:
             watcher = self._watchers[sandbox_id] = Tppd(self.run_dir(sandbox_id))
         self._watchers.move_to_end(sandbox_id)
+        self._seen[sandbox_id] = time.monotonic()
         return watcher
 
+    async def run(self) -> None:
+        """Close what is too many or idle, for ever."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            await self.sweep()
+
+    async def sweep(self) -> None:
+        """Close what nobody used for `IDLE_S`; a wait asks for its watcher every second."""
+        await self._trim()
+        before = time.monotonic() - IDLE_S
+        for sandbox_id in [id for id, at in self._seen.items() if at <= before and id not in self._used]:
+            await self.forget(sandbox_id)
+
     async def forget(self, sandbox_id: str) -> None:
-        """Close what is open for a sandbox that is gone."""
+        """Close what is open for a sandbox that is gone, or was not used for long."""
+        self._seen.pop(sandbox_id, None)
         for kept in (self._doors.pop(sandbox_id, None), self._watchers.pop(sandbox_id, None)):
             if kept is not None:
                 await kept.close()

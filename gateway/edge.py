@@ -32,6 +32,7 @@ log = logging.getLogger("gateway")
 
 LINGER_S = 2.0
 PAUSE_S = 30.0
+STREAM = b"text/event-stream"
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # While the disk is nearly full these are refused, save what ends, frees or only looks.
 _CREATE = frozenset({"POST", "PUT", "PATCH"})
@@ -87,6 +88,7 @@ class Edge:
             found = errors.Unavailable("the server is being restarted")
             await problems.answer(found, scope["request_id"], scope["path"])(scope, receive, answer.send)
         finally:
+            answer.measure()
             if ticket is not None:
                 ticket.end()
 
@@ -160,6 +162,8 @@ class _Answer:
         self._metrics = metrics
         self._started = time.perf_counter()
         self._closing = False
+        self._status = 0
+        self._measured = False
         self.begun = False
 
     async def send(self, message: Message) -> None:
@@ -173,13 +177,21 @@ class _Answer:
                 *(pair for pair in guard.headers(self._scope["path"]) if pair[0] not in names),
                 *([(b"connection", b"close")] if self._closing else []),
             ]
-            took = time.perf_counter() - self._started
-            self._metrics.observe(self._scope["method"], self._scope["path"], message["status"], took)
+            self._status = message["status"]
+            if any(name == b"content-type" and value.startswith(STREAM) for name, value in said):
+                self.measure()
         elif self._closing and not message.get("more_body"):
             await self._send({**message, "more_body": True})
             await self._body.linger()
             message = {"type": "http.response.body", "body": b"", "more_body": False}
         await self._send(message)
+
+    def measure(self) -> None:
+        """Once: at the end of the answer, also when the client left before; of a stream at its beginning."""
+        if self.begun and not self._measured:
+            self._measured = True
+            took = time.perf_counter() - self._started
+            self._metrics.observe(self._scope["method"], self._scope["path"], self._status, took)
 
 
 def _request_id(headers: list[tuple[bytes, bytes]]) -> str:

@@ -7,6 +7,7 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from gateway import admission, auth
 from gateway.admission import Pool
 from gateway.auth import digest
+from gateway.edge import Edge
 from schema import Database, Live, users
 from terminalpp.types.errors import Overloaded
 from terminalpp.types.ids import new_id
@@ -163,3 +165,29 @@ async def test_known_tokens_are_forgotten_one_by_one(
         await users.ensure_token(database, owner, digest(name), name)
         await tokens.user_of(name)
     assert list(tokens._known) == [digest("two"), digest("three")]
+
+
+async def test_the_time_of_an_answer_ends_with_it_and_of_a_stream_with_its_beginning(served: Served) -> None:
+    gateway = served.app.gateway
+    kind, last = b"text/plain", asyncio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-type", kind)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await last.wait()
+        await send({"type": "http.response.body", "body": b"end", "more_body": False})
+
+    def measured() -> float:
+        samples = [sample for metric in gateway.metrics.seconds.collect() for sample in metric.samples]
+        return sum(sample.value for sample in samples if sample.name.endswith("_count"))
+
+    served.app.edge = Edge(slow, gateway)
+    async with served.http() as http:
+        for kind, during in ((b"text/plain", 0), (b"text/event-stream", 1)):  # noqa: B007
+            last.clear()
+            before = measured()
+            async with http.stream("GET", "/version") as answer:
+                assert measured() - before == during
+                last.set()
+                assert await answer.aread() == b"end"
+            await eventually(lambda before=before: measured() - before == 1)
