@@ -51,6 +51,12 @@ def _alone(name: str, other: str) -> dict[str, Any]:
     return {"required": [name], "properties": {name: one, other: {"type": "null"}}}
 
 
+def _one_of(*names: str) -> dict[str, Any]:
+    """The schema of a body that has at least one of `names`; null is as good as nothing."""
+    one = {"not": {"type": "null"}}
+    return {"anyOf": [{"required": [name], "properties": {name: one}} for name in names]}
+
+
 class ResourceLimits(Body):
     model_config = _example(cpu="2", memory="2GB", disk="10GB", pids=512)
 
@@ -178,7 +184,7 @@ class MessageCreate(Body):
 
 
 class FileChange(Body):
-    model_config = _example({"anyOf": [{"required": ["mode"]}, {"required": ["modified_at"]}]}, mode="755")
+    model_config = _example(_one_of("mode", "modified_at"), mode="755")
 
     mode: str | None = Field(None, pattern=words.OCTAL, description="Octal digits.")
     modified_at: str | None = Field(
@@ -194,7 +200,7 @@ class FileChange(Body):
 
 class ConversationChange(Body):
     model_config = _example(
-        {"anyOf": [{"required": ["title"]}, {"required": ["archived"]}]}, title="Dates", archived=False
+        _one_of("title", "archived"), title="Dates", archived=False
     )
 
     title: Annotated[str, Field(min_length=1, max_length=255, pattern=words.NOT_BLANK)] | None = None

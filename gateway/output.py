@@ -1,7 +1,7 @@
 """A command's output as it comes, as server-sent events: `GET …/commands/{command_id}/output/stream`.
 
 Both streams come in one, read from the journals on disk: byte-exact, whatever dies, from any offset. The `id`
-of an event is `<stdout>.<stderr>`, the offsets behind it; with it as `Last-Event-ID` the next connection goes
+of an event is `<stdout>-<stderr>`, the offsets behind it; with it as `Last-Event-ID` the next connection goes
 on exactly there. Events: `stdout`, `stderr`, `gap` (bytes that the journal's bound dropped), `exited` (its
 own process has ended, what it left may still print), `end` (nothing will follow; the last).
 
@@ -41,7 +41,7 @@ POLL_S = (0.05, 1.0)  # while there is no tppd to wait at
 STREAMS: tuple[journal.Stream, journal.Stream] = ("stdout", "stderr")
 Encoding = Literal["utf-8", "base64"]
 _ABOUT_END = ("status", "exit_code", "reason", "duration_ms", "completed_at")
-_OFFSETS = r"^(0|[1-9][0-9]{0,17})\.(0|[1-9][0-9]{0,17})$"
+_OFFSETS = r"^[0-9]{1,18}-[0-9]{1,18}$"
 
 router = APIRouter(prefix="/v1/sandboxes/{sandbox_id}/commands", tags=["commands"], route_class=Route)
 Offset = Annotated[int, Query(ge=0, le=2**62, description="Begin at this byte.")]
@@ -90,7 +90,7 @@ async def follow_output(
     missed or repeated. A comment every 15 s shows that the line is alive."""
     gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
     if last_event_id is not None:
-        stdout_offset, stderr_offset = (int(part) for part in last_event_id.split("."))
+        stdout_offset, stderr_offset = (int(part) for part in last_event_id.split("-"))
     watched = _Command(gateway, sandbox, str(command_id))
     await watched.row()  # NotFound before the stream begins
     return OutputStream(watched, {"stdout": stdout_offset, "stderr": stderr_offset}, encoding, follow)
@@ -215,7 +215,7 @@ class OutputStream(Stream):
         return bool(data or chunk.gap_bytes)
 
     async def _tell(self, push: Push, event: str, data: dict[str, Any]) -> None:
-        id = f"{self._at['stdout']}.{self._at['stderr']}"
+        id = f"{self._at['stdout']}-{self._at['stderr']}"
         line = json.dumps(data, separators=(",", ":"))
         await push(f"id: {id}\nevent: {event}\ndata: {line}\n\n".encode())
         self._sent_at = time.monotonic()

@@ -29,7 +29,7 @@ async def follow(transport: Transport, path: str, at: dict[str, int]) -> AsyncIt
             async with transport.stream(
                 path,
                 query={},
-                headers={"accept": "text/event-stream", "last-event-id": f"{at['stdout']}.{at['stderr']}"},
+                headers={"accept": "text/event-stream", "last-event-id": f"{at['stdout']}-{at['stderr']}"},
                 silence_s=SILENCE_S,
             ) as pieces:
                 async for chunk in pieces:
