@@ -24,7 +24,7 @@ SETTINGS = ("sandbox_id", "workspace", "title", "model", "mode", "test_command",
 
 def created(payload: dict[str, Any]) -> dict[str, Any]:
     """The state of a new conversation. Raises InvalidInput."""
-    typed(payload, ("user_id",), user_id=str, sandbox_id=str, workspace=str, title=str, model=str, mode=str,
+    typed(payload, user_id=str, sandbox_id=str, workspace=str, title=str, model=str, mode=str,
           test_command=str, setup_command=str, limits=dict, include=list)
     if not payload.get("sandbox_id"):
         raise InvalidInput("sandbox_id is missing")

@@ -64,6 +64,7 @@ class Conversation(Entity):
     async def create(self, turn: Turn, payload: dict[str, Any]) -> dict[str, Any]:
         """Make it, its row and its five agents. Raises InvalidInput; again with the same id: nothing."""
         if not turn.state.get("sandbox_id"):
+            typed(payload, ("user_id",))
             state = core.created(payload)
             state["model"] = state["model"] or self.context.settings.model or _default_model()
             Limits.of(self.context.settings, state["limits"])
