@@ -12,6 +12,7 @@ restarts answers ActorUnavailableError; the call may or may not have been starte
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import os
@@ -65,10 +66,12 @@ def init_ray(address: str) -> None:
 class RayCells:
     """Implements `runtime.client.Cells` with detached named actors."""
 
-    def __init__(self, cell: type | None, home: Path, *, leave: bool = False) -> None:
-        """`cell`: the class whose actors they are; None until `join`. `leave`: `close` takes this process off
-        the cluster."""
-        self._cell = cell
+    def __init__(
+        self, cell: type | None, home: Path, *, join: Callable[[], type] | None = None, leave: bool = False
+    ) -> None:
+        """`cell`: the class whose actors they are, or None and `join`, which makes this process a driver and
+        returns it. `leave`: `close` takes this process off the cluster."""
+        self._cell, self._join = cell, join
         self._joining: asyncio.Task[type] | None = None
         self._lines = direct.Lines(home)
         self._handles: dict[str, Any] = {}
@@ -77,15 +80,16 @@ class RayCells:
         self._threads = ThreadPoolExecutor(BLOCKING_MAX, "ray")
         self._leave = leave
 
-    def join(self, work: Callable[[], type]) -> None:
-        """Become a driver by `work`, which returns the class, in a thread: it takes seconds, and a cell whose
-        socket is there is asked meanwhile."""
-        self._joining = asyncio.create_task(asyncio.to_thread(work), name="join Ray")
-
     async def joined(self, timeout_s: float = INIT_SECONDS) -> type:
-        """The class, once this process is a driver. Raises Unavailable."""
+        """The class, once this process is a driver. Raises Unavailable.
+
+        Whoever needs Ray first begins the joining, in a thread: it takes seconds, and a cell whose socket is
+        there is asked meanwhile.
+        """
         if self._cell is None:
-            assert self._joining is not None
+            if self._joining is None:
+                assert self._join is not None
+                self._joining = asyncio.create_task(asyncio.to_thread(self._join), name="join Ray")
             try:
                 async with asyncio.timeout(timeout_s):
                     self._cell = await asyncio.shield(self._joining)
@@ -171,7 +175,14 @@ class RayCells:
         self._handles[name] = await self._blocking(_create, await self.joined(), name, group)
 
     async def kill(self, name: str, *, restart: bool) -> None:
-        """End the cell's process; without `restart` for good, and its name is free again."""
+        """End the cell's process; without `restart` for good, and its name is free again.
+
+        Ray's own kill asks the process to end itself, which a frozen one does not hear. What only shall be
+        started again is ended by the kernel; Ray sees that it died.
+        """
+        if restart:
+            with contextlib.suppress(direct.NoLine):
+                return await self._lines.kill(name)
         await self.joined()
         import ray
 

@@ -18,7 +18,9 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import socket
+import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from runtime.frames import Frames, Requests, short_name
 log = logging.getLogger("terminalpp.runtime")
 METHODS = ("call", "deliver", "nudge", "locate", "whoami")  # what goes this way: data in, data out
 FOLDER = Path("run", "cells")
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred of unix(7)
 
 Handler = Callable[[str, bytes], Awaitable[bytes]]
 
@@ -117,6 +120,14 @@ class _Line(Requests[bytes]):
             if self._retired:
                 self.retire()
 
+    @property
+    def peer(self) -> int:
+        """The process that listens at the other end."""
+        assert self._transport is not None
+        end: socket.socket = self._transport.get_extra_info("socket")
+        found = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        return _CREDENTIALS.unpack(found)[0]
+
     def retire(self) -> None:
         """Close once nothing is under way."""
         self._retired = True
@@ -133,6 +144,22 @@ class Lines:
 
     async def ask(self, cell: str, method: str, data: bytes) -> bytes:
         """The reply. Raises NoLine, LineBroke; sets no time limit."""
+        return await (await self._line(cell)).ask(method, data)
+
+    async def kill(self, cell: str) -> None:
+        """SIGKILL for the process that listens there: the kernel knows which, and a frozen one hears it too.
+        Raises NoLine."""
+        line = await self._line(cell)
+        with contextlib.suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(line.peer)
+            try:
+                await asyncio.sleep(0)  # had it ended, and its number been given away, the line would be lost
+                if not line.lost:
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            finally:
+                os.close(descriptor)
+
+    async def _line(self, cell: str) -> _Line:
         line = self._lines.get(cell)
         if line is None or line.lost:
             opened = await self._open(cell)
@@ -141,7 +168,7 @@ class Lines:
                 line = self._lines[cell] = opened
             else:
                 opened.close()
-        return await line.ask(method, data)
+        return line
 
     def renew(self, cell: str) -> None:
         """Use a new connection from the next call on; calls under way keep theirs."""

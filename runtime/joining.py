@@ -12,7 +12,7 @@ from terminalpp.types import errors
 async def connect(settings: Settings, database: Database | None = None, *, wait: bool = True) -> Runtime:
     """Join the cluster at `settings.ray_address` and make sure that this node's steward stands.
 
-    Without `wait` this goes on behind the caller's back, who awaits `Runtime.joined` beside other work:
+    Without `wait` this begins with the first `Runtime.joined`, which the caller awaits beside other work:
     importing Ray and joining take most of a gateway's start, and the cells of this machine answer over their
     sockets meanwhile.
     Uses `database` if given, else its own pool on `settings.database_url`. Raises Unavailable when
@@ -28,8 +28,7 @@ async def connect(settings: Settings, database: Database | None = None, *, wait:
 
         return Cell
 
-    cells = RayCells(None, settings.home, leave=True)
-    cells.join(join)
+    cells = RayCells(None, settings.home, join=join, leave=True)
     if wait:
         await cells.joined()
     database = database or await Database.connect(
