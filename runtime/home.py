@@ -36,7 +36,7 @@ FOLDERS = ("run", "secrets", "logs", "bin", "sandboxes", "artifacts", "demo", "r
 PORTS = range(20_000, 32_000)
 
 # Made on demand: by the supervisor, by Postgres' first start, by the CLI.
-OTHERS = ("ballast", "pg", "pg.new", "tmp", "patches", "runs")
+OTHERS = ("ballast", "chat", "pg", "pg.new", "tmp", "patches", "runs")
 
 
 class Home:

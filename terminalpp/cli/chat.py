@@ -6,10 +6,12 @@ its next step. Lines beginning with `/` are for the program:
     /diff            what has changed so far
     /apply           bring the changes into the working tree
     /model [NAME]    show or change the model (from the next step on)
+    /show [K]        print what was folded under the number K; without it, what was folded last
     /cost            tokens, money and tests so far
     /cancel          stop the turn that runs (as Ctrl-C does)
     /quit            leave; the conversation is kept
 
+On a terminal that can move its cursor there is a prompt with editing, history and completion (`prompt`).
 Without a person at the terminal each line of standard input is a message, sent when the turn before
 it has ended.
 """
@@ -20,13 +22,19 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from terminalpp.cli import diffs
 from terminalpp.cli.deliver import Wish, deliver
 from terminalpp.cli.exits import Exit, NotApplied, of_outcome
+from terminalpp.cli.folds import Folds
+from terminalpp.cli.neutral import Neutralizer, clean, overwritten
+from terminalpp.cli.prompt import Prompt, possible
 from terminalpp.cli.run import not_applied
 from terminalpp.cli.screen import Screen
 from terminalpp.cli.session import Options, Session, check_task, open_session, resumed
@@ -34,57 +42,88 @@ from terminalpp.cli.watch import interruptible
 from terminalpp.types.errors import TerminalError
 
 HELP = (__doc__ or "").split("\n\n")[2]
+COMMANDS = ("/diff", "/apply", "/model", "/show", "/cost", "/cancel", "/quit", "/help")
+SHOW_BYTES = 8 << 20  # of one command's output that /show prints
 
 
 class Chat:
-    """One conversation at a prompt. `working` counts messages whose turn has not ended."""
+    """One conversation at a prompt. `idle` is set while no turn runs or waits to."""
 
     def __init__(self, session: Session, screen: Screen, as_json: bool) -> None:
         self.session = session
         self.screen = screen
         self.as_json = as_json
         self.person = sys.stdin.isatty()
+        self.totals = session.watch.renderer.totals
         self.idle = asyncio.Event()
-        self.idle.set()
+        if not self.totals.running:
+            self.idle.set()
+        self.quitting = asyncio.Event()
+        self.prompt: Prompt | None = None
         self.outcome = ""
         self.presses = 0
 
     async def run(self) -> Exit:
         """Until /quit, the end of the input, or Ctrl-C while nothing runs."""
-        lines = _lines()
-        watching = asyncio.create_task(self._watch())
-        quitting = asyncio.Event()
-        ended = False
-        with interruptible(lambda: self._pressed(quitting), lambda: self._pressed(quitting)):
+        watching: asyncio.Task[None] | None = None
+        with interruptible(self._pressed, self._pressed):
             try:
-                while not quitting.is_set():
-                    self._prompt()
-                    if not self.person:
-                        await _first(self.idle.wait(), quitting.wait(), watching)
-                    line = await _first(lines.get(), quitting.wait(), watching)
-                    if watching.done():
-                        watching.result()
-                    if not isinstance(line, str):
-                        ended = line is None
-                        break
-                    if await self._entered(line.rstrip("\n")):
-                        break
-                if ended and self.person:
+                async with self._typing() as lines:
+                    watching = asyncio.create_task(self._watch())
+                    ended = await self._converse(lines, watching)
+                if ended and self.person and self.prompt is None:
                     self.screen.line()
             finally:
-                watching.cancel()
-                with contextlib.suppress(asyncio.CancelledError, TerminalError):
-                    await watching
+                if watching is not None:
+                    watching.cancel()
+                    with contextlib.suppress(asyncio.CancelledError, TerminalError):
+                        await watching
         return await self._leave()
 
-    def _prompt(self) -> None:
-        if self.idle.is_set() and self.person and self.screen.tty and not self.as_json:
+    async def _converse(self, lines: Any, watching: asyncio.Task[None]) -> bool:
+        """Do what is typed; True when the input has ended."""
+        while not self.quitting.is_set():
+            self._ask()
+            if not self.person:
+                await _first(self.idle.wait(), self.quitting.wait(), watching)
+            line = await _first(lines.get(), self.quitting.wait(), watching)
+            if watching.done():
+                watching.result()
+            if not isinstance(line, str):
+                return line is None
+            if await self._entered(line.rstrip("\n")):
+                return False
+        return False
+
+    @contextlib.asynccontextmanager
+    async def _typing(self) -> AsyncIterator[Any]:
+        """Where messages come from: `get` gives the next one, None at the end."""
+        if self.as_json or not possible(self.screen):
+            yield _lines()
+            return
+        record, loop = self.session.record, asyncio.get_running_loop()
+        self.prompt = Prompt(
+            self.screen, standing=self.totals.standing, busy=lambda: not self.idle.is_set(),
+            interrupt=self._pressed, commands=COMMANDS, root=Path(record.root) if record else None,
+        )  # fmt: skip
+        for number in (signal.SIGTERM, signal.SIGHUP):  # the terminal must be given back as it was
+            loop.add_signal_handler(number, self.quitting.set)
+        try:
+            async with self.prompt as prompt:
+                yield prompt
+        finally:
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+
+    def _ask(self) -> None:
+        asks = self.person and self.screen.tty and self.prompt is None and not self.as_json
+        if asks and self.idle.is_set():
             self.screen.words(self.screen.paint("you ▸ ", "bold"))
 
-    def _pressed(self, quitting: asyncio.Event) -> None:
+    def _pressed(self) -> None:
         self.presses += 1
         if self.idle.is_set() or self.presses > 1:
-            quitting.set()
+            self.quitting.set()
             return
         self.screen.line("Cancelling… Ctrl-C again leaves; the work then goes on.", "yellow")
         self._cancelling = asyncio.create_task(self._cancel())
@@ -101,9 +140,11 @@ class Chat:
                 self.outcome = str(event["payload"].get("outcome"))
                 self.presses = 0
                 self.idle.set()
-                self._prompt()
+                self._ask()
             elif event["type"] == "turn.started":
                 self.idle.clear()
+            if self.prompt is not None:
+                self.prompt.refresh()
 
     async def _entered(self, line: str) -> bool:
         """Do what a line says; True to leave."""
@@ -111,15 +152,19 @@ class Chat:
             return False
         self.screen.end_words()
         if line.startswith("/"):
+            if self.prompt is not None:  # which leaves no trace of what was typed
+                self.screen.line(f"▸ {clean(line, one_line=True)}", "bold")
             word, _, rest = line[1:].partition(" ")
             return await self._command(word.lower(), rest.strip())
         try:
             queued = not self.idle.is_set()
             self.idle.clear()
             await self.session.client.post_message(self.session.id, check_task(line))
-            if queued and not self.as_json:
+            if queued and not self.as_json and self.prompt is None:
                 self.screen.line("  (queued: the team sees it at its next step)", "dim")
         except TerminalError as error:
+            if not self.totals.running:
+                self.idle.set()
             self._problem(error)
         return False
 
@@ -128,8 +173,8 @@ class Chat:
             return True
         actions = {"diff": self._diff, "apply": self._apply, "cost": self._cost, "cancel": self._cancel}
         try:
-            if word == "model":
-                await self._model(rest)
+            if word in ("model", "show"):
+                await (self._model if word == "model" else self._show)(rest)
             elif word in actions:
                 await actions[word]()
             else:
@@ -163,17 +208,41 @@ class Chat:
         if name:
             await self.session.client.set_model(self.session.id, name)
         row = await self.session.client.conversation(self.session.id)
-        self.screen.line(f"Model: {row['model']}")
+        self.totals.model = str(row["model"])
+        self.screen.line(f"Model: {clean(self.totals.model, one_line=True)}")
+
+    async def _show(self, number: str) -> None:
+        folds = self.session.watch.renderer.folds or Folds()
+        fold = folds.get(number)
+        self.screen.line(clean(fold.title, one_line=True), "bold")
+        if not fold.exec_id:
+            for line in clean(fold.text).split("\n"):
+                self.screen.line(f"  │ {line}")
+            return
+        neutral, offset, partial = Neutralizer(), 0, ""
+        client, sandbox_id = self.session.client, self.session.watch.sandbox_id
+        while offset < SHOW_BYTES and not self.quitting.is_set():
+            piece = await client.output(sandbox_id, fold.exec_id, offset=offset)
+            if piece.gap_bytes:
+                self.screen.line(f"  ┆ … {piece.gap_bytes:,} bytes are not kept", "dim")
+            *lines, partial = (partial + neutral.feed_bytes(piece.data)).split("\n")
+            for line in lines:
+                self.screen.line(f"  │ {overwritten(line)}")
+            if not piece.data:
+                break
+            offset = piece.next_offset
+        if partial:
+            self.screen.line(f"  │ {overwritten(partial)}")
+        if offset >= SHOW_BYTES:
+            path = f"/v1/sandboxes/{sandbox_id}/commands/{fold.exec_id}/output"
+            self.screen.line(f"  ┆ … there may be more: GET {path}?offset={offset}", "dim")
 
     async def _cost(self) -> None:
-        totals = self.session.watch.renderer.totals
-        self.screen.line(totals.cost_words())
-        if totals.tests_words():
-            self.screen.line(f"tests: {totals.tests_words()}")
+        self.screen.line(self.totals.cost_words())
+        if self.totals.tests_words():
+            self.screen.line(f"tests: {self.totals.tests_words()}")
 
     def _problem(self, error: TerminalError) -> None:
-        if not self.session.watch.renderer.totals.calls:
-            self.idle.set()
         self.screen.line(f"✗ {error.detail}", "red")
         self.screen.line(f"  → {error.next_step}")
 
@@ -191,6 +260,7 @@ class Chat:
 async def chat(directory: str, options: Options, screen: Screen, *, as_json: bool) -> Exit:
     """A new conversation about a directory."""
     async with open_session(directory, screen, options, "", as_json=as_json) as session:
+        session.watch.renderer.folds = Folds()
         _greet(screen, as_json)
         return await Chat(session, screen, as_json).run()
 
@@ -198,6 +268,7 @@ async def chat(directory: str, options: Options, screen: Screen, *, as_json: boo
 async def chat_again(prefix: str, screen: Screen, *, as_json: bool) -> Exit:
     """An old conversation: everything so far is shown first."""
     async with resumed(prefix, screen, as_json=as_json) as session:
+        session.watch.renderer.folds = Folds()
         await session.watch.replay(follow=False)
         _greet(screen, as_json)
         return await Chat(session, screen, as_json).run()

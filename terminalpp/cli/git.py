@@ -17,8 +17,8 @@ from terminalpp.types.errors import DiskFull, Unavailable
 KEPT = ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_EXEC_PATH",
         "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL")
 
-_QUIET = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0",
-          "-c", "advice.detachedHead=false", "-c", "maintenance.auto=false")
+WORDS = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0",
+         "-c", "advice.detachedHead=false", "-c", "maintenance.auto=false")
 
 
 class GitFailed(Exception):
@@ -48,7 +48,7 @@ def run(
     """git's standard output. Raises GitFailed, DiskFull and Unavailable (no git)."""
     try:
         done = subprocess.run(
-            ["git", *_QUIET, *args],
+            [*WORDS, *args],
             cwd=cwd,
             env=environment(env),
             input=stdin,

@@ -4,8 +4,9 @@
 screen, so recorded events give the same text every time (the tests rely on it). Whatever comes from
 the sandbox or a model passes `neutral` first. A command's output is shown from its start and, when
 there is much of it, from its end: the first HEAD_LINES lines live, the last TAIL_LINES when it has
-ended, with the number of lines between. An event of a type that is not known here is passed over:
-a newer server may have more to tell.
+ended, with the number of lines between; where somebody can ask for the rest (`folds`), with how. On a
+terminal with colour the words of agents are laid out as markdown, a block as soon as it is whole. An event
+of a type that is not known here is passed over: a newer server may have more to tell.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from terminalpp.cli.folds import Fold, Folds
+from terminalpp.cli.markdown import Blocks, rendered
 from terminalpp.cli.neutral import Neutralizer, clean, overwritten
 from terminalpp.cli.screen import Screen
 from terminalpp.cli.totals import Totals, counts_words, duration
@@ -38,6 +41,7 @@ class _Command:
     """What of a command's output is on the screen."""
 
     neutral: Neutralizer = field(default_factory=Neutralizer)
+    title: str = ""
     partial: str = ""
     shown: int = 0
     lines: int = 0
@@ -54,12 +58,15 @@ class _Call:
     seen: str = ""
     held: str = ""
     data: bool = False
+    blocks: Blocks = field(default_factory=Blocks)
 
 
 class Renderer:
-    """Writes a conversation to a screen. `live` also draws what is going on right now."""
+    """Writes a conversation to a screen. `live` also draws what is going on right now. `folds`, set by
+    whoever can show more, remembers what was not shown."""
 
     def __init__(self, screen: Screen, *, live: bool = True) -> None:
+        self.folds: Folds | None = None
         self.screen = screen
         self.live = live
         self.totals = Totals()
@@ -97,18 +104,30 @@ class Renderer:
         for line in clean(text).split("\n"):
             self.screen.line(f"{indent}{_cut(line)}" if line else "", *styles)
 
+    def _prose(self, text: str) -> None:
+        """What an agent says."""
+        if self.screen.colour:
+            for line in rendered(text, self.screen.width - 3):
+                self.screen.line(f"  {line}" if line else "")
+        else:
+            self._say(text)
+
+    def _fold(self, title: str, *, exec_id: str = "", text: str = "") -> str:
+        """How to see what is hidden, to stand after its number of lines; empty where nobody can ask."""
+        return self.folds.add(Fold(title, exec_id, text)) if self.folds else ""
+
     # ---- the course of a turn --------------------------------------------------------------------
 
     def _message(self, payload: dict[str, Any], actor: str) -> None:
         text = clean(str(payload.get("text", ""))).strip()
         lines = text.split("\n")
-        more = f" … (+{len(lines) - 6} lines)" if len(lines) > 6 else ""
         self.screen.line()
         self.screen.line(f"▸ {_cut(lines[0])}", "bold")
         for line in lines[1:6]:
             self.screen.line(f"  {_cut(line)}")
-        if more:
-            self.screen.line(more, "dim")
+        if len(lines) > 6:
+            how = self._fold("your message", text=text)
+            self.screen.line(f"  … (+{len(lines) - 6} lines{how})", "dim")
 
     def _turn(self, payload: dict[str, Any], actor: str) -> None:
         scripted = " (scripted)" if payload.get("scripted") else ""
@@ -155,7 +174,8 @@ class Renderer:
         for line in lines[:DIGEST_LINES]:
             self.screen.line(f"    {_cut(line)}", colour)
         if len(lines) > DIGEST_LINES:
-            self.screen.line(f"    … {len(lines) - DIGEST_LINES} more lines", "dim")
+            how = self._fold("what the tests said", text=text)
+            self.screen.line(f"    … {len(lines) - DIGEST_LINES} more lines{how}", "dim")
 
     def _weakened(self, found: list[dict[str, Any]]) -> None:
         """What the change did to the tests; what the task asked for is not worth a line."""
@@ -208,7 +228,7 @@ class Renderer:
         self.screen.line()
         self.screen.line(self.screen.paint(words, "bold", colour) + (f"  {reason}" if reason else ""))
         if payload.get("summary"):
-            self._say(str(payload["summary"]).strip())
+            self._prose(str(payload["summary"]).strip())
         history = self.totals.tests_words()
         if history:
             self.screen.line(f"  tests: {history}")
@@ -238,10 +258,22 @@ class Renderer:
         if call.data or not text:
             self.tick(f"{call.agent} writes … {len(call.seen):,} characters")
             return
+        if self.screen.colour:
+            if first:
+                self.screen.line(self._role(call.agent))
+            for block in call.blocks.feed(text):
+                self._block(block)
+            self.tick(call.blocks.latest)
+            return
         if first:
             self.screen.end_words()
             self.screen.words(f"{self._role(call.agent)}  ")
         self._stream(call, text)
+
+    def _block(self, text: str) -> None:
+        if text.strip():
+            self._prose(text)
+            self.screen.line()
 
     def _stream(self, call: _Call, text: str) -> None:
         """On a terminal words appear as they come; in a log whole lines do."""
@@ -258,6 +290,8 @@ class Renderer:
         if call is None or not call.seen:
             call = call or _Call(str(payload.get("agent") or actor))
             self._delta_all(call, content)
+        elif self.screen.colour and not call.data:
+            self._block(call.blocks.end())
         elif not call.data:
             self.screen.words(call.held.rstrip())
         self.screen.end_words()
@@ -267,6 +301,10 @@ class Renderer:
     def _delta_all(self, call: _Call, content: str) -> None:
         text = clean(content).strip()
         if text and not text.startswith(("{", "[", "```")):
+            if self.screen.colour:
+                self.screen.line(self._role(call.agent))
+                self._block(text)
+                return
             self.screen.line(f"{self._role(call.agent)}  " + text.replace("\n", "\n  "))
 
     def _retried(self, payload: dict[str, Any], actor: str) -> None:
@@ -296,8 +334,8 @@ class Renderer:
             self.screen.line(f"    {_one(payload.get('output'))}", "dim")
 
     def _started(self, payload: dict[str, Any], actor: str) -> None:
-        self._commands[str(payload["exec_id"])] = _Command()
         lines = clean(str(payload.get("command", ""))).strip().split("\n")
+        self._commands[str(payload["exec_id"])] = _Command(title=_cut(lines[0]))
         more = self.screen.paint(f"  (+{len(lines) - 1} lines)", "dim") if len(lines) > 1 else ""
         role = self._role(payload.get("agent") or actor)
         self.screen.line(f"{role}  {self.screen.paint('$ ' + _cut(lines[0]), 'bold')}{more}")
@@ -334,10 +372,10 @@ class Renderer:
         hidden = command.lines - command.shown - len(command.tail)
         if command.lines and not command.skipped_bytes and hidden <= 0:
             self._whole.add(str(payload.get("exec_id")))
-        if command.skipped_bytes:
-            self.screen.line(f"  ┆ … {command.skipped_bytes:,} bytes not shown", "dim")
-        elif hidden > 0:
-            self.screen.line(f"  ┆ … {hidden:,} lines not shown", "dim")
+        if command.skipped_bytes or hidden > 0:
+            what = f"{command.skipped_bytes:,} bytes" if command.skipped_bytes else f"{hidden:,} lines"
+            how = self._fold(f"$ {command.title}", exec_id=str(payload.get("exec_id")))
+            self.screen.line(f"  ┆ … {what}{how or ' not shown'}", "dim")
         for line in command.tail:
             self.screen.line("  │ " + line, "dim")
         status, code = payload.get("status"), payload.get("exit_code")

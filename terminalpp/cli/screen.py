@@ -2,14 +2,17 @@
 
 Colour only on a terminal without NO_COLOR. The status line (what is going on right now) is drawn
 over itself and removed before anything else is written; without a terminal it is not drawn at all,
-so a log holds only lines that stay.
+so a log holds only lines that stay. Beside a prompt (`beside`) only whole lines are written, above it;
+the line in the making and the status are handed to the prompt, which shows them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34",
@@ -24,11 +27,15 @@ class Screen:
     ) -> None:
         self.stream = stream
         self.tty = stream.isatty() if tty is None else tty
-        plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+        dumb = os.environ.get("TERM") == "dumb"
+        plain = bool(os.environ.get("NO_COLOR")) or dumb
+        self._redraws = self.tty and not dumb  # else a status could not be taken away again
         self.colour = (self.tty and not plain) if colour is None else colour
-        self.width = width or (shutil.get_terminal_size().columns if self.tty else 100)
+        self._width = width
         self._status = ""
         self._open = False  # a stream of words stands in the middle of a line
+        self._passing: Callable[[str], None] | None = None  # shows what does not stay, beside a prompt
+        self._held = ""  # the line in the making, beside a prompt
 
     @classmethod
     def stdout(cls) -> Screen:
@@ -37,6 +44,21 @@ class Screen:
     @classmethod
     def stderr(cls) -> Screen:
         return cls(sys.stderr)
+
+    @property
+    def width(self) -> int:
+        """Columns, as of now: a window is resized at any time."""
+        return self._width or (shutil.get_terminal_size().columns if self.tty else 100)
+
+    @contextlib.contextmanager
+    def beside(self, stream: TextIO, passing: Callable[[str], None]) -> Iterator[None]:
+        """Write to `stream`, which keeps a prompt below it; what does not stay goes to `passing`."""
+        before, self.stream, self._passing = self.stream, stream, passing
+        try:
+            yield
+        finally:
+            self.end_words()
+            self.stream, self._passing = before, None
 
     def paint(self, text: str, *styles: str) -> str:
         if not (self.colour and styles and text):
@@ -53,21 +75,30 @@ class Screen:
 
     def words(self, text: str) -> None:
         """A piece of running text that stays; the next `line` begins on a new line."""
-        if text:
+        if text and self._passing:
+            whole, newline, self._held = (self._held + text).rpartition("\n")
+            self._write(whole + newline)
+            self._passing(self._held)
+        elif text:
             self._unstatus()
             self._write(text)
             self._open = not text.endswith("\n")
 
     def end_words(self) -> None:
-        if self._open:
+        if self._held:
+            self._unstatus()
+        elif self._open:
             self._unstatus()
             self._write("\n")
             self._open = False
 
     def status(self, text: str) -> None:
         """What is going on; replaces the one before. Only on a terminal, only between lines."""
-        if self.tty and not self._open:
-            text = text[: self.width - 1]
+        if self._passing:
+            if not self._held:
+                self._passing(text)
+        elif self._redraws and not self._open:
+            text = fitting(text, self.width - 1)
             if text != self._status:
                 self._unstatus()
                 self._write(self.paint(text, "dim"))
@@ -77,10 +108,24 @@ class Screen:
         self._unstatus()
 
     def _unstatus(self) -> None:
-        if self._status:
+        if self._passing:
+            held, self._held = self._held, ""
+            self._write(held + "\n" if held else "")
+            self._passing("")
+        elif self._status:
             self._write("\r\x1b[K")
             self._status = ""
 
     def _write(self, text: str) -> None:
-        self.stream.write(text)
-        self.stream.flush()
+        if text:
+            self.stream.write(text)
+            self.stream.flush()
+
+
+def fitting(text: str, columns: int) -> str:
+    """The beginning of `text` that fits into so many columns; wide characters take two, marks none."""
+    if text.isascii():
+        return text[:columns]
+    from rich.cells import cell_len, set_cell_size
+
+    return text if cell_len(text) <= columns else set_cell_size(text, max(columns, 0))

@@ -10,7 +10,7 @@ from typing import Any
 class Totals:
     """Adds up `model.finished` and remembers each `tests.finished`: green, red or not run, with its counts.
 
-    `unpriced`: calls without a price.
+    `unpriced`: calls without a price. `waiting`: messages that no agent has had yet. `model`: the turn's.
     """
 
     input_tokens: int = 0
@@ -20,6 +20,9 @@ class Totals:
     calls: int = 0
     unpriced: int = 0
     scripted: bool = False
+    running: bool = False
+    model: str = ""
+    waiting: set[str] = field(default_factory=set)
     tests: list[tuple[str, dict[str, int]]] = field(default_factory=list)
 
     def add(self, event: dict[str, Any]) -> None:
@@ -27,7 +30,16 @@ class Totals:
         match event["type"]:
             case "turn.started":
                 self.tests.clear()
+                self.running = True
+                self.model = str(payload.get("model") or self.model)
+                self.waiting.discard(str(payload.get("message_id")))
                 self.scripted = bool(payload.get("scripted"))
+            case "turn.finished":
+                self.running = False
+            case "message.accepted":
+                self.waiting.add(str(payload.get("message_id")))
+            case "message.delivered":
+                self.waiting.discard(str(payload.get("message_id")))
             case "model.finished":
                 usage = payload.get("usage") or {}
                 self.calls += 1
@@ -47,6 +59,22 @@ class Totals:
         """`red (1 failed, 4 passed) → green (5 passed)`: the first run and the last."""
         ends = self.tests[:1] + self.tests[-1:] if len(self.tests) > 1 else self.tests
         return " → ".join(_state_words(state, counts) for state, counts in ends)
+
+    def standing(self) -> list[str]:
+        """How the conversation stands, in a few words each, what matters most first."""
+        words = [self.model or "no model yet", f"{_short(self.input_tokens + self.output_tokens)} tokens"]
+        if self.scripted:
+            words.append("scripted")
+        elif self.calls:
+            cost = self._cost()
+            words.append("cost unknown" if cost is None else f"${cost:.4f}")
+        if self.tests:
+            words.append(f"tests {_state_words(*self.tests[-1])}")
+        if self.running:
+            words.append("working")
+        if queued := len(self.waiting):
+            words.append(f"{queued} queued")
+        return words
 
     def cost_words(self, turn: dict[str, Any] | None = None) -> str:
         """Tokens, cost and time of a finished turn, or of the whole conversation."""
@@ -71,6 +99,13 @@ class Totals:
 def _state_words(state: str, counts: dict[str, int]) -> str:
     words = counts_words(counts)
     return state + (f" ({words})" if words else "")
+
+
+def _short(count: int) -> str:
+    """`950`, `12.3k`, `1.2M`."""
+    if count < 1000:
+        return str(count)
+    return f"{count / 1000:.1f}k" if count < 1_000_000 else f"{count / 1_000_000:.1f}M"
 
 
 def counts_words(counts: dict[str, Any]) -> str:

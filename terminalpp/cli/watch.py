@@ -50,6 +50,7 @@ class Watch:
         self.screen = screen
         self.as_json = as_json
         self.renderer = Renderer(screen, live=live and not as_json)
+        self.renderer.totals.model = str(conversation.get("model") or "")
         self.seq = 0
         self._followers: dict[str, tuple[asyncio.Task[int], asyncio.Event]] = {}
 

@@ -42,6 +42,8 @@ class RecordedServer:
         self.folder = folder
         self.edit = edit
         self.outcome = "passed"
+        self.output = b"hello \x1b[31mworld\n"
+        self.said = ""
         self.hold = False
         self.left: list[dict[str, Any]] = []
         self.requests: list[tuple[str, str, Any]] = []
@@ -104,9 +106,9 @@ class RecordedServer:
             await self._events(writer, headers, parse_qs(parts.query))
         elif parts.path.endswith("/output"):
             offset = int(parse_qs(parts.query)["offset"][0])
-            data = b"hello \x1b[31mworld\n"[offset:]
-            extra = {"x-offset": offset, "x-next-offset": 17, "x-gap-bytes": 0, "x-exited": "true",
-                     "x-ended": "true"}
+            data = self.output[offset:]
+            extra = {"x-offset": offset, "x-next-offset": len(self.output), "x-gap-bytes": 0,
+                     "x-exited": "true", "x-ended": "true"}
             self._reply(writer, 200, data, extra)
         else:
             self._reply(writer, 200, await self._json(method, parts.path, body))
@@ -169,10 +171,13 @@ class RecordedServer:
         story: list[tuple[str, dict[str, Any]]] = []
         for text in self.messages:
             story += [("message.accepted", {"message_id": "m", "text": text}),
-                      ("turn.started", {"mode": "team", "model": "m", "scripted": False}),
+                      ("turn.started", {"mode": "team", "model": "m", "scripted": False, "message_id": "m"}),
                       ("command.started", {"exec_id": EXEC, "command": "greet", "agent": "coder"}),
                       ("command.finished", {"exec_id": EXEC, "status": "completed", "exit_code": 0,
                                             "duration_ms": 3, "output_bytes": 17})]
+            if self.said:
+                story.append(("model.finished", {"call_id": "c", "agent": "coder", "content": self.said,
+                                                 "usage": {"input_tokens": 1200}, "cost_usd": 0.25}))
             end = {"outcome": "cancelled" if self.hold else self.outcome, "reason": "", "summary": "Done."}
             story.append(("turn.finished", end))
         for seq, (kind, payload) in enumerate(story, 1):
