@@ -125,7 +125,7 @@ def test_a_pattern_that_names_nothing_is_told(tmp_path: Path) -> None:
 
 def test_what_the_server_would_refuse_is_refused_before_anything_is_started(tmp_path: Path) -> None:
     def body(listed: list[str]) -> ConversationCreate:
-        return ConversationCreate(sandbox_id=UUID(int=0), workspace="/home/user/r", include=listed)
+        return ConversationCreate(sandbox_id=str(UUID(int=0)), workspace="/home/user/r", include=listed)
 
     root = make(tmp_path / "r", {"f": b"1\n"})
     most = ["x" * patterns.LENGTH_LIMIT] * patterns.COUNT_LIMIT
