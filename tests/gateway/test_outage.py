@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.services import PostgresServer
 
 # What docs/guarantees.md says, in seconds.
 ANSWERED_WITHIN, READY_WITHIN = 10, 4
-WITHOUT = "/processes"  # needs no database once the owner is known
+WITHOUT = ("/processes", "/models")  # these need no database, once the owner is known
 
 
 @dataclass
@@ -64,13 +65,13 @@ async def frozen(
 def every_route(frozen: Frozen) -> list[tuple[str, str, dict[str, object]]]:
     """Each way that reads, and what is written: method, path, options of the request."""
     box, talk = frozen.talk.sandbox_id, frozen.talk.id
-    names = {"sandbox_id": box, "conversation_id": talk, "command_id": new_id()}
+    names = {"sandbox_id": box, "conversation_id": talk, "kind": "sandbox"}
     found: list[tuple[str, str, dict[str, object]]] = []
     for path, methods in frozen.served.app.openapi()["paths"].items():
         if path.startswith("/v1") and "get" in methods:
             wanted = {one["name"] for one in methods["get"].get("parameters", []) if one["required"]}
             query = {name: "/home/user" for name in wanted if name == "path"}
-            found.append(("GET", path.format_map(names), {"params": query}))
+            found.append(("GET", path.format_map(defaultdict(new_id, names)), {"params": query}))
     found.append(("POST", "/v1/sandboxes", {"json": {"name": "another"}}))
     found.append(("POST", f"/v1/sandboxes/{box}/commands", {"json": {"argv": ["true"], "wait_ms": 60000}}))
     found.append(("POST", f"/v1/conversations/{talk}/messages", {"json": {"text": "hello"}}))
