@@ -39,6 +39,7 @@ from gateway.auth import Tokens
 from gateway.doors import Doors
 from gateway.edge import Edge
 from gateway.feeds import Feeds
+from gateway.figures import Figures
 from gateway.methods import Methods, head
 from gateway.metrics import Metrics, Pulse, template
 from gateway.outage import Outage
@@ -200,7 +201,8 @@ async def _open(
         await users.ensure_token(connection, owner, digest(token), only=True)
     outage = Outage(settings.database_url)
     stack.push_async_callback(outage.close)
-    metrics = Metrics()
+    metrics, admission = Metrics(), Admission(settings)
+    metrics.watch((admission.requests, admission.commands, admission.long), database)
     doors = Doors(settings.home, runtime)
     stack.push_async_callback(doors.close)
     return Gateway(
@@ -209,10 +211,11 @@ async def _open(
         live=live,
         runtime=runtime,
         metrics=metrics,
+        figures=Figures(metrics.registry, database),
         pulse=Pulse(metrics),
         outage=outage,
         tokens=Tokens(database),
-        admission=Admission(settings),
+        admission=admission,
         owner_digest=digest(token),
         doors=doors,
         disk=Disk(settings.home, settings.disk_reserve_bytes),

@@ -79,6 +79,7 @@ class Edge:
             found = problems.error_of(error)
             if found.code == "internal":
                 log.exception("request %s %s %s failed", scope["request_id"], scope["method"], scope["path"])
+            self._gateway.metrics.refusals.labels(found.code).inc()
             if not answer.begun:
                 await problems.answer(found, scope["request_id"], scope["path"])(scope, receive, answer.send)
         except asyncio.CancelledError:

@@ -169,4 +169,6 @@ async def version() -> Response:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )  # fmt: skip
 async def metrics(request: Request) -> Response:
-    return Response(gateway_of(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
+    gateway = gateway_of(request)
+    await gateway.figures.refresh()
+    return Response(gateway.metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -1,14 +1,23 @@
-"""Counters for Prometheus, on a registry of our own. Labels are route templates, methods and status
-classes; never an id of a user, sandbox or conversation, so the number of series is fixed by the code."""
+"""Counters for Prometheus, on a registry of our own. Labels are route templates, methods, status classes and
+error codes; never an id of a user, sandbox or conversation, so the code bounds the number of series.
+
+docs/metrics.md lists them all (a test keeps the two equal)."""
 
 from __future__ import annotations
 
 import asyncio
+import platform
 import re
 import time
 from collections import deque
+from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+from gateway.admission import Pool
+from schema import Database
+from terminalpp import __version__
 
 _ID = re.compile(r"/(?:[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|\{[a-z_]+\})(?=/|$)")
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -21,17 +30,26 @@ def template(path: str) -> str:
 
 class Metrics:
     def __init__(self) -> None:
+        prometheus_client.disable_created_metrics()
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        build = Gauge(
+            "tpp_build_info", "1, with the version as labels.", ["version", "python"], registry=self.registry
+        )
+        build.labels(__version__, platform.python_version()).set(1)
         self.known: frozenset[str] = frozenset()
         self.requests = Counter(
             "tpp_http_requests", "Requests answered.", ["method", "route", "status"], registry=self.registry
         )
         self.seconds = Histogram(
             "tpp_http_request_seconds",
-            "Time to the end of the answer (streams: to its beginning).",
-            ["route"],
+            "Time to the end of the answer; of a stream to its beginning.",
+            ["method", "route", "status"],
             buckets=_BUCKETS,
             registry=self.registry,
+        )
+        self.refusals = Counter(
+            "tpp_refusals", "Requests answered with an error, by its code.", ["code"], registry=self.registry
         )
         self.streams = Gauge("tpp_event_streams", "Event streams open now.", registry=self.registry)
         self.events = Counter("tpp_events_sent", "Events sent to streams.", registry=self.registry)
@@ -45,7 +63,23 @@ class Metrics:
         if method not in ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"):
             method = "other"
         self.requests.labels(method, route, str(status)).inc()
-        self.seconds.labels(route).observe(seconds)
+        self.seconds.labels(method, route, f"{status // 100}xx").observe(seconds)
+
+    def watch(self, pools: Iterable[Pool], database: Database) -> None:
+        """Gauges of what is under way, asked for when they are read."""
+        kept = {"labelnames": ["pool"], "registry": self.registry}
+        running = Gauge("tpp_requests_running", "Requests under way.", **kept)
+        waiting = Gauge("tpp_requests_waiting", "Requests that wait for a place.", **kept)
+        for pool in pools:
+            running.labels(pool.name).set_function(lambda pool=pool: pool.running)
+            waiting.labels(pool.name).set_function(lambda pool=pool: pool.waiting)
+        connections = Gauge(
+            "tpp_database_connections", "Connections to Postgres.", ["state"], registry=self.registry
+        )
+        connections.labels("idle").set_function(lambda: database.connections()[0])
+        connections.labels("used").set_function(lambda: database.connections()[1])
+        waits = Gauge("tpp_database_waiting", "Who waits for a connection.", registry=self.registry)
+        waits.set_function(lambda: database.waiting)
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

@@ -106,6 +106,8 @@ def install(app: FastAPI) -> None:
 
     async def handle(request: Request, error: Exception) -> Response:
         found, path = error_of(error), request.url.path
+        if (gateway := getattr(request.app, "gateway", None)) is not None:
+            gateway.metrics.refusals.labels(found.code).inc()
         given = answer(found, request.scope.get("request_id", ""), path)
         if found.status == 405:
             allowed = request.app.methods.allowed(path)

@@ -13,6 +13,7 @@ from gateway.admission import Admission
 from gateway.auth import Tokens
 from gateway.doors import Doors
 from gateway.feeds import Feeds
+from gateway.figures import Figures
 from gateway.metrics import Metrics, Pulse
 from gateway.outage import Outage
 from runtime.disk import Disk
@@ -31,6 +32,7 @@ class Gateway:
     live: Live
     runtime: Any
     metrics: Metrics
+    figures: Figures
     pulse: Pulse
     outage: Outage
     tokens: Tokens

@@ -77,6 +77,7 @@ class Database:
         self._wait_s = wait_s
         self._limit_s = STATEMENT_SECONDS
         self._returning: set[asyncio.Task[None]] = set()
+        self._waiting: set[object] = set()  # one for each who waits for a connection
 
     @classmethod
     async def connect(
@@ -120,6 +121,16 @@ class Database:
         other._limit_s = seconds
         return other
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for a connection."""
+        return len(self._waiting)
+
+    def connections(self) -> tuple[int, int]:
+        """`(idle, used)`."""
+        idle = self._pool.get_idle_size()
+        return idle, self._pool.get_size() - idle
+
     async def close(self) -> None:
         """Ends the pool; connections still in use are given five seconds, then cut."""
         try:
@@ -160,8 +171,12 @@ class Database:
 
     async def _acquire(self, deadline: float) -> Connection:
         """One of the pool, free or new. Raises TimeoutError, and what connecting raises."""
-        async with asyncio.timeout(max(deadline - time.monotonic(), 0.01)):
-            return await self._pool.acquire()
+        self._waiting.add(mark := object())
+        try:
+            async with asyncio.timeout(max(deadline - time.monotonic(), 0.01)):
+                return await self._pool.acquire()
+        finally:
+            self._waiting.discard(mark)
 
     async def _begin(self, deadline: float) -> tuple[Connection, Transaction | None]:
         connection = await self._acquire(deadline)

@@ -254,6 +254,7 @@ CREATE TABLE command_executions (
     CONSTRAINT command_executions_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE
 );
 CREATE INDEX idx_ce_archive ON public.command_executions USING btree (created_at) WHERE (NOT archived);
+CREATE INDEX idx_ce_completed ON public.command_executions USING btree (completed_at) WHERE (completed_at IS NOT NULL);
 CREATE INDEX idx_ce_conversation ON public.command_executions USING btree (conversation_id) WHERE (conversation_id IS NOT NULL);
 CREATE INDEX idx_ce_open ON public.command_executions USING btree (sandbox_id) WHERE ((status)::text = ANY ((ARRAY['pending'::character varying, 'running'::character varying])::text[]));
 CREATE INDEX idx_ce_sandbox_created ON public.command_executions USING btree (sandbox_id, created_at DESC, id DESC);
@@ -314,6 +315,7 @@ CREATE TABLE events (
     CONSTRAINT events_conversation_id_fkey FOREIGN KEY (conversation_id) REFERENCES ai_conversations(id) ON DELETE CASCADE,
     CONSTRAINT events_pkey PRIMARY KEY (conversation_id, seq)
 );
+CREATE INDEX idx_events_figures ON public.events USING btree (created_at) WHERE ((type)::text = ANY ((ARRAY['turn.finished'::character varying, 'model.finished'::character varying])::text[]));
 CREATE INDEX idx_events_type ON public.events USING btree (conversation_id, type, seq);
 CREATE UNIQUE INDEX uq_events_key ON public.events USING btree (conversation_id, type, key) WHERE (key IS NOT NULL);
 
