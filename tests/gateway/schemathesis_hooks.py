@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any
 
 import schemathesis
@@ -33,6 +34,8 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     query = case.query
     if query is not None:
         _shorten(query, "wait_ms")
+        if re.fullmatch(r"[A-Za-z0-9_-]+", str(query.get("cursor", ""))):
+            del query["cursor"]  # well-formed, and none that a list has given: told in the tests of the lists
         if case.path.endswith(("/events", "/output/stream")) and query.get("follow", True) in (True, "true"):
             query["follow"] = "false"
         if case.path.endswith("/archive") and case.method == "GET" and str(query.get("path")).startswith("/"):
