@@ -28,6 +28,7 @@ HOOKS = "tests.gateway.schemathesis_hooks"
 MAY_REFUSE = (
     "createSandbox", "putArchive", "getArchive", "getFile", "putFile", "changeFile", "deleteFile", "statFile",
     "listFiles", "makeDirectory", "moveFile", "copyFile", "createConversation", "setModel",
+    "listSandboxes", "listCommands", "listConversations", "listAgents",
 )  # fmt: skip
 REFUSED = ["401", "403", "404", "405", "409", "412", "415", "416", "422", "429", "5xx"]
 TAKEN = ["2xx", "3xx", "401", "403", "404", "409", "412", "416", "429", "5xx"]
