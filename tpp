@@ -43,6 +43,7 @@ Usage: ./tpp COMMAND [ARGS]...      (not installed yet: the first command instal
   db       Look after the database.
   version  Print the version.
   quarantine    What was put aside after defects: list, show, release.
+  model         Keys of model providers: add, ls, rm.
   dead-letters  Messages that failed for good: list, show, replay, drop.
 
 First: ./tpp demo        Each command has --help, an example in it, and --json.

@@ -5,6 +5,7 @@ Models are told by the keys that the server has, never the keys; no provider is 
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from gateway.answers import Answer, Id, Json, Time, example, from_row
 from gateway.models import SANDBOX_EXAMPLE as EXAMPLE
 from gateway.routes import Route
 from gateway.state import gateway_of, user_of
+from runtime import model_keys
 from runtime.settings import Settings
 from schema import users
 from terminalpp.types.errors import NotFound
@@ -65,9 +67,11 @@ router = APIRouter(prefix="/v1", tags=["account"], route_class=Route)
 
 def usable(settings: Settings, environ: Mapping[str, str]) -> list[dict[str, Any]]:
     """The default first, then one model of each provider that there is a key for, then the scripted ones."""
-    found = provided(environ)
+    stored = model_keys.of(settings.home).all()
+    found = provided(environ, stored)
     default = settings.model or (found[0] if found else SCRIPTED)
-    keyed = [model for name, model in DEFAULTS.items() if environ.get(name)]
+    keyed = [model for name, model in DEFAULTS.items()
+             if environ.get(name) or model.partition("/")[0] in stored]
     return [
         {
             "id": model,
@@ -85,7 +89,8 @@ def usable(settings: Settings, environ: Mapping[str, str]) -> list[dict[str, Any
 async def models(request: Request) -> Response:
     """Models that can be asked, in OpenAI's form. A provider has more of them than the one that stands here:
     any litellm model string of one that has a key is taken."""
-    return Json({"object": "list", "data": usable(gateway_of(request).settings, os.environ)})
+    data = await asyncio.to_thread(usable, gateway_of(request).settings, os.environ)
+    return Json({"object": "list", "data": data})
 
 
 @router.get("/me", operation_id="getMe", response_model=Me)

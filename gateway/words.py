@@ -10,6 +10,7 @@ from terminalpp.types import text
 SHOWN = 20
 NOT_BLANK = r"[^\x00-\x20]"
 ONE_LINE = r"^[^\r\n]+$"
+WORD = r"^[!-~]+$"
 ABSOLUTE = r"^/(?![\s\S]*/\.\./)(?!\.\./)(?![\s\S]*/\.\.$)(?!\.\.$)"
 VARIABLE = r"^[^=]{1,255}$"
 CPUS = r"^[0-9]{1,4}(\.[0-9]{1,3})?m?$"
@@ -22,6 +23,7 @@ FORMS = {
     MOMENT: "must be a time with its offset, such as 2026-11-22T10:00:00Z",
     NOT_BLANK: "must not be blank",
     ONE_LINE: "must be one line, not empty",
+    WORD: "must be one word of printable ASCII characters",
     ABSOLUTE: "must be an absolute path without `..`",
     VARIABLE: "the name of a variable has 1 to 255 characters and no `=`",
     CPUS: "must be a number of CPUs, such as 1, 0.5 or 500m",

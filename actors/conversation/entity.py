@@ -24,7 +24,7 @@ from actors.agent.turn_log import Superseded, TurnLog
 from actors.conversation import closing, core, turns, worktree
 from actors.conversation.closing import Ending
 from graphs.limits import Limits
-from runtime import Action, Entity, Turn, durable, effect, readonly, typed, volatile
+from runtime import Action, Entity, Turn, durable, effect, model_keys, readonly, typed, volatile
 from schema import agents, checkpoints, conversations, events, messages
 from terminalpp.types.errors import (
     DeadlineExceeded,
@@ -66,7 +66,7 @@ class Conversation(Entity):
         if not turn.state.get("sandbox_id"):
             typed(payload, ("user_id",))
             state = core.created(payload)
-            state["model"] = state["model"] or self.context.settings.model or _default_model()
+            state["model"] = state["model"] or self.context.settings.model or await self._default_model()
             Limits.of(self.context.settings, state["limits"])
             kept = {
                 name: state[name] for name in core.SETTINGS if name not in ("sandbox_id", "title", "model")
@@ -372,8 +372,8 @@ class Conversation(Entity):
             self.context.database, self.context.live, self.context.fence, turn["turn_id"], turn["seq"]
         )
 
-
-def _default_model() -> str:
-    """By the provider's key that the server was started with."""
-    found = provided(os.environ)
-    return found[0] if found else SCRIPTED
+    async def _default_model(self) -> str:
+        """By the provider's key that is stored, or that the server was started with."""
+        stored = await asyncio.to_thread(model_keys.of(self.context.settings.home).all)
+        found = provided(os.environ, stored)
+        return found[0] if found else SCRIPTED

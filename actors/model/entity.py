@@ -22,7 +22,7 @@ from typing import Any
 
 from actors.model import failures, provider, scripted
 from actors.model.replies import Reply
-from runtime import Entity, readonly
+from runtime import Entity, model_keys, readonly
 from schema import events
 from terminalpp.types import errors
 from terminalpp.types.ids import Fence
@@ -57,7 +57,8 @@ class Model(Entity):
     @readonly
     async def judge(self, payload: dict[str, Any]) -> dict[str, Any]:
         """Why `payload["model"]` cannot be asked: `{problem, hint}`, both empty when it may be."""
-        problem, hint = await asyncio.to_thread(provider.problem, payload["model"], os.environ)
+        stored = await asyncio.to_thread(model_keys.of(self.context.settings.home).all)
+        problem, hint = await asyncio.to_thread(provider.problem, payload["model"], os.environ, stored)
         return {"problem": problem, "hint": hint}
 
     @readonly
@@ -108,6 +109,7 @@ class Model(Entity):
                 break
             except Exception as problem:
                 error = failures.translate(problem, request["model"])
+                error.detail = model_keys.of(self.context.settings.home).hidden(error.detail)
                 await self._wait_or_raise(problem, error, attempt, log)
         settings = self.context.settings
         return await log.append(

@@ -13,12 +13,13 @@ import contextlib
 import functools
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Container, Mapping
 from typing import Any
 
 from actors.model import failures, scripted, wire
 from actors.model.replies import Usage
 from actors.model.watch import Watch
+from runtime import model_keys
 from runtime.settings import Settings
 from terminalpp.types import errors
 from terminalpp.types.providers import DEFAULTS
@@ -127,7 +128,17 @@ def _options(request: dict[str, Any], settings: Settings) -> dict[str, Any]:
             options["api_key"] = settings.model_api_key
         elif settings.model_base_url:
             options["api_key"] = "none"  # the OpenAI client insists on some key; local servers ignore it
+        elif key := model_keys.of(settings.home).all().get(_provider(options["model"])):
+            options["api_key"] = key  # before the environment's: it was added later, and on purpose
     return options
+
+
+def _provider(name: str) -> str:
+    """litellm's name of the provider of a model; empty when it knows none."""
+    try:
+        return str(library().get_llm_provider(name)[1])
+    except Exception:  # litellm raises bare BadRequestError for a provider it does not know
+        return ""
 
 
 def _messages(messages: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
@@ -135,10 +146,7 @@ def _messages(messages: list[dict[str, Any]], name: str) -> list[dict[str, Any]]
 
     Beside calls an empty text is fine for OpenAI and its like; for others litellm makes words up for it.
     """
-    try:
-        others = library().get_llm_provider(name)[1] in _NOT_OPENAIS
-    except Exception:  # litellm raises bare BadRequestError for a provider it does not know: the call says so
-        others = False
+    others = _provider(name) in _NOT_OPENAIS
     said = clean(messages)
     for message in said:
         if others and message.get("tool_calls") and message["content"] == "":
@@ -166,21 +174,20 @@ def price_usd(model: str, usage: Usage, settings: Settings) -> float | None:
     )
 
 
-def problem(model: str, environ: Mapping[str, str]) -> tuple[str, str]:
+def problem(model: str, environ: Mapping[str, str], stored: Container[str] = ()) -> tuple[str, str]:
     """Why a model certainly cannot be asked without TPP_MODEL_BASE_URL, and what to do; two empty strings
     when it may work. Certain is: litellm finds no provider in the name, or it is one of those in `DEFAULTS`,
-    and the environment says nothing of it: no key, no address, no profile."""
-    try:
-        name = library().get_llm_provider(model)[1]
-    except Exception:  # litellm raises bare BadRequestError for a provider it does not know
+    no key is `stored` for it, and the environment says nothing of it: no key, no address, no profile."""
+    name = _provider(model)
+    if not name:
         return f"{model}: no provider is known by that name", "Write it as `provider/model`: `openai/gpt-4o`."
     key = next((key for key, known in DEFAULTS.items() if known.partition("/")[0] == name), None)
-    if key is None:
+    if key is None or name in stored:
         return "", ""
     prefixes = (key.partition("_")[0] + "_", *(("GOOGLE_",) if name == "gemini" else ()))
     if any(value and variable.startswith(prefixes) for variable, value in environ.items()):
         return "", ""
-    return f"{model}: there is no key for {name}", f"Set {key} and run `./tpp down && ./tpp up`."
+    return f"{model}: there is no key for {name}", f"Give it one: `./tpp model add {name}`."
 
 
 def capabilities(model: str, settings: Settings) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from terminalpp.cli import operator
+from terminalpp.cli import keys, operator
 from terminalpp.cli.finish import Json, finish, one_of
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _options(model: str | None, **given: Any) -> Any:
     from terminalpp.cli import models
     from terminalpp.cli.session import Options
 
-    return Options(choice=models.choose(model, os.environ, demo=False), **given)
+    return Options(choice=models.choose(model, os.environ, demo=False, keys=models.stored()), **given)
 
 
 @app.command()
@@ -329,6 +329,7 @@ def version(json: Json = False) -> None:
     finish(lambda screen: inspect.version(screen, as_json=json), json)
 
 
+app.add_typer(keys.model)
 app.add_typer(operator.quarantine)
 app.add_typer(operator.dead_letters)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
+from terminalpp.cli import home
 from terminalpp.types.errors import InvalidInput
-from terminalpp.types.providers import DEFAULTS, SCRIPTED, provided
+from terminalpp.types.providers import DEFAULTS, KEY_FILE, SCRIPTED, provided
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +23,19 @@ class Choice:
         return self.model.startswith("scripted:")
 
 
-def choose(option: str | None, environ: Mapping[str, str], *, demo: bool) -> Choice:
-    """`--model`, else TPP_MODEL, else a provider's key, else (demo only) the scripted model.
+def stored() -> frozenset[str]:
+    """The providers whose keys are stored in the home; none when that cannot be read."""
+    try:
+        return frozenset(json.loads((home.path() / "secrets" / KEY_FILE).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return frozenset()
+
+
+def choose(
+    option: str | None, environ: Mapping[str, str], *, demo: bool, keys: Container[str] = ()
+) -> Choice:
+    """`--model`, else TPP_MODEL, else a provider's key (`keys`: the stored ones), else (demo only) the
+    scripted model.
 
     Raises InvalidInput when there is nothing to choose from.
     """
@@ -30,14 +43,15 @@ def choose(option: str | None, environ: Mapping[str, str], *, demo: bool) -> Cho
         return Choice(option, "--model")
     if environ.get("TPP_MODEL"):
         return Choice(environ["TPP_MODEL"], "TPP_MODEL")
-    if found := provided(environ):
+    if found := provided(environ, keys):
         return Choice(*found)
     if demo:
         return Choice(SCRIPTED, "no model key found")
-    keys = ", ".join(DEFAULTS)
+    names = ", ".join(DEFAULTS)
     raise InvalidInput(
         "no model is chosen",
-        f"Give --model, set TPP_MODEL, or set a provider's key ({keys}). For a local server: "
+        f"Give --model, set TPP_MODEL, or give a provider's key: `./tpp model add PROVIDER`, or {names}. "
+        "For a local server: "
         "TPP_MODEL_BASE_URL=http://127.0.0.1:8080/v1 ./tpp run --model NAME …",
     )
 

@@ -74,7 +74,7 @@ async def resume(prefix: str, task: str | None, wish: Wish, screen: Screen, *, a
 
 async def demo(model: str | None, screen: Screen, *, as_json: bool) -> Exit:
     """The sample project, seeded and mended. Raises TerminalError."""
-    choice = models.choose(model, os.environ, demo=True)
+    choice = models.choose(model, os.environ, demo=True, keys=models.stored())
     sample = await asyncio.to_thread(seed_demo)
     options = Options(choice=choice)
     _headline(screen, options, as_json)
@@ -124,7 +124,7 @@ def _next(screen: Screen, sample: Path, choice: models.Choice, status: Exit) -> 
     screen.line(f"  see the change      git -C {show(str(sample))} diff")
     screen.line('  on your own code    ./tpp run --repo your-project "what is to be done"')
     if choice.scripted:
-        screen.line("                      (needs a model: ./tpp down, set a provider's key, run)")
+        screen.line("                      (needs a model: ./tpp model add PROVIDER)")
     screen.line("  talk to the team    ./tpp chat --repo your-project")
     screen.line("  what runs           ./tpp status        stop it   ./tpp down")
 

@@ -43,6 +43,19 @@ class Operator:
         """Do it again, once. Raises Conflict when it was replayed before."""
         return await self._transport.json("POST", f"/v1/dead-letters/{segment(letter_id)}/replay", key=key)
 
+    async def model_keys(self) -> list[dict[str, Any]]:
+        """`{provider, added_at, usable}` of each provider with a stored key; never a key."""
+        return list((await self._transport.json("GET", "/v1/models/keys"))["items"])
+
+    async def put_model_key(self, provider: str, secret: str) -> dict[str, Any]:
+        """Store the key of a provider, as litellm names it; it is used from the next call on."""
+        path = f"/v1/models/keys/{segment(provider)}"
+        return await self._transport.json("PUT", path, json={"key": secret})
+
+    async def delete_model_key(self, provider: str) -> None:
+        """Forget it. Raises NotFound."""
+        await self._transport.request("DELETE", f"/v1/models/keys/{segment(provider)}")
+
     async def drop(self, letter_id: str) -> None:
         """Forget it. Raises NotFound."""
         await self._transport.request("DELETE", f"/v1/dead-letters/{segment(letter_id)}")

@@ -290,7 +290,7 @@ class FileProblem(TerminalError):
 class ModelKeyRejected(TerminalError):
     title = "The provider did not accept the key"
     code, status = "model-key-rejected", 502
-    hint = "Set the provider's key (for example OPENAI_API_KEY) and run `./tpp down && ./tpp up`."
+    hint = "Give the right one: `./tpp model add PROVIDER` (for example openai)."
 
 
 class ModelUnknown(TerminalError):

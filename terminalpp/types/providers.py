@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 SCRIPTED = "scripted:demo"
 
@@ -17,7 +17,21 @@ DEFAULTS = {
     "GROQ_API_KEY": "groq/openai/gpt-oss-120b",
 }
 
+# Providers, as litellm names them, that `./tpp model add` takes: a key is all that they need.
+KEYED = (
+    *(model.partition("/")[0] for model in DEFAULTS.values()),
+    "cerebras", "cohere", "deepinfra", "fireworks_ai", "moonshot", "nvidia_nim", "openrouter", "perplexity",
+    "together_ai", "zai",
+)  # fmt: skip
+KEY_FILE = "model-keys.json"  # in `secrets/`: the stored keys by provider, encrypted
 
-def provided(environ: Mapping[str, str]) -> tuple[str, str] | None:
-    """The model of the first provider whose key is set, and that key's name."""
-    return next(((model, name) for name, model in DEFAULTS.items() if environ.get(name)), None)
+
+def provided(environ: Mapping[str, str], stored: Container[str] = ()) -> tuple[str, str] | None:
+    """The model of the first provider whose key is set, or is among the `stored` ones, and where it is."""
+    for name, model in DEFAULTS.items():
+        provider = model.partition("/")[0]
+        if provider in stored:
+            return model, f"the stored key for {provider}"
+        if environ.get(name):
+            return model, name
+    return None

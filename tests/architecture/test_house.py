@@ -30,6 +30,8 @@ DOORS = {
     "rich": ("terminalpp/",),
     "aiohttp": ("terminalpp/",),
     "httpx": (),
+    "cryptography": ("runtime/",),
+    "prompt_toolkit": ("terminalpp/",),
 }
 
 LONGEST_FILE = 400

@@ -116,6 +116,13 @@ class RecordedServer:
 
     async def _json(self, method: str, path: str, body: bytes) -> Any:
         match method, path.removeprefix("/v1"):
+            case "PUT", p if p.startswith("/models/keys/"):
+                return {"provider": p.rpartition("/")[2], "added_at": "2026-01-01T00:00:00Z", "usable": True}
+            case "GET", "/models/keys":
+                row = {"provider": "openai", "added_at": "2026-01-01T00:00:00Z", "usable": False}
+                return {"items": [row]}
+            case "GET", "/models":
+                return {"object": "list", "data": [{"id": "openai/m", "default": True}]}
             case "POST", "/sandboxes":
                 return ROW
             case "PUT", _:

@@ -7,6 +7,7 @@ import pytest
 from actors.model import failures, provider, scripted
 from actors.model.replies import Reply, Usage
 from runtime import settings as settings_module
+from runtime.model_keys import ModelKeys
 from terminalpp.types import errors
 from terminalpp.types.providers import DEFAULTS
 from tests.model_server.server import ModelServer
@@ -193,3 +194,44 @@ def test_the_default_model_of_every_key_is_accepted_with_it():
     for key, model in DEFAULTS.items():
         assert provider.problem(model, {key: "k"}) == ("", ""), model
         assert provider.problem(model, {})[0], model
+
+
+async def test_a_stored_key_is_used_at_once_and_outranks_the_environments(serve, tmp_path, monkeypatch):
+    """`tests.model_server` stands for the provider, by the variable that litellm reads for OpenAI."""
+    (tmp_path / "secrets").mkdir()
+    server = await serve(HELLO, HELLO, key="right")
+    monkeypatch.setenv("OPENAI_API_KEY", "wrong")
+    monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+    hi = [{"role": "user", "content": "hi"}]
+    request = {"model": "openai/recorded-1", "messages": hi, "agent": "coder"}
+
+    async def said():
+        reply = Reply()
+        try:
+            async for chunk in provider.stream(request, settings_for(tmp_path)):
+                reply.add(chunk)
+        except Exception as problem:
+            raise failures.translate(problem, request["model"]) from problem
+        return reply.content
+
+    with pytest.raises(errors.ModelKeyRejected):
+        await said()
+    keys = ModelKeys(tmp_path)
+    keys.add("openai", "right")
+    assert await said() == HELLO["content"]
+    keys.add("openai", "of yesterday")
+    with pytest.raises(errors.ModelKeyRejected):
+        await said()
+
+
+async def test_a_stored_key_never_goes_to_another_server(serve, tmp_path):
+    (tmp_path / "secrets").mkdir()
+    ModelKeys(tmp_path).add("openai", "right")
+    with pytest.raises(errors.ModelKeyRejected):  # the server of TPP_MODEL_BASE_URL would take this key
+        await ask(await serve(HELLO, key="right"), tmp_path, model="openai/recorded-1")
+
+
+def test_a_model_whose_key_is_stored_may_be_asked():
+    assert provider.problem("openai/gpt-4o", {})[1] == "Give it one: `./tpp model add openai`."
+    assert provider.problem("openai/gpt-4o", {}, {"openai"}) == ("", "")
+    assert provider.problem("mistral/mistral-large-latest", {}, {"openai"})[0]
