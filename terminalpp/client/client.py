@@ -13,23 +13,19 @@ no polling. `timeout_s` bounds each request.
 from __future__ import annotations
 
 import asyncio
-import base64
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Self
 
-from terminalpp.client import connector, events, outputs
+from terminalpp.client import connector, outputs
+from terminalpp.client.conversations import Conversations
 from terminalpp.client.files import Files
 from terminalpp.client.operator import Operator
+from terminalpp.client.routes import GRACE_S
 from terminalpp.client.shapes import (
-    Agent,
-    Conversation,
-    Diff,
-    Event,
     Execution,
     ExecutionListed,
-    Message,
     Model,
     Output,
     OutputEvent,
@@ -37,13 +33,11 @@ from terminalpp.client.shapes import (
     Sandbox,
     Uploaded,
 )
-from terminalpp.client.transport import Transport, segment
+from terminalpp.client.transport import Transport, segment, understanding
 from terminalpp.types import errors
 
-GRACE_S = 20.0  # a request that waits on the server may take this much longer than it asked for
 
-
-class Client(Files, Operator):
+class Client(Files, Conversations, Operator):
     """An account's view of one gateway. Safe for many concurrent calls on one event loop."""
 
     def __init__(
@@ -70,24 +64,6 @@ class Client(Files, Operator):
 
     async def close(self) -> None:
         await self._transport.close()
-
-    async def _get(self, path: str, **query: Any) -> Any:
-        return await self._transport.json("GET", path, query=query)
-
-    async def _post(self, path: str, body: Any = None, *, key: str | None = None, **options: Any) -> Any:
-        body = None if body is None else {name: value for name, value in body.items() if value is not None}
-        return await self._transport.json("POST", path, json=body, key=key, **options)
-
-    async def _pages(self, path: str, limit: int, **query: Any) -> list[Any]:
-        items: list[Any] = []
-        cursor = None
-        while len(items) < limit:
-            page = await self._get(path, limit=min(100, limit - len(items)), cursor=cursor, **query)
-            items += page["items"]
-            cursor = page["next_cursor"]
-            if cursor is None:
-                break
-        return items
 
     # ---- the server ------------------------------------------------------------------------------
 
@@ -237,14 +213,15 @@ class Client(Files, Operator):
             timeout_s=wait_ms / 1000 + GRACE_S,
         )
         headers = response.headers
-        return Output(
-            data=response.content,
-            offset=int(headers["x-offset"]),
-            next_offset=int(headers["x-next-offset"]),
-            gap_bytes=int(headers["x-gap-bytes"]),
-            exited=headers["x-exited"] == "true",
-            ended=headers["x-ended"] == "true",
-        )
+        with understanding("the output"):
+            return Output(
+                data=response.content,
+                offset=int(headers["x-offset"]),
+                next_offset=int(headers["x-next-offset"]),
+                gap_bytes=int(headers["x-gap-bytes"]),
+                exited=headers["x-exited"] == "true",
+                ended=headers["x-ended"] == "true",
+            )
 
     async def follow_output(
         self, sandbox_id: str, command_id: str, *, stream: str = "stdout", offset: int = 0
@@ -301,91 +278,3 @@ class Client(Files, Operator):
         """Its record when it has ended, or as it stands after `timeout_ms` (≤ 60000)."""
         path = self._command(sandbox_id, command_id, "wait")
         return await self._post(path, {"timeout_ms": timeout_ms}, timeout_s=timeout_ms / 1000 + GRACE_S)
-
-    # ---- conversations ---------------------------------------------------------------------------
-
-    async def create_conversation(
-        self,
-        sandbox_id: str,
-        workspace: str,
-        *,
-        title: str | None = None,
-        model: str | None = None,
-        mode: str = "team",
-        test_command: str | None = None,
-        setup_command: str | None = None,
-        limits: dict[str, Any] | None = None,
-        include: list[str] | None = None,
-        key: str | None = None,
-    ) -> Conversation:
-        """`workspace`: the directory in the sandbox that the team works in; `mode`: team or single;
-        `include`: patterns of ignored files that belong to the work all the same."""
-        body = {
-            "sandbox_id": sandbox_id,
-            "workspace": workspace,
-            "title": title,
-            "model": model,
-            "mode": mode,
-            "test_command": test_command,
-            "setup_command": setup_command,
-            "limits": limits,
-            "include": include,
-        }
-        return await self._post("/v1/conversations", body, key=key)
-
-    async def conversations(self, limit: int = 100, *, status: str | None = None) -> list[Conversation]:
-        """Newest first; archived ones with the `status` archived or all."""
-        return await self._pages("/v1/conversations", limit, status=status)
-
-    async def conversation(self, conversation_id: str) -> Conversation:
-        return await self._get(f"/v1/conversations/{segment(conversation_id)}")
-
-    async def change_conversation(
-        self, conversation_id: str, *, title: str | None = None, archived: bool | None = None
-    ) -> Conversation:
-        """Rename it, archive it, or take it out of the archive."""
-        body = {"title": title, "archived": archived}
-        path = f"/v1/conversations/{segment(conversation_id)}"
-        given = {name: value for name, value in body.items() if value is not None}
-        return await self._transport.json("PATCH", path, json=given)
-
-    async def delete_conversation(self, conversation_id: str) -> None:
-        """With all that belongs to it; its sandbox stays. A running turn is cancelled first."""
-        await self._transport.request("DELETE", f"/v1/conversations/{segment(conversation_id)}")
-
-    async def messages(self, conversation_id: str, limit: int = 1000) -> list[Message]:
-        """What was said, oldest first."""
-        return await self._pages(f"/v1/conversations/{segment(conversation_id)}/messages", limit)
-
-    async def post_message(
-        self, conversation_id: str, text: str, *, key: str | None = None
-    ) -> dict[str, Any]:
-        """`{"message_id": …}` once the message is durably accepted; the work shows in `events`."""
-        path = f"/v1/conversations/{segment(conversation_id)}/messages"
-        return await self._post(path, {"text": text}, key=key)
-
-    def events(self, conversation_id: str, *, after: int = 0, follow: bool = True) -> AsyncIterator[Event]:
-        """Every event behind `after`, each once; reconnects by itself. Without `follow`: up to the head."""
-        path = f"/v1/conversations/{segment(conversation_id)}/events"
-        return events.follow(self._transport, path, after, follow)
-
-    async def cancel(self, conversation_id: str, *, key: str | None = None) -> dict[str, Any]:
-        return await self._post(f"/v1/conversations/{segment(conversation_id)}/cancel", key=key)
-
-    async def set_model(self, conversation_id: str, model: str, *, key: str | None = None) -> Conversation:
-        path = f"/v1/conversations/{segment(conversation_id)}/model"
-        return await self._post(path, {"model": model}, key=key)
-
-    async def diff(self, conversation_id: str) -> Diff:
-        value = await self._transport.json(
-            "GET",
-            f"/v1/conversations/{segment(conversation_id)}/diff",
-            headers={"accept": "application/json"},
-            timeout_s=120.0,
-        )
-        return Diff(base64.b64decode(value["patch"]), value["files"], value["left"])
-
-    # ---- agents --------------------------------------------------------------------------------------
-
-    async def agents(self, conversation_id: str | None = None, limit: int = 1000) -> list[Agent]:
-        return await self._pages("/v1/agents", limit, conversation_id=conversation_id)

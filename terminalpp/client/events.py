@@ -1,10 +1,10 @@
 """Server-sent events: the parser, and the iterator that survives the gateway.
 
-`follow` yields each event once, in order, from `after` on. When the connection breaks or falls silent
-(the server sends a heartbeat every 15 s) it connects again and continues behind the last event it
-yielded; after `patience_s` without a server it raises `Unavailable`. The parser works on bytes and ends
-lines as the standard says, at LF, CR LF and CR: a text decoder that knows Unicode's line separators would
-cut payloads. https://html.spec.whatwg.org/multipage/server-sent-events.html
+`messages` connects again when the connection breaks or falls silent (the server sends a heartbeat every
+15 s) and goes on behind the last event; after `patience_s` without a server it raises `Unavailable`.
+`follow` yields each event of a conversation once, in order, from `after` on. The parser works on bytes and
+ends lines as the standard says, at LF, CR LF and CR: a text decoder that knows Unicode's line separators
+would cut payloads. https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import json
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing
+from typing import Any
 
 from terminalpp.client.shapes import Event
-from terminalpp.client.transport import REPEATABLE_CODES, Transport
+from terminalpp.client.transport import REPEATABLE_CODES, Transport, understanding
 from terminalpp.types import errors
 
 SILENCE_S = 45.0
@@ -61,34 +63,46 @@ class Parser:
                     self._type = value.decode("utf-8", "replace")
 
 
-async def follow(transport: Transport, path: str, after: int, live: bool) -> AsyncIterator[Event]:
-    """Events behind `after`; without `live` it ends at the head of the log. Raises TerminalError."""
-    contact = time.monotonic()
-    attempt = 0
+async def messages(
+    transport: Transport, path: str, query: dict[str, Any], last_id: Callable[[], str]
+) -> AsyncGenerator[tuple[str, Any], None]:
+    """Each event's type and decoded data, over as many connections as it takes, until the server says that
+    there are no more; `last_id` tells where the next connection begins. Raises TerminalError."""
+    contact, attempt = time.monotonic(), 0
     while True:
         parser = Parser()
+        headers = {"accept": "text/event-stream", "last-event-id": last_id()}
         try:
-            async with transport.stream(
-                path,
-                query={"follow": None if live else "false"},
-                headers={"accept": "text/event-stream", "last-event-id": str(after)},
-                silence_s=SILENCE_S,
-            ) as pieces:
+            async with transport.stream(path, query=query, headers=headers, silence_s=SILENCE_S) as pieces:
                 async for chunk in pieces:
                     contact, attempt = time.monotonic(), 0
-                    for _, data in parser.feed(chunk):
-                        event: Event = json.loads(data)
-                        if event["seq"] > after:
-                            after = event["seq"]
-                            yield event
-            if parser.done and not live:
+                    for kind, data in parser.feed(chunk):
+                        with understanding(f"an event of {path}"):
+                            decoded = json.loads(data)
+                        yield kind, decoded
+            if parser.done:
                 return
+            failure: errors.TerminalError = errors.Unavailable(f"{path} ends without an event")
         except errors.TerminalError as error:
-            # Reading a log again does no harm, so a server that failed in a way of its own is asked again.
+            # Reading again does no harm, so a server that failed in a way of its own is asked again.
+            if isinstance(error, errors.UnexpectedAnswer):
+                raise
             if error.code not in REPEATABLE_CODES and error.status < 500:
                 raise
-            refused = error.code == "unavailable"
-            if time.monotonic() - contact > transport.patience(refused):
-                raise
+            failure = error
+        if time.monotonic() - contact > transport.patience(failure.code == "unavailable"):
+            raise failure
         attempt += 1
         await asyncio.sleep(min(1.0, 0.05 * 2 ** min(attempt, 6)) * random.uniform(0.5, 1.0))
+
+
+async def follow(transport: Transport, path: str, after: int, live: bool) -> AsyncIterator[Event]:
+    """Events behind `after`; without `live` it ends at the head of the log. Raises TerminalError."""
+    query = {"follow": None if live else "false"}
+    async with aclosing(messages(transport, path, query, lambda: str(after))) as told:
+        async for _, event in told:
+            with understanding(f"an event of {path}"):
+                fresh = event["seq"] > after
+            if fresh:
+                after = event["seq"]
+                yield event

@@ -11,16 +11,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, Literal
 
+from terminalpp.client.routes import Routes
 from terminalpp.client.shapes import File, FileListed
-from terminalpp.client.transport import Transport, segment
+from terminalpp.client.transport import segment, understanding
 
 LONG_S = 3600.0
 
 
-class Files:
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
+class Files(Routes):
     def _files(self, sandbox_id: str, verb: str = "", **paths: str) -> str:
         query = "&".join(f"{name}={segment(path)}" for name, path in paths.items())
         return f"/v1/sandboxes/{segment(sandbox_id)}/files{verb}?{query}"
@@ -117,8 +115,9 @@ class Files:
             page = await self._transport.json(
                 "GET", self._files(sandbox_id, "/list", path=path), query=query
             )
-            items += page["items"]
-            cursor = page["next_cursor"]
+            with understanding("the list of files"):
+                items += page["items"]
+                cursor = page["next_cursor"]
             if cursor is None:
                 break
         return items

@@ -5,17 +5,12 @@ All of it is for administrators (the owner of an installation is one); anybody e
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
-
+from terminalpp.client.routes import Routes
 from terminalpp.client.shapes import DeadLetter, Quarantine
-from terminalpp.client.transport import Transport, segment
+from terminalpp.client.transport import segment
 
 
-class Operator:
-    _transport: Transport
-    _pages: Callable[..., Awaitable[list[Any]]]
-
+class Operator(Routes):
     async def quarantine(self, limit: int = 1000) -> list[Quarantine]:
         """What was put aside, in the order of kind and id."""
         return await self._pages("/v1/quarantine", limit)

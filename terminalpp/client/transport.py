@@ -16,9 +16,10 @@ from __future__ import annotations
 import asyncio
 import json as jsons
 import random
+import re
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,8 @@ from terminalpp.types.ids import new_id
 
 FIRST_CONTACT_S = 3.0
 CONNECTIONS_MAX = 64
+REFUSAL_MAX = 65_536  # bytes that are read of a stream that is none
+TOKEN = re.compile(r"[\x21-\x7e]+")
 REPEATABLE_CODES = frozenset({"unavailable", "overloaded", "idempotency-in-flight"})
 
 
@@ -48,20 +51,50 @@ def segment(value: str) -> str:
     return quote(value.encode("utf-8", "surrogateescape"), safe="")
 
 
+# What a proxy says in its own words, while the server behind it is away or it holds the request back itself.
+BY_STATUS: dict[int, type[errors.TerminalError]] = {
+    401: errors.Unauthorized,
+    408: errors.RequestTimeout,
+    413: errors.TooLarge,
+    429: errors.Overloaded,
+    431: errors.HeadersTooLarge,
+    502: errors.Unavailable,
+    503: errors.Unavailable,
+    504: errors.Unavailable,
+}
+MARKUP = re.compile(rb"(?s)<(script|style).*?</\1>|<[^>]*>|[\x00-\x20\x7f]+")
+
+
+def words_of(body: bytes) -> str:
+    """The first words of an answer that is not ours, on one line."""
+    return " ".join(MARKUP.sub(b" ", body[:2000]).decode("utf-8", "replace").split())[:200]
+
+
 def error_of(status: int, body: bytes) -> errors.TerminalError:
-    """The error in a problem+json body; any other body keeps its first words."""
+    """The error in a problem+json body; any other body is a proxy's or a stranger's: by its status."""
     try:
         problem = jsons.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         problem = None
     if isinstance(problem, dict) and "code" in problem:
-        extra = dict(problem.get("extra") or {})
+        extra = problem.get("extra")
+        extra = dict(extra) if isinstance(extra, dict) else {}
         for name in ("errors", "request_id"):
             if problem.get(name):
                 extra[name] = problem[name]
         return errors.from_json({**problem, "extra": extra})
-    words = body[:300].decode("utf-8", "replace").strip()
-    return errors.TerminalError(f"the server answered {status}: {words}")
+    kind = BY_STATUS.get(status, errors.UnexpectedAnswer)
+    return kind(f"the answer was {status}, not in the server's form: {words_of(body) or 'without words'}")
+
+
+@contextmanager
+def understanding(what: str) -> Iterator[None]:
+    """An answer that does not have the form it should have is UnexpectedAnswer, not a KeyError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        words = f"{what} is not in the server's form ({type(error).__name__}: {str(error)[:100]})"
+        raise errors.UnexpectedAnswer(words) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +104,30 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     content: bytes
+
+
+def refusal(answer: Answer) -> errors.TerminalError | None:
+    """Why an answer is none: refused, a redirection (none of ours is), or from somebody else (every answer of
+    ours is numbered)."""
+    if answer.status < 300 and "x-request-id" in answer.headers:
+        return None
+    return error_of(answer.status, answer.content)
+
+
+def written(body: Any) -> bytes:
+    """`body` as JSON. Raises InvalidInput for what is none: NaN, halves of surrogate pairs, objects."""
+    try:
+        return jsons.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise errors.InvalidInput(f"the request cannot be written as JSON: {error}") from error
+
+
+def is_address(url: str) -> bool:
+    try:
+        parsed = URL(url)
+        return parsed.scheme in ("http", "https") and bool(parsed.host) and parsed.port is not None
+    except ValueError:
+        return False
 
 
 class Transport:
@@ -86,15 +143,21 @@ class Transport:
         socket: Path | None = None,
         prove: bool = True,
     ) -> None:
+        """Raises InvalidInput for an address or a token that cannot be one."""
         self.base_url = base_url.rstrip("/") if socket is None else "http://localhost"
         self._socket, self._token, self._prove = socket, token, prove
+        if not is_address(self.base_url):
+            raise errors.InvalidInput(f"{base_url!r} is no address of a server", "http://… or https://…")
+        if not TOKEN.fullmatch(token):
+            raise errors.InvalidInput("the token is empty or holds what no token holds")
         self.timeout_s = timeout_s
         self.patience_s = patience_s
         self._session: aiohttp.ClientSession | None = None
         self._headers = {"authorization": f"Bearer {token}"}
-        self._met = False
+        self._met = self._closed = False
 
     async def close(self) -> None:
+        self._closed = True
         if self._session is not None:
             await self._session.close()
 
@@ -108,6 +171,8 @@ class Transport:
         content: Any = None,
     ) -> Any:
         """The request, not yet awaited. `silence_s`: longest wait for the next byte of the answer."""
+        if self._closed:
+            raise errors.InvalidInput("this client was closed", "Make a new one.")
         if self._session is None:
             # trust_env stays off: a proxy set for the internet must not see the token of a loopback server.
             self._session = aiohttp.ClientSession(
@@ -139,9 +204,10 @@ class Transport:
         return self.patience_s if self._met or not refused else min(FIRST_CONTACT_S, self.patience_s)
 
     async def json(self, method: str, path: str, **options: Any) -> Any:
-        """The decoded JSON answer. Raises TerminalError."""
-        content = (await self.request(method, path, **options)).content
-        return jsons.loads(content) if content else None
+        """The decoded JSON answer, None of an answer without content. Raises TerminalError."""
+        answer = await self.request(method, path, **options)
+        with understanding(f"the answer to {method} {path}"):
+            return None if answer.status == 204 else jsons.loads(answer.content)
 
     async def request(
         self,
@@ -157,13 +223,13 @@ class Transport:
         also: frozenset[int] = frozenset(),
         repeat: bool = True,
     ) -> Answer:
-        """One answer below 400, or of a status in `also`. An async iterator as `content` is sent once, and
+        """One answer below 300, or of a status in `also`. An async iterator as `content` is sent once, and
         so is everything without `repeat`."""
         headers = dict(headers or {})
         if method == "POST":
             headers["idempotency-key"] = key or new_id()
         if json is not None:
-            content = jsons.dumps(json, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+            content = written(json)
             headers["content-type"] = "application/json"
         repeatable = repeat and (content is None or isinstance(content, bytes))
         silence_s = timeout_s or self.timeout_s
@@ -190,10 +256,12 @@ class Transport:
                 answer = Answer(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, TimeoutError) as error:
             return self.unreachable(error), isinstance(error, aiohttp.ClientConnectorError)
+        except ValueError as error:  # what stands in the headers or the address cannot be sent
+            return errors.InvalidInput(f"the request cannot be sent: {error}"), False
         self._met = True
-        if answer.status < 400 or answer.status in also:
+        if answer.status in also:
             return answer, False
-        return error_of(answer.status, answer.content), False
+        return refusal(answer) or answer, False
 
     @asynccontextmanager
     async def stream(
@@ -204,8 +272,11 @@ class Transport:
         try:
             async with self._send("GET", path, query, headers, silence_s) as response:
                 self._met = True
-                if response.status >= 400:
-                    raise error_of(response.status, await response.read())
+                head = Answer(response.status, response.headers, b"")
+                if refusal(head) is not None:
+                    head = Answer(head.status, head.headers, await response.content.read(REFUSAL_MAX))
+                if (failure := refusal(head)) is not None:
+                    raise failure
                 yield response.content.iter_any()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self.unreachable(error) from error

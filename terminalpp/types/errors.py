@@ -212,6 +212,12 @@ class Unavailable(TerminalError):
     hint = "`./tpp status` names the part; it is restarted by itself, so try again."
 
 
+class UnexpectedAnswer(TerminalError):
+    title = "What answered is not a Terminal++ server, or not one of this version"
+    code, status = "unexpected-answer", 502
+    hint = "Check the address, and whether a proxy or a login page stands in between."
+
+
 class DiskFull(TerminalError):
     title = "There is no space left"
     code, status, retryable = "disk-full", 507, True
@@ -270,6 +276,26 @@ class CommandFinished(TerminalError):
     title = "The command has already ended"
     code, status = "command-finished", 409
     hint = "Read its record; start a new one to run it again."
+
+
+class CommandFailed(TerminalError):
+    """Raised by the Python client alone; `extra` is what the command's result holds."""
+
+    title = "The command did not succeed"
+    code, status = "command-failed", 422
+    hint = "Its exit code and what it printed are in `extra`; with `check=False` they are the result instead."
+
+    @property
+    def exit_code(self) -> int | None:
+        return self.extra.get("exit_code")
+
+    @property
+    def stdout(self) -> str:
+        return str(self.extra.get("stdout", ""))
+
+    @property
+    def stderr(self) -> str:
+        return str(self.extra.get("stderr", ""))
 
 
 class OffsetMismatch(TerminalError):

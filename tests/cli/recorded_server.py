@@ -173,7 +173,7 @@ class RecordedServer:
     async def _events(
         self, writer: asyncio.StreamWriter, headers: dict[str, str], query: dict[str, Any]
     ) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-request-id: 1\r\nconnection: close\r\n\r\n")
         after = int(headers.get("last-event-id", 0))
         story: list[tuple[str, dict[str, Any]]] = []
         for text in self.messages:
@@ -204,6 +204,7 @@ class RecordedServer:
         self, writer: asyncio.StreamWriter, status: int, body: Any, extra: dict[str, Any] | None = None
     ) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        fields = {"content-length": len(data), "content-type": "application/json", **(extra or {})}
+        fields = {"content-length": len(data), "content-type": "application/json", "x-request-id": "1",
+                  **(extra or {})}
         head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         writer.write(f"HTTP/1.1 {status} X\r\n{head}\r\n".encode() + data)

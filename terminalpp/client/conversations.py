@@ -1,0 +1,99 @@
+"""Conversations and their agents: the part of `Client` that talks with a team."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator
+from typing import Any
+
+from terminalpp.client import events
+from terminalpp.client.routes import Routes
+from terminalpp.client.shapes import Agent, Conversation, Diff, Event, Message
+from terminalpp.client.transport import segment, understanding
+
+
+class Conversations(Routes):
+    async def create_conversation(
+        self,
+        sandbox_id: str,
+        workspace: str,
+        *,
+        title: str | None = None,
+        model: str | None = None,
+        mode: str = "team",
+        test_command: str | None = None,
+        setup_command: str | None = None,
+        limits: dict[str, Any] | None = None,
+        include: list[str] | None = None,
+        key: str | None = None,
+    ) -> Conversation:
+        """`workspace`: the directory in the sandbox that the team works in; `mode`: team or single;
+        `include`: patterns of ignored files that belong to the work all the same."""
+        body = {
+            "sandbox_id": sandbox_id,
+            "workspace": workspace,
+            "title": title,
+            "model": model,
+            "mode": mode,
+            "test_command": test_command,
+            "setup_command": setup_command,
+            "limits": limits,
+            "include": include,
+        }
+        return await self._post("/v1/conversations", body, key=key)
+
+    async def conversations(self, limit: int = 100, *, status: str | None = None) -> list[Conversation]:
+        """Newest first; archived ones with the `status` archived or all."""
+        return await self._pages("/v1/conversations", limit, status=status)
+
+    async def conversation(self, conversation_id: str) -> Conversation:
+        return await self._get(f"/v1/conversations/{segment(conversation_id)}")
+
+    async def change_conversation(
+        self, conversation_id: str, *, title: str | None = None, archived: bool | None = None
+    ) -> Conversation:
+        """Rename it, archive it, or take it out of the archive."""
+        body = {"title": title, "archived": archived}
+        path = f"/v1/conversations/{segment(conversation_id)}"
+        given = {name: value for name, value in body.items() if value is not None}
+        return await self._transport.json("PATCH", path, json=given)
+
+    async def delete_conversation(self, conversation_id: str) -> None:
+        """With all that belongs to it; its sandbox stays. A running turn is cancelled first."""
+        await self._transport.request("DELETE", f"/v1/conversations/{segment(conversation_id)}")
+
+    async def messages(self, conversation_id: str, limit: int = 1000) -> list[Message]:
+        """What was said, oldest first."""
+        return await self._pages(f"/v1/conversations/{segment(conversation_id)}/messages", limit)
+
+    async def post_message(
+        self, conversation_id: str, text: str, *, key: str | None = None
+    ) -> dict[str, Any]:
+        """`{"message_id": …}` once the message is durably accepted; the work shows in `events`."""
+        path = f"/v1/conversations/{segment(conversation_id)}/messages"
+        return await self._post(path, {"text": text}, key=key)
+
+    def events(self, conversation_id: str, *, after: int = 0, follow: bool = True) -> AsyncIterator[Event]:
+        """Every event behind `after`, each once; reconnects by itself. Without `follow`: up to the head."""
+        path = f"/v1/conversations/{segment(conversation_id)}/events"
+        return events.follow(self._transport, path, after, follow)
+
+    async def cancel(self, conversation_id: str, *, key: str | None = None) -> dict[str, Any]:
+        return await self._post(f"/v1/conversations/{segment(conversation_id)}/cancel", key=key)
+
+    async def set_model(self, conversation_id: str, model: str, *, key: str | None = None) -> Conversation:
+        path = f"/v1/conversations/{segment(conversation_id)}/model"
+        return await self._post(path, {"model": model}, key=key)
+
+    async def diff(self, conversation_id: str) -> Diff:
+        value = await self._transport.json(
+            "GET",
+            f"/v1/conversations/{segment(conversation_id)}/diff",
+            headers={"accept": "application/json"},
+            timeout_s=120.0,
+        )
+        with understanding("the diff"):
+            return Diff(base64.b64decode(value["patch"]), value["files"], value["left"])
+
+    async def agents(self, conversation_id: str | None = None, limit: int = 1000) -> list[Agent]:
+        return await self._pages("/v1/agents", limit, conversation_id=conversation_id)
