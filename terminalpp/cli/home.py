@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pwd
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,19 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from terminalpp.types.errors import DiskFull, HomeCorrupt, Unavailable
+from terminalpp.types.home import path
 from terminalpp.types.proof import SOCKET
 
-
-def path() -> Path:
-    """TPP_HOME, else `$XDG_DATA_HOME/terminalpp`, else `~/.local/share/terminalpp`; always absolute."""
-    named = os.environ.get("TPP_HOME")
-    if named:
-        return Path(os.path.abspath(os.path.expanduser(named)))
-    data = os.environ.get("XDG_DATA_HOME", "")
-    if not os.path.isabs(data):
-        user = os.environ.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir
-        data = os.path.join(user, ".local", "share")
-    return Path(data, "terminalpp")
+__all__ = ["address", "folder", "path", "scratch", "socket", "state", "write_atomically"]
 
 
 def folder(name: str) -> Path:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,7 +33,7 @@ from terminalpp.client.shapes import (
     Sandbox,
     Uploaded,
 )
-from terminalpp.client.transport import Transport, segment, understanding
+from terminalpp.client.transport import Transport, field, segment, understanding
 from terminalpp.types import errors
 
 
@@ -80,7 +80,7 @@ class Client(Files, Conversations, Operator):
 
     async def models(self) -> list[Model]:
         """Models that can be asked, the default first."""
-        return (await self._get("/v1/models"))["data"]
+        return field(await self._get("/v1/models"), "data")
 
     async def me(self) -> dict[str, Any]:
         """Whose token this is, and the limits of one request."""
@@ -137,13 +137,13 @@ class Client(Files, Conversations, Operator):
         said = None
         while True:
             row = await self.sandbox(sandbox_id)
-            detail = row["status_detail"]
+            detail, status = field(row, "status_detail"), field(row, "status")
             if progress and detail and detail != said:
                 said = detail
                 progress(detail)
-            if row["status"] == "running":
+            if status == "running":
                 return row
-            if row["status"] == "error":
+            if status == "error":
                 raise errors.SandboxFailed(detail or "the sandbox could not be started")
             if time.monotonic() > deadline:
                 raise errors.DeadlineExceeded(f"the sandbox did not start within {timeout_s:.0f} s")
@@ -188,9 +188,11 @@ class Client(Files, Conversations, Operator):
         path = f"/v1/sandboxes/{segment(sandbox_id)}/commands/{segment(command_id)}"
         return f"{path}/{verb}" if verb else path
 
-    async def commands(self, sandbox_id: str, limit: int = 100) -> list[ExecutionListed]:
+    async def commands(
+        self, sandbox_id: str, limit: int = 100, *, status: str | None = None
+    ) -> list[ExecutionListed]:
         """Newest first."""
-        return await self._pages(f"/v1/sandboxes/{segment(sandbox_id)}/commands", limit)
+        return await self._pages(f"/v1/sandboxes/{segment(sandbox_id)}/commands", limit, status=status)
 
     async def command(self, sandbox_id: str, command_id: str) -> Execution:
         return await self._get(self._command(sandbox_id, command_id))
@@ -238,7 +240,7 @@ class Client(Files, Conversations, Operator):
 
     def stream_output(
         self, sandbox_id: str, command_id: str, *, stdout_offset: int = 0, stderr_offset: int = 0
-    ) -> AsyncIterator[OutputEvent]:
+    ) -> AsyncGenerator[OutputEvent, None]:
         """Both streams as they come, then `exited` and `end`; reconnects by itself, byte for byte."""
         path = self._command(sandbox_id, command_id, "output/stream")
         return outputs.follow(self._transport, path, {"stdout": stdout_offset, "stderr": stderr_offset})
@@ -267,12 +269,12 @@ class Client(Files, Conversations, Operator):
 
     async def processes(self, sandbox_id: str) -> list[Process]:
         """All that runs in the sandbox, with the command it comes from."""
-        return (await self._get(f"/v1/sandboxes/{segment(sandbox_id)}/processes"))["items"]
+        return field(await self._get(f"/v1/sandboxes/{segment(sandbox_id)}/processes"), "items")
 
     async def kill_processes(self, sandbox_id: str, *, key: str | None = None) -> int:
         """End all of them; how many there were."""
         path = f"/v1/sandboxes/{segment(sandbox_id)}/processes/kill"
-        return (await self._post(path, None, key=key))["killed"]
+        return field(await self._post(path, None, key=key), "killed")
 
     async def wait_command(self, sandbox_id: str, command_id: str, *, timeout_ms: int = 30_000) -> Execution:
         """Its record when it has ended, or as it stands after `timeout_ms` (≤ 60000)."""

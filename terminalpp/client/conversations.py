@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from terminalpp.client import events
@@ -73,7 +73,9 @@ class Conversations(Routes):
         path = f"/v1/conversations/{segment(conversation_id)}/messages"
         return await self._post(path, {"text": text}, key=key)
 
-    def events(self, conversation_id: str, *, after: int = 0, follow: bool = True) -> AsyncIterator[Event]:
+    def events(
+        self, conversation_id: str, *, after: int = 0, follow: bool = True
+    ) -> AsyncGenerator[Event, None]:
         """Every event behind `after`, each once; reconnects by itself. Without `follow`: up to the head."""
         path = f"/v1/conversations/{segment(conversation_id)}/events"
         return events.follow(self._transport, path, after, follow)

@@ -14,7 +14,7 @@ import json
 import random
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -96,7 +96,7 @@ async def messages(
         await asyncio.sleep(min(1.0, 0.05 * 2 ** min(attempt, 6)) * random.uniform(0.5, 1.0))
 
 
-async def follow(transport: Transport, path: str, after: int, live: bool) -> AsyncIterator[Event]:
+async def follow(transport: Transport, path: str, after: int, live: bool) -> AsyncGenerator[Event, None]:
     """Events behind `after`; without `live` it ends at the head of the log. Raises TerminalError."""
     query = {"follow": None if live else "false"}
     async with aclosing(messages(transport, path, query, lambda: str(after))) as told:

@@ -6,7 +6,7 @@ After a lost connection it goes on at the next byte of each stream (see `events.
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
@@ -15,7 +15,7 @@ from terminalpp.client.shapes import OutputEvent
 from terminalpp.client.transport import Transport, understanding
 
 
-async def follow(transport: Transport, path: str, at: dict[str, int]) -> AsyncIterator[OutputEvent]:
+async def follow(transport: Transport, path: str, at: dict[str, int]) -> AsyncGenerator[OutputEvent, None]:
     """Events behind the offsets `at`, up to `end`; `exited` comes once. Raises TerminalError."""
     exited = False
     async with aclosing(messages(transport, path, {}, lambda: f"{at['stdout']}-{at['stderr']}")) as told:

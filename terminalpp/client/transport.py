@@ -70,6 +70,12 @@ def words_of(body: bytes) -> str:
     return " ".join(MARKUP.sub(b" ", body[:2000]).decode("utf-8", "replace").split())[:200]
 
 
+def field(answer: Mapping[str, Any], name: str) -> Any:
+    """Raises UnexpectedAnswer when it is not there."""
+    with understanding("the answer"):
+        return answer[name]
+
+
 def error_of(status: int, body: bytes) -> errors.TerminalError:
     """The error in a problem+json body; any other body is a proxy's or a stranger's: by its status."""
     try:
@@ -206,8 +212,10 @@ class Transport:
     async def json(self, method: str, path: str, **options: Any) -> Any:
         """The decoded JSON answer, None of an answer without content. Raises TerminalError."""
         answer = await self.request(method, path, **options)
+        if answer.status == 204:
+            return None
         with understanding(f"the answer to {method} {path}"):
-            return None if answer.status == 204 else jsons.loads(answer.content)
+            return dict(**jsons.loads(answer.content))  # an object, whatever is in it
 
     async def request(
         self,

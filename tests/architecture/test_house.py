@@ -6,7 +6,6 @@ import ast
 import importlib.metadata
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -188,19 +187,6 @@ def test_importing_does_nothing(module):
     code = f"import {module}, threading; assert threading.active_count() == 1, threading.enumerate()"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-def test_the_wheel_holds_the_published_package_alone(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        tops = {name.split("/")[0] for name in wheel.namelist()}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"terminalpp"}
 
 
 def test_lint():

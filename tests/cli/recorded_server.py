@@ -173,7 +173,8 @@ class RecordedServer:
     async def _events(
         self, writer: asyncio.StreamWriter, headers: dict[str, str], query: dict[str, Any]
     ) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-request-id: 1\r\nconnection: close\r\n\r\n")
+        head = b"content-type: text/event-stream\r\nx-request-id: 1\r\nconnection: close"
+        writer.write(b"HTTP/1.1 200 OK\r\n%s\r\n\r\n" % head)
         after = int(headers.get("last-event-id", 0))
         story: list[tuple[str, dict[str, Any]]] = []
         for text in self.messages:
