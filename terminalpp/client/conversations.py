@@ -1,4 +1,8 @@
-"""Conversations and their agents: the part of `Client` that talks with a team."""
+"""Conversations and their agents: the part of `Client` that talks with a team.
+
+A message is durable once it was accepted; what comes of it is in the events, which can be read from any
+number on, any number of times.
+"""
 
 from __future__ import annotations
 

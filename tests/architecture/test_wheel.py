@@ -29,7 +29,7 @@ importlib.util.find_spec = lambda name, package=None: None if name in {missing!r
 sys.meta_path.insert(0, Missing())
 sys.path.insert(0, {wheel!r})
 """
-EXTRA = ["typer", "rich", "prompt_toolkit", "click", "pygments", "markdown_it", "pydantic", "fastapi", "httpx"]
+EXTRA = ["typer", "rich", "prompt_toolkit", "click", "pygments", "markdown_it", "pydantic", "httpx"]
 
 
 @pytest.fixture(scope="module")

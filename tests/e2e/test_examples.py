@@ -72,7 +72,8 @@ def test_each_example_is_tested() -> None:
 async def test_ctrl_c_leaves_no_command_running(stack: Stack, client: Client) -> None:
     sandbox = await client.create_sandbox(wait=True)
     words = [sys.executable, "-c", ENDLESS.format(id=sandbox["id"])]
-    with subprocess.Popen(words, env=environ(stack), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(words, env=environ(stack), **pipes) as program:
         assert program.stdout
         assert program.stdout.readline() == b"begun\n"
         os.kill(program.pid, signal.SIGINT)
