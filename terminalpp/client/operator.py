@@ -5,9 +5,11 @@ All of it is for administrators (the owner of an installation is one); anybody e
 
 from __future__ import annotations
 
+from typing import Any
+
 from terminalpp.client.routes import Routes
 from terminalpp.client.shapes import DeadLetter, Quarantine
-from terminalpp.client.transport import segment
+from terminalpp.client.transport import field, segment
 
 
 class Operator(Routes):
@@ -40,7 +42,7 @@ class Operator(Routes):
 
     async def model_keys(self) -> list[dict[str, Any]]:
         """`{provider, added_at, usable}` of each provider with a stored key; never a key."""
-        return list((await self._transport.json("GET", "/v1/models/keys"))["items"])
+        return list(field(await self._transport.json("GET", "/v1/models/keys"), "items"))
 
     async def put_model_key(self, provider: str, secret: str) -> dict[str, Any]:
         """Store the key of a provider, as litellm names it; it is used from the next call on."""
