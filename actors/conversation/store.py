@@ -17,7 +17,7 @@ from terminalpp.types.ids import derived_id
 SECONDS = 600.0
 ATTEMPTS = 5
 OFF = (
-    "-c core.hooksPath=/dev/null -c core.autocrlf=false -c core.quotePath=true -c core.fsmonitor=false "
+    "-c core.hooksPath=/dev/null -c core.autocrlf=false -c core.quotePath=false -c core.fsmonitor=false "
     "-c core.fileMode=true -c core.symlinks=true -c core.ignoreCase=false -c core.protectNTFS=false "
     "-c core.protectHFS=false -c core.looseCompression=0 -c gc.auto=0 -c safe.directory='*'"
 )

@@ -32,7 +32,7 @@ from terminalpp.types.ids import derived_id, new_id
 
 TEXT_BYTES = 120_000  # of a diff for a reader
 PATCH_BYTES = 64 << 20  # what the journal keeps of one output
-_HEADER = re.compile(rb"^diff --git a/(.* .*) b/\1$", re.MULTILINE)
+_HEADER = re.compile(rb"^diff --git a/(.* /.*) b/\1$", re.MULTILINE)
 ATTEMPTS = 3  # at a record whose tree changes while it is made
 _EMPTY_BLOB = b"e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"  # git's SHA-1 of no content
 
@@ -261,10 +261,10 @@ def _quoted(word: bytes) -> str:
 
 
 def unambiguous(patch: bytes) -> bytes:
-    """The patch with names that hold a space quoted in `diff --git` lines, as `git apply` must read them.
+    """The patch with names quoted in `diff --git` lines where `git apply` could not read them else.
 
     For a file without content that line alone names it, and git cannot read its own line when a folder's
-    name ends with a space. Git quotes what else is odd.
+    name ends with a space. Git quotes by itself what else must be.
     """
     return _HEADER.sub(rb'diff --git "a/\1" "b/\1"', patch)
 
