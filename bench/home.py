@@ -17,11 +17,12 @@ from terminalpp.client import Client
 ROOT = Path(__file__).parents[1]
 
 
-def tpp(home: Path, *arguments: str) -> None:
-    """A CLI verb on `home`. Raises CalledProcessError with what it printed."""
-    environment = os.environ | {"TPP_HOME": str(home), "PYTHONPATH": str(ROOT)}
+def tpp(home: Path, *arguments: str, root: Path = ROOT) -> None:
+    """A CLI verb of the checkout `root` on `home`. Raises CalledProcessError."""
+    environment = os.environ | {"TPP_HOME": str(home), "PYTHONPATH": str(root)}
     command = [sys.executable, "-m", "terminalpp.cli.main", *arguments]
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    quiet = {"stdout": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
+    subprocess.run(command, env=environment, cwd=root, check=True, **quiet)  # type: ignore[call-overload]
 
 
 def state(home: Path) -> dict:
@@ -33,15 +34,16 @@ def client(home: Path) -> Client:
 
 
 @contextlib.contextmanager
-def booted() -> Iterator[Path]:
-    """A running home; TPP_BENCH_HOME names one that runs already and is left alone."""
-    if given := os.environ.get("TPP_BENCH_HOME"):
+def booted(root: Path = ROOT) -> Iterator[Path]:
+    """A running home of the checkout `root`; for this one TPP_BENCH_HOME may name a home that runs already
+    and is left alone."""
+    if root == ROOT and (given := os.environ.get("TPP_BENCH_HOME")):
         yield Path(given)
         return
     folder = Path(tempfile.mkdtemp(prefix="tpp-bench-"))
     try:
-        tpp(folder / "home", "up")
+        tpp(folder / "home", "up", root=root)
         yield folder / "home"
     finally:
-        tpp(folder / "home", "down")
+        tpp(folder / "home", "down", root=root)
         shutil.rmtree(folder, ignore_errors=True)

@@ -18,6 +18,7 @@ BENCHES = {
     "calls": ["20"],
     "exec": ["20"],
     "graph": ["2"],
+    "http": ["0.3"],
     "memory": [],
     "rest": ["20"],
     "soak": ["0.2", "4"],
