@@ -9,6 +9,7 @@ Longer than 400 lines because it is a list: each answer is one shape, and they a
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -30,14 +31,18 @@ _ID = "7d0c4d57-0d53-4a34-a1a1-3a1f0f0c9c11"
 _TIME = "2026-11-22T10:00:00.000000Z"
 
 
+# Made once: `json.dumps` makes one at each call that does not take its defaults.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
 class Json(JSONResponse):
     """JSON that can always be sent: what is no text in it (a file name of stray bytes) shows as U+FFFD."""
 
     def render(self, content: Any) -> bytes:
         try:
-            return super().render(content)
+            return _encode(content).encode()
         except UnicodeEncodeError:
-            return super().render(text.clean(content))
+            return _encode(text.clean(content)).encode()
 
 
 _QUARANTINED = (
@@ -357,7 +362,7 @@ def moment(value: datetime | None) -> str | None:
     """RFC 3339 in UTC with microseconds."""
     if value is None:
         return None
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def moment_of(at_ms: int) -> str | None:

@@ -136,11 +136,11 @@ def create_app(
     )
     problems.install(app)
     for router in (
-        commands.router,  # first: routes are tried in this order, and this one's are asked for most often
+        commands.router,  # first: routes are tried in this order, and these are asked for most often
+        sandboxes.router,
         processes.router,
         health.router,
         proof.router,
-        sandboxes.router,
         files.router,
         folders.router,
         pack.router,

@@ -24,6 +24,7 @@ from starlette.types import Scope
 
 from terminalpp.types import errors, text
 
+HERE = frozenset({"localhost", "127.0.0.1", "::1"})  # known without reading them as addresses
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 Headers = list[tuple[bytes, bytes]]
 _ALWAYS: Headers = [
@@ -68,7 +69,7 @@ class Guard:
                 raise errors.OriginNotAllowed(f"a page of {_shown(origin)} may not change anything here")
 
     def _allowed(self, name: str) -> bool:
-        if name in self._names or (self._below and name.endswith(self._below)):
+        if name in HERE or name in self._names or (self._below and name.endswith(self._below)):
             return True
         with contextlib.suppress(ValueError):
             return ipaddress.ip_address(name).is_loopback

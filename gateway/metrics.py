@@ -38,6 +38,8 @@ class Metrics:
         )
         build.labels(__version__, platform.python_version()).set(1)
         self.known: frozenset[str] = frozenset()
+        # By method, route and status, of which there are few: finding a series by its labels is dear.
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.requests = Counter(
             "tpp_http_requests", "Requests answered.", ["method", "route", "status"], registry=self.registry
         )
@@ -62,8 +64,14 @@ class Metrics:
             route = "other"
         if method not in ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"):
             method = "other"
-        self.requests.labels(method, route, str(status)).inc()
-        self.seconds.labels(method, route, f"{status // 100}xx").observe(seconds)
+        series = self._series.get((method, route, status))
+        if series is None:
+            series = self._series[method, route, status] = (
+                self.requests.labels(method, route, str(status)),
+                self.seconds.labels(method, route, f"{status // 100}xx"),
+            )
+        series[0].inc()
+        series[1].observe(seconds)
 
     def watch(self, pools: Iterable[Pool], database: Database) -> None:
         """Gauges of what is under way, asked for when they are read."""

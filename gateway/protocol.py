@@ -27,6 +27,7 @@ from terminalpp.types.ids import new_id
 HEAD_S = 10.0
 LINGER_S = 1.0
 PIPELINED = 32
+JOINED_MAX = 16_384  # bytes of a body that are sent with the head, and copied for it
 RESERVE = 128
 HEALTH = frozenset({"/livez", "/readyz", "/version", "/metrics"})
 
@@ -52,6 +53,39 @@ class Idle:
             return False
         self._connections.popitem(last=False)[0].transport.close()
         return True
+
+
+class _Joining:
+    """What an answer is written to. Its head waits for the first of its body, at most until the loop's next
+    round: a small answer is one system call and one packet, and a stream's head still goes at once."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head: bytes | None = None  # None: nothing was written yet
+
+    def write(self, data: bytes) -> None:
+        if self._head is None:
+            self._head = data
+            self._loop.call_soon(self._flush)
+        elif self._head and len(data) <= JOINED_MAX:
+            data, self._head = self._head + data, b""
+            self._transport.write(data)
+        else:
+            self._flush()
+            self._transport.write(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def _flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
 
 
 class Protocol(HttpToolsProtocol):
@@ -147,6 +181,7 @@ class Protocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if self._crowded and app is self.app and cycle.scope["path"] not in HEALTH:
             app, cycle.keep_alive = _Refusal(self._overloaded(), 0.0), False
+        cycle.transport = _Joining(self.transport, self.loop)  # type: ignore[assignment]
         super()._start_asgi_task(cycle, app)
 
     # ---- refusals --------------------------------------------------------------------------------

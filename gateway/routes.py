@@ -69,7 +69,8 @@ class Route(APIRoute):
 
 
 class StraightRoute(Route):
-    """For endpoints `(request, <one id in the path>: UUID, body: <model>) -> Response`, asked for most often.
+    """For endpoints `(request, <one id in the path>: UUID, body: <model>) -> Response`, or without a body,
+    asked for most often.
 
     FastAPI takes as long to resolve three parameters as the rest of the request takes; here the body goes
     from its bytes into the model. Whatever is not well-formed is handed to FastAPI, so that refusals, and the
@@ -79,7 +80,14 @@ class StraightRoute(Route):
     def get_route_handler(self) -> Handler:
         ordinary = super().get_route_handler()
         (id_name, *_), endpoint = self.param_convertors, self.endpoint
-        model: type[BaseModel] = inspect.get_annotations(endpoint, eval_str=True)["body"]
+        model: type[BaseModel] | None = inspect.get_annotations(endpoint, eval_str=True).get("body")
+
+        async def look(request: Request) -> Response:
+            id = request.path_params[id_name]
+            if request.scope["query_string"] or not UUID_SPELLING.fullmatch(id):
+                return await ordinary(request)
+            key_of(request)
+            return await endpoint(request, UUID(id))
 
         async def handle(request: Request) -> Response:
             body, id = await request.body(), request.path_params[id_name]
@@ -91,7 +99,7 @@ class StraightRoute(Route):
                 return await ordinary(request)
             return await endpoint(request, UUID(id), given)
 
-        return handle
+        return look if model is None else handle
 
 
 def _json(request: Request, body: bytes) -> Any:

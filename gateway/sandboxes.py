@@ -21,7 +21,7 @@ from gateway.models import SandboxCreate
 from gateway.once import id_for, once
 from gateway.paging import Cursor, Limit, Since, moment_of, page
 from gateway.paths import PathQuery, raw_path
-from gateway.routes import Route
+from gateway.routes import Route, StraightRoute
 from gateway.state import Gateway, gateway_of, user_of
 from gateway.unpack import unpack
 from schema import sandboxes
@@ -116,9 +116,18 @@ async def list_all(
     return Json(await page(read, told, limit, cursor))
 
 
-@router.get("/{sandbox_id}", operation_id="getSandbox", response_model=answers.Sandbox)
 async def get(request: Request, sandbox_id: UUID) -> Response:
     return await shown(gateway_of(request), await owned(request, sandbox_id))
+
+
+router.add_api_route(
+    "/{sandbox_id}",
+    get,
+    methods=["GET"],
+    operation_id="getSandbox",
+    response_model=answers.Sandbox,
+    route_class_override=StraightRoute,
+)
 
 
 @router.post("/{sandbox_id}/start", operation_id="startSandbox", response_model=answers.Sandbox)
