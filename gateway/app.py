@@ -151,7 +151,8 @@ def create_app(
         conversations.agents_router,
         operator.router,
     ):
-        app.include_router(router)
+        # Not `include_router`: FastAPI looks for a route twice in what is included, once to find it in there.
+        app.router.routes.extend(router.routes)
 
     app.methods = Methods(app.openapi(), others=("/docs", "/openapi.json"))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -48,6 +50,20 @@ async def refusal(reader: asyncio.StreamReader, status: int, code: str) -> dict:
     assert headers["x-request-id"] == body["request_id"]
     assert await reader.read() == b""  # and it ends
     return body
+
+
+def segments_of(writer: asyncio.StreamWriter) -> int:
+    """How many packets with data have arrived: `tcpi_data_segs_in` of tcp(7)'s TCP_INFO."""
+    end: socket.socket = writer.get_extra_info("socket")
+    return int.from_bytes(end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 156)[152:], sys.byteorder)
+
+
+async def test_a_small_answer_is_one_packet(served: Served) -> None:
+    async with line_to(served) as (reader, writer):
+        for asked in (1, 2, 3):
+            writer.write(GET + b"\r\n")
+            assert (await answer_of(reader))[0] == 200
+            assert segments_of(writer) == asked
 
 
 @pytest.mark.parametrize(
