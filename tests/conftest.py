@@ -119,6 +119,30 @@ async def redis_url() -> AsyncIterator[str]:
         server.stop()
 
 
+# Whole folders share a booted node, a cluster or a sandbox, which a second process would have to boot again:
+# they stay together. What takes longest comes first, so that no process works on alone at the end.
+TOGETHER = ("e2e", "boot", "gateway", "sandbox_entity", "sandbox", "runtime", "docker", "agents", "bench")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: tests wait for processes more than they work."""
+    return (os.cpu_count() or 1) + 1
+
+
+def _group(item: pytest.Item) -> str:
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    return folder if folder in TOGETHER else item.nodeid.partition("::")[0]
+
+
+def _spread(items: list[pytest.Item]) -> None:
+    """Say which tests belong into one process, the long groups first."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    order = {name: at for at, name in enumerate(TOGETHER)}
+    items.sort(key=lambda item: order.get(_group(item), len(order)))
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Without a Docker daemon its tests are left out and counted as deselected; CI demands them.
 
@@ -134,6 +158,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         out = [item for item in items if item.get_closest_marker("docker")]
         items[:] = [item for item in items if item not in out]
         config.hook.pytest_deselected(items=out)
+    if hasattr(config, "workerinput"):
+        _spread(items)
 
 
 async def _missing() -> dict[str, str]:

@@ -127,7 +127,7 @@ class APIConnectionError(Exception):
     TypeError("x"), AttributeError("x"), KeyError("x"), IndexError("x"), AssertionError("x"), NameError("x"),
     "\ud83d".encode, RecursionError("x"), NotImplementedError("x"),
     asyncpg.UndefinedTableError("x"), asyncpg.CheckViolationError("x"), RuntimeError("x"), ValueError("x"),
-], ids=repr)  # fmt: skip
+], ids=lambda mistake: type(mistake).__name__)  # fmt: skip
 def test_a_mistake_of_ours_is_internal(mistake):
     if not isinstance(mistake, Exception):
         with pytest.raises(UnicodeEncodeError) as caught:
