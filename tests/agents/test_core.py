@@ -18,7 +18,7 @@ from terminalpp.types.states import TurnOutcome
 
 
 def state(**changes: Any) -> dict[str, Any]:
-    made = core.created({"sandbox_id": "s", "workspace": "/home/user/x/", "model": "m"})
+    made = core.created({"user_id": "u", "sandbox_id": "s", "workspace": "/home/user/x/", "model": "m"})
     return {**made, **changes}
 
 
