@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from schema import Database, dead_letters, entities, mailbox, outbox, reminders
-from terminalpp.types.errors import IdempotencyMismatch, NotFound, Overloaded
+from terminalpp.types.errors import Conflict, IdempotencyMismatch, Overloaded
 from terminalpp.types.ids import Ref, new_id
 
 REF = Ref("agent", "one")
@@ -111,7 +111,7 @@ async def test_a_poison_message_goes_to_the_dead_letters_and_comes_back(database
     assert await drain(database) == ["next", "poison"]
     assert await dead_letters.list(database) == []
     assert len(await dead_letters.list(database, replayed=True)) == 1
-    with pytest.raises(NotFound):
+    with pytest.raises(Conflict):
         await dead_letters.replay(database, letter_id)
 
 
