@@ -1,6 +1,6 @@
 """Send data into a sandbox, work on it there, and fetch the result.
 
-    python examples/files_round_trip.py
+    PYTHONPATH=. .venv/bin/python examples/files_round_trip.py
 """
 
 from terminalpp.client import Sandbox

@@ -1,6 +1,6 @@
 """Have the team fix a failing test, watch what it does, and print the change.
 
-    python examples/fix_a_bug.py [MODEL]
+    PYTHONPATH=. .venv/bin/python examples/fix_a_bug.py [MODEL]
 
 Without a MODEL (a litellm string such as `openai/gpt-5.5`, whose key the server has) the recorded session of
 `./tpp demo` plays: scripted, offline, always the same.

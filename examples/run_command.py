@@ -1,6 +1,6 @@
 """Run a command in a fresh sandbox and show what it prints as it comes.
 
-    python examples/run_command.py
+    PYTHONPATH=. .venv/bin/python examples/run_command.py
 
 Talks to the server of this machine (`./tpp up`), or to TPP_URL with TPP_TOKEN.
 """

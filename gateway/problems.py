@@ -80,7 +80,7 @@ def from_validation(error: RequestValidationError) -> errors.InvalidInput:
     """All wrong fields, by place and in our words."""
     listed = words.listed(error.errors(), error.body)
     first = listed[0] if listed else {"field": "body", "message": "is not valid"}
-    hint = "Send a JSON object." if first["field"] == "body" else ""
+    hint = "Send a JSON object." if first["field"] == "body" and first.get("kind") in (None, "type") else ""
     return errors.InvalidInput(f"{first['field']}: {first['message']}", hint, {"errors": listed})
 
 

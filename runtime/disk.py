@@ -138,13 +138,13 @@ def shown(parts: dict[str, int], whole: bool) -> str:
     return ", ".join(told) + ("" if whole else " (at least: not all could be counted in time)")
 
 
-PARTS = {"pg": "postgres", "logs": "logs", "ray": "ray", "artifacts": "artifacts"}
+PARTS = {"pg": "postgres"} | {name: name for name in ("logs", "ray", "artifacts", "ballast")}
 
 
 def usage(home: Path, ray_dir: Path | None = None, within_s: float = 3.0) -> Usage:
     """Walks the home. Blocks: call it in a thread. Files that vanish meanwhile are left out."""
     deadline = time.monotonic() + within_s
-    parts = dict.fromkeys(("postgres", "journals", "sandboxes", "logs", "ray", "artifacts", "other"), 0)
+    parts = dict.fromkeys(("postgres", "journals", "sandboxes", *PARTS.values(), "other"), 0)
     whole = True
 
     def add(part: str, place: Path) -> None:
