@@ -34,6 +34,7 @@ from terminalpp.types.errors import ServiceFailed, TerminalError, from_json
 Line = dict[str, Any]
 Emit = Callable[[Line], None]
 DOWN_WITHIN_SECONDS = 120.0
+KILL_SECONDS = 10.0
 POLL_SECONDS = 0.05
 
 log = logging.getLogger("boot")
@@ -155,8 +156,18 @@ async def _take_over(home: Home) -> int | None:
     if found is None:
         return None
     log.warning("the supervisor (process %d) is stopped: taking its place", found.pid)
-    await processes.end_all([found], signal.SIGKILL, 10)
+    await _kill(home, found)
     return home.try_lock()
+
+
+async def _kill(home: Home, supervisor_process: Identity) -> None:
+    """End a supervisor that does not listen, and wait for its lock: the last of its threads lets go of it,
+    a moment after the process counts as dead."""
+    await processes.end_all([supervisor_process], signal.SIGKILL, KILL_SECONDS)
+    for _ in range(int(KILL_SECONDS / POLL_SECONDS)):
+        if not home.locked():
+            return
+        await asyncio.sleep(POLL_SECONDS)
 
 
 async def _run(node: Supervisor, stop: asyncio.Event, emit: Emit) -> int:
@@ -277,7 +288,7 @@ async def down(settings: Settings, emit: Emit) -> int:
         return 0
     ran = home.locked()
     if ran and (stopped := _stopped_supervisor(home)):
-        await processes.end_all([stopped], signal.SIGKILL, 10)  # `clean` does what it cannot do any more
+        await _kill(home, stopped)  # `clean` does what it cannot do any more
     elif ran and found:
         emit({"step": "down", "state": "start", "detail": ""})
         found.signal(signal.SIGTERM)
@@ -301,7 +312,7 @@ async def _follow_stop(home: Home, supervisor_process: Identity, emit: Emit) -> 
                         emit({"step": name, "state": "done", "detail": "stopped"})
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
-        await processes.end_all([supervisor_process], signal.SIGKILL, 10)
+        await _kill(home, supervisor_process)
 
 
 async def clean(home: Home, settings: Settings) -> bool:
