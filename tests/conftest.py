@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,6 +23,9 @@ from runtime import isolation
 from schema import Database, migrations
 from tests.services import PostgresServer, RedisServer
 
+# Started in the background, a shell lets its programs ignore Ctrl-C, and theirs inherit that: the tests press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Ray reads this when it is first imported, whichever test comes first; every head of ours asks for a token.
 os.environ["RAY_AUTH_MODE"] = "token"
 
