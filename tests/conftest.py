@@ -23,7 +23,7 @@ from runtime import isolation
 from schema import Database, migrations
 from tests.services import PostgresServer, RedisServer
 
-# Started in the background, a shell lets its programs ignore Ctrl-C, and theirs inherit that: the tests press it.
+# What a shell starts in the background ignores Ctrl-C, and so do its children: the tests press it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # Ray reads this when it is first imported, whichever test comes first; every head of ours asks for a token.
