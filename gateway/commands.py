@@ -155,7 +155,11 @@ async def list_all(
             return rows
         return await asyncio.to_thread(as_they_are, rows)
 
-    return Json(await page(read, listed, limit, cursor))
+    found = await page(read, listed, limit, cursor)
+    if status is not None:
+        # A row follows its command by some milliseconds: what is shown has the state that was asked for.
+        found["items"] = [item for item in found["items"] if item["status"] == status]
+    return Json(found)
 
 
 async def row_of(gateway: Gateway, sandbox: str, command: str) -> executions.Execution:
