@@ -205,6 +205,7 @@ class Commands(Following):
                 return None
         return None
 
+
 def _accepted(answer: dict[str, Any], row: executions.Execution, created: bool) -> dict[str, Any]:
     return answer | {"created_at": row.created_at.isoformat(), "created": created}
 

@@ -34,7 +34,9 @@ class Sandbox(TypedDict):
     last_activity_at: str | None
 
 
-class Execution(TypedDict):
+class ExecutionListed(TypedDict):
+    """A command in a list: all but its output."""
+
     id: str
     sandbox_id: str
     command: str
@@ -42,8 +44,6 @@ class Execution(TypedDict):
     status: str                      # pending | running | completed | failed | killed
     exit_code: int | None
     reason: str | None               # why it failed or was killed: lost, timeout, …
-    stdout: str                      # the bounded head (and tail) of the output; the rest: `output`
-    stderr: str
     stdout_bytes: int
     stderr_bytes: int
     truncated: bool
@@ -53,6 +53,11 @@ class Execution(TypedDict):
     created_at: str | None
     started_at: str | None
     completed_at: str | None
+
+
+class Execution(ExecutionListed):
+    stdout: str                      # the bounded head (and tail) of the output; the rest: `output`
+    stderr: str
 
 
 class Process(TypedDict):
@@ -65,27 +70,6 @@ class Process(TypedDict):
     cpu_ms: int
     memory_bytes: int
     started_at: str | None
-
-
-class ExecutionListed(TypedDict):
-    """A command in a list: all but its output."""
-
-    id: str
-    sandbox_id: str
-    command: str
-    working_directory: str
-    status: str
-    exit_code: int | None
-    reason: str | None
-    stdout_bytes: int
-    stderr_bytes: int
-    truncated: bool
-    duration_ms: int | None
-    agent: str | None
-    conversation_id: str | None
-    created_at: str | None
-    started_at: str | None
-    completed_at: str | None
 
 
 class Conversation(TypedDict):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
+from tests.cli.recorded_server import RecordedServer
 
 
 @pytest.fixture(autouse=True)
@@ -17,3 +20,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                  "ANTHROPIC_API_KEY", "GEMINI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     return path
+
+
+@pytest.fixture
+async def server(tmp_path: Path, home: Path) -> AsyncIterator[RecordedServer]:
+    """A server that plays a recorded session; the team's change is of `a.py`."""
+    played = RecordedServer(tmp_path / "inside", {"a.py": b"2\n"})
+    await played.start(home)
+    yield played
+    await played.stop()

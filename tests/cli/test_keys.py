@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
-
-import pytest
 
 from terminalpp.cli import models
 from tests.cli.recorded_server import RecordedServer
@@ -15,14 +12,6 @@ from tests.cli.test_verbs import typed
 
 KEY = "sk-this-is-never-shown"
 PUT = ("PUT", "/v1/models/keys/openai", b'{"key":"%s"}' % KEY.encode())
-
-
-@pytest.fixture
-async def server(tmp_path: Path, home: Path) -> AsyncIterator[RecordedServer]:
-    played = RecordedServer(tmp_path / "inside", {})
-    await played.start(home)
-    yield played
-    await played.stop()
 
 
 async def test_a_key_is_typed_without_echo(server: RecordedServer, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import stat
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -24,14 +23,6 @@ COLOUR = re.compile(rb"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]")
 @pytest.fixture
 def repo(tmp_path: Path) -> Path:
     return make(tmp_path / "my r", {"a.py": b"1\n", "my notes.txt": b"1\n", "src/thing.py": b"1\n"})
-
-
-@pytest.fixture
-async def server(tmp_path: Path, home: Path) -> AsyncIterator[RecordedServer]:
-    played = RecordedServer(tmp_path / "inside", {"a.py": b"2\n"})
-    await played.start(home)
-    yield played
-    await played.stop()
 
 
 async def test_a_conversation_at_the_prompt(server: RecordedServer, repo: Path, home: Path) -> None:

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -45,14 +44,6 @@ async def typed(*words: str, stdin: bytes = b"", cwd: Path | None = None, **envi
 @pytest.fixture
 def repo(tmp_path: Path) -> Path:
     return make(tmp_path / "my r", {"a.py": b"1\n", "b.py": b"1\n"})
-
-
-@pytest.fixture
-async def server(tmp_path: Path, home: Path) -> AsyncIterator[RecordedServer]:
-    played = RecordedServer(tmp_path / "inside", {"a.py": b"2\n"})
-    await played.start(home)
-    yield played
-    await played.stop()
 
 
 async def test_run_applies_to_the_working_tree(server: RecordedServer, repo: Path) -> None:

@@ -12,6 +12,7 @@ from runtime.settings import Settings
 from schema import Database
 from terminalpp.types.ids import Ref, new_id
 from tests.conftest import admin, with_database
+from tests.runtime.local_cells import CELL, LocalNode
 from tests.runtime.ray_processes import RayHead
 
 LEASE_SECONDS = 4.0
@@ -49,6 +50,17 @@ async def cluster_database(ray_head: RayHead) -> AsyncIterator[Database]:
     database = await Database.connect(ray_head.settings.database_url)
     yield database
     await database.close()
+
+
+@pytest.fixture
+async def node(
+    database: Database, database_url: str, redis_url: str, tmp_path: Path
+) -> AsyncIterator[LocalNode]:
+    """A node with one cell in this process."""
+    node = LocalNode(database, database_url, redis_url, tmp_path)
+    node.add(CELL)
+    yield node
+    await node.close()
 
 
 @pytest.fixture

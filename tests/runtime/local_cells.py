@@ -12,6 +12,8 @@ from runtime.registry import Registry
 from runtime.settings import Settings
 from schema import Database, Live
 
+CELL = "cell/test/1"
+
 
 class LocalCells:
     """`place` names the host that takes new entities; None refuses them all."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +20,9 @@ from schema import Database, Live, entities, users
 from terminalpp.types import errors
 from terminalpp.types.ids import Ref, new_id
 from tests.gateway.stack import hosting
-from tests.runtime.local_cells import LocalNode
+from tests.runtime.local_cells import CELL, LocalNode
 
-CELL = "cell/test/1"
 REFUSED = (errors.InvalidInput, errors.TooLarge, errors.NotFound, errors.UnknownMethod)
-
-
-@pytest.fixture
-async def node(
-    database: Database, database_url: str, redis_url: str, tmp_path: Path
-) -> AsyncIterator[LocalNode]:
-    node = LocalNode(database, database_url, redis_url, tmp_path)
-    node.add(CELL)
-    yield node
-    await node.close()
 
 
 def deep(levels: int) -> Any:

@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from runtime import supervision, wire
 from runtime.supervision import BUDGET_FAILURES
-from schema import Database, dead_letters, entities, mailbox, outbox, quarantines, reminders
+from schema import dead_letters, entities, mailbox, outbox, quarantines, reminders
 from terminalpp.types import errors
 from terminalpp.types.ids import Ref, new_id
 from tests.eventually import eventually
 from tests.runtime.entities import MADE, MET, OBSTACLES, TROUBLES
-from tests.runtime.local_cells import LocalNode
+from tests.runtime.local_cells import CELL, LocalNode
 
-CELL = "cell/test/1"
 DEFECTS = ("defect", "internal")
 REFUSALS = ("refusal", "bad input", "surrogate")
 WEATHER = tuple(name for name in TROUBLES if name not in (*DEFECTS, *REFUSALS))
-
-
-@pytest.fixture
-async def node(
-    database: Database, database_url: str, redis_url: str, tmp_path: Path
-) -> AsyncIterator[LocalNode]:
-    node = LocalNode(database, database_url, redis_url, tmp_path)
-    node.add(CELL)
-    yield node
-    await node.close()
 
 
 @pytest.fixture

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
 import pytest
 
 from schema import Database, conversations, entities, sandboxes, users
 from schema.conversations import Conversation
 from schema.sandboxes import Sandbox
 from terminalpp.types.ids import Fence, Ref, new_id
+from tests.services import PostgresServer
+
+
+@pytest.fixture
+async def server(server_folder: Callable[[], Path]) -> AsyncIterator[PostgresServer]:
+    """A Postgres of this test's own, to be hurt."""
+    server = PostgresServer(server_folder())
+    server.start()
+    await server.answer()
+    yield server
+    server.stop()
 
 
 @pytest.fixture

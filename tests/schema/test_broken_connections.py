@@ -7,8 +7,7 @@ import asyncio
 import contextlib
 import random
 import signal
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -20,16 +19,6 @@ from tests.eventually import eventually
 from tests.services import PostgresServer
 
 WORKERS, POOL = 12, 3
-
-
-@pytest.fixture
-async def server(server_folder: Callable[[], Path]) -> AsyncIterator[PostgresServer]:
-    """A Postgres of this test's own, to be hurt."""
-    server = PostgresServer(server_folder())
-    server.start()
-    await server.answer()
-    yield server
-    server.stop()
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -16,16 +15,6 @@ from schema.connection import insist
 from terminalpp.types.errors import InvalidInput, NotFound, Unavailable
 from tests.eventually import eventually
 from tests.services import PostgresServer, free_port
-
-
-@pytest.fixture
-async def server(server_folder: Callable[[], Path]) -> AsyncIterator[PostgresServer]:
-    """A Postgres of this test's own, to be killed."""
-    server = PostgresServer(server_folder())
-    server.start()
-    await server.answer()
-    yield server
-    server.stop()
 
 
 @pytest.fixture
