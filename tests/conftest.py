@@ -18,6 +18,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from runtime import isolation
 from schema import Database, migrations
@@ -125,7 +126,7 @@ async def redis_url() -> AsyncIterator[str]:
 
 # Whole folders share a booted node, a cluster or a sandbox, which a second process would have to boot again:
 # they stay together. What takes longest comes first, so that no process works on alone at the end.
-TOGETHER = ("e2e", "boot", "gateway", "sandbox_entity", "sandbox", "runtime", "docker", "agents", "bench")
+TOGETHER = ("e2e", "gateway", "cli", "agents", "sandbox_entity", "sandbox", "boot", "runtime", "docker", "bench")
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -133,17 +134,28 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 1
 
 
-def _group(item: pytest.Item) -> str:
-    folder = item.path.relative_to(Path(__file__).parent).parts[0]
-    return folder if folder in TOGETHER else item.nodeid.partition("::")[0]
+def _group(nodeid: str) -> str:
+    path = nodeid.partition("::")[0]
+    folder = path.split("/")[1]
+    return folder if folder in TOGETHER else path
+
+
+class _ByGroup(LoadScopeScheduling):
+    """One group at a time for each process. (xdist's own `loadgroup` renames tests, which pytest 9.2 ignores.)"""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    config.option.loadscopereorder = False
+    return _ByGroup(config, log)
 
 
 def _spread(items: list[pytest.Item]) -> None:
-    """Say which tests belong into one process, the long groups first."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    """The long groups first."""
     order = {name: at for at, name in enumerate(TOGETHER)}
-    items.sort(key=lambda item: order.get(_group(item), len(order)))
+    items.sort(key=lambda item: order.get(_group(item.nodeid), len(order)))
 
 
 @pytest.hookimpl(tryfirst=True)
