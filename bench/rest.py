@@ -67,20 +67,17 @@ async def bare_route() -> AsyncIterator[Work]:
 async def committed_insert(home: Path) -> AsyncIterator[Work]:
     """One row of the size of a command's, committed, over one open connection to the same Postgres."""
     from runtime.settings import load
-    from schema import Database
+    from schema import connection as connections
 
     settings = load(resolved(home))
-    database = await Database.connect(settings.database_url, max_size=1, application_name="bench")
+    connection = await connections.connect(settings.database_url, application_name="bench")
     try:
-        async with database.acquire() as connection:
-            await connection.execute(
-                "CREATE TABLE IF NOT EXISTS bench_rows (id uuid PRIMARY KEY, body jsonb)"
-            )
-            sql = "INSERT INTO bench_rows VALUES (gen_random_uuid(), $1)"
-            yield lambda: connection.execute(sql, {"command": "true", "cwd": "/home/user"})
-            await connection.execute("DROP TABLE bench_rows")
+        await connection.execute("CREATE TABLE IF NOT EXISTS bench_rows (id uuid PRIMARY KEY, body jsonb)")
+        sql = "INSERT INTO bench_rows VALUES (gen_random_uuid(), $1)"
+        yield lambda: connection.execute(sql, {"command": "true", "cwd": "/home/user"})
+        await connection.execute("DROP TABLE bench_rows")
     finally:
-        await database.close()
+        await connections.close(connection)
 
 
 def resolved(home: Path) -> dict[str, str]:

@@ -17,12 +17,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 
 from schema.rows import to_json
 from terminalpp.types import errors
 
-Connection = asyncpg.Connection | PoolConnectionProxy
 T = TypeVar("T")
 
 STATEMENT_SECONDS = 5.0  # an answer of the API within 10 s is this, the wait for a connection, and a margin
@@ -41,6 +39,26 @@ _AWAY = (
     asyncpg.TooManyConnectionsError,
     asyncpg.InternalClientError,  # the protocol broke off where asyncpg did not expect it
 )
+
+
+class Leased:
+    """A connection for as long as it is lent: whoever keeps it longer gets an error, not another's rows."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection: asyncpg.Connection | None = connection
+
+    def end(self) -> None:
+        self._connection = None
+
+    def __getattr__(self, name: str) -> Any:
+        if self._connection is None:
+            raise asyncpg.InterfaceError(f"{name} of a connection that was given back")
+        return getattr(self._connection, name)
+
+
+Connection = asyncpg.Connection | Leased
 
 
 class TimedConnection(asyncpg.Connection):
@@ -115,7 +133,7 @@ def translate(error: BaseException) -> errors.TerminalError | None:
 
 
 @contextlib.contextmanager
-def translated(connection: Connection | None = None) -> Iterator[None]:
+def translated(connection: asyncpg.Connection | None = None) -> Iterator[None]:
     """Errors of the database as ours. What the caller's own code raises inside passes through untouched.
 
     An OSError is the database's only when `connection` is gone: the caller may have files of its own.
@@ -172,23 +190,33 @@ async def connect(
     """One connection outside any pool, to be ended with `close`. Waits for a restarting server as `insist`
     does; `limit_s` is the time of each statement (a migration takes longer than a request may)."""
 
-    async def attempt() -> asyncpg.Connection:
-        connection = await asyncpg.connect(
-            url,
-            timeout=CONNECT_SECONDS,
-            command_timeout=limit_s,
-            connection_class=TimedConnection,
-            server_settings={"application_name": application_name, "jit": "off"},
-        )
-        try:
-            await prepare(connection)
-        except BaseException:
-            connection.terminate()
-            raise
-        return connection
-
     with translated():
-        return await insist(attempt, wait_s)
+        return await insist(lambda: open_one(url, application_name, limit_s=limit_s), wait_s)
+
+
+async def open_one(
+    url: str,
+    application_name: str,
+    settings: dict[str, str] | None = None,
+    *,
+    limit_s: float = STATEMENT_SECONDS,
+    **options: Any,
+) -> asyncpg.Connection:
+    """A connection that knows our types, tried for once. `settings` are the server's, `options` asyncpg's."""
+    connection = await asyncpg.connect(
+        url,
+        timeout=CONNECT_SECONDS,
+        command_timeout=limit_s,
+        connection_class=TimedConnection,
+        server_settings={"application_name": application_name, "jit": "off", **(settings or {})},
+        **options,
+    )
+    try:
+        await prepare(connection)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
 
 
 async def close(connection: asyncpg.Connection) -> None:

@@ -24,8 +24,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol, Self, TypeVar
 
@@ -33,26 +31,24 @@ import asyncpg
 from asyncpg.transaction import Transaction
 
 from schema.connection import (
-    CONNECT_SECONDS,
     STATEMENT_SECONDS,
     WAIT_SECONDS,
     Connection,
-    TimedConnection,
+    Leased,
     insist,
     lost,
-    prepare,
+    open_one,
     translated,
     unsent,
 )
+from schema.pool import Pool
 from schema.sql import Queries
 from terminalpp.types import errors
 from terminalpp.types.ids import Fence
 
-log = logging.getLogger("terminalpp.schema")
 T = TypeVar("T")
 
 IDLE_IN_TRANSACTION_MS = 10_000  # the server ends a session that is silent inside a transaction for longer
-RESET_SECONDS = 2.0  # in which the server must have ended what a caller left under way
 _Q = Queries("database")
 
 
@@ -65,19 +61,13 @@ class Executor(Protocol):
     async def fetchval(self, query: str, *args: Any) -> Any: ...
 
 
-async def _reset(connection: asyncpg.Connection) -> None:
-    """Nothing: asyncpg itself has rolled back what was left open, and session state is not used here."""
-
-
 class Database:
     """A pool of at most `max_size` connections. Create with `Database.connect`; end with `close`."""
 
-    def __init__(self, pool: asyncpg.Pool, wait_s: float) -> None:
+    def __init__(self, pool: Pool, wait_s: float) -> None:
         self._pool = pool
         self._wait_s = wait_s
         self._limit_s = STATEMENT_SECONDS
-        self._returning: set[asyncio.Task[None]] = set()
-        self._waiting: set[object] = set()  # one for each who waits for a connection
 
     @classmethod
     async def connect(
@@ -91,27 +81,21 @@ class Database:
     ) -> Database:
         """Raises Unavailable when Postgres does not answer within `wait_s` seconds."""
 
-        async def attempt() -> asyncpg.Pool:
-            return await asyncpg.create_pool(
-                url,
-                min_size=min_size,
-                max_size=max_size,
-                timeout=CONNECT_SECONDS,
-                command_timeout=STATEMENT_SECONDS,
-                connection_class=TimedConnection,
-                init=prepare,
-                reset=_reset,
-                # Plans are kept for the life of a connection: there are fewer named queries than places.
-                statement_cache_size=256,
-                max_cached_statement_lifetime=0,
-                server_settings={
-                    "application_name": application_name,
-                    "jit": "off",
-                    # A process that was stopped in the middle of a fenced transaction holds its entity's row;
-                    # the entity's next owner would wait for it for ever.
-                    "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS),
-                },
-            )
+        options = {
+            # Plans are kept for the life of a connection: there are fewer named queries than places.
+            "statement_cache_size": 256,
+            "max_cached_statement_lifetime": 0,
+        }
+        settings = {
+            # A process that was stopped in the middle of a fenced transaction holds its entity's row;
+            # the entity's next owner would wait for it for ever.
+            "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS),
+        }
+
+        async def attempt() -> Pool:
+            pool = Pool(lambda: open_one(url, application_name, settings, **options), min_size, max_size)
+            await pool.open()
+            return pool
 
         return cls(await insist(attempt, wait_s), wait_s)
 
@@ -124,30 +108,15 @@ class Database:
     @property
     def waiting(self) -> int:
         """How many wait for a connection."""
-        return len(self._waiting)
+        return self._pool.waiting
 
     def connections(self) -> tuple[int, int]:
         """`(idle, used)`."""
-        idle = self._pool.get_idle_size()
-        return idle, self._pool.get_size() - idle
+        return self._pool.idle, self._pool.size - self._pool.idle
 
     async def close(self) -> None:
         """Ends the pool; connections still in use are given five seconds, then cut."""
-        try:
-            async with asyncio.timeout(5):
-                await self._pool.close()
-        except TimeoutError:
-            self._pool.terminate()
-
-    @contextlib.asynccontextmanager
-    async def acquire(self) -> AsyncIterator[Connection]:
-        """A connection without a transaction. Raises Unavailable as described above."""
-        connection = await self._connection()
-        try:
-            with translated(connection):
-                yield connection
-        finally:
-            self._release(connection)
+        await self._pool.close()
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -155,64 +124,33 @@ class Database:
 
         The rollback is not waited for: who gives up returns at once, whatever the server does.
         """
-        deadline = time.monotonic() + self._wait_s
+        deadline = self._deadline()
         connection, transaction = await insist(lambda: self._begin(deadline), self._wait_s)
+        leased = Leased(connection)
         try:
             with translated(connection):
-                yield connection
+                yield leased
+                leased.end()
                 await transaction.commit()
-                transaction = None
-        finally:
-            self._release(connection, transaction)
+        except BaseException:
+            leased.end()
+            self._pool.mend(connection, transaction)
+            raise
+        self._pool.give_back(connection)
 
-    async def _connection(self) -> Connection:
-        deadline = time.monotonic() + self._wait_s
-        return await insist(lambda: self._acquire(deadline), self._wait_s)
+    def _deadline(self) -> float:
+        """Of the wait for a connection, by the loop's clock."""
+        return asyncio.get_running_loop().time() + self._wait_s
 
-    async def _acquire(self, deadline: float) -> Connection:
-        """One of the pool, free or new. Raises TimeoutError, and what connecting raises."""
-        self._waiting.add(mark := object())
-        try:
-            async with asyncio.timeout(max(deadline - time.monotonic(), 0.01)):
-                return await self._pool.acquire()
-        finally:
-            self._waiting.discard(mark)
-
-    async def _begin(self, deadline: float) -> tuple[Connection, Transaction | None]:
-        connection = await self._acquire(deadline)
+    async def _begin(self, deadline: float) -> tuple[asyncpg.Connection, Transaction]:
+        connection = await self._pool.take(deadline)
         transaction = connection.transaction()
         try:
             await transaction.start()
         except BaseException:
-            self._release(connection, transaction)
+            self._pool.mend(connection, transaction)
             raise
         return connection, transaction
-
-    def _release(self, connection: Connection, transaction: Transaction | None = None) -> None:
-        """Back to the pool, behind the caller's back: the pool takes three rounds of the loop for it.
-        `transaction`: one that was not committed."""
-        task = asyncio.create_task(self._give_back(connection, transaction))
-        self._returning.add(task)
-        task.add_done_callback(self._returning.discard)
-
-    async def _give_back(self, connection: Connection, transaction: Transaction | None) -> None:
-        try:
-            if transaction is not None and not connection.is_closed():
-                await self._roll_back(transaction)
-            # Waits for the end of a cancelled statement, and cuts the connection when it does not come.
-            await self._pool.release(connection, timeout=RESET_SECONDS)
-        except Exception as error:
-            with contextlib.suppress(asyncpg.InterfaceError):  # the pool has cut it already
-                connection.terminate()
-            if not lost(error):
-                log.error("a connection could not be given back", exc_info=error)
-
-    async def _roll_back(self, transaction: Transaction) -> None:
-        """Raises TimeoutError when the server does not answer."""
-        async with asyncio.timeout(RESET_SECONDS):
-            # One that never began, or whose COMMIT failed, has nothing to roll back.
-            with contextlib.suppress(asyncpg.InterfaceError, asyncpg.PostgresError, OSError):
-                await transaction.rollback()
 
     @contextlib.asynccontextmanager
     async def fenced(self, fence: Fence) -> AsyncIterator[Connection]:
@@ -228,6 +166,10 @@ class Database:
     async def execute(self, query: str, *args: Any) -> str:
         return await self._run(lambda c: c.execute(query, *args, timeout=self._limit_s), query)
 
+    async def executemany(self, query: str, args: list[Any]) -> None:
+        """All of them in one transaction and one round trip."""
+        await self._run(lambda c: c.executemany(query, args, timeout=self._limit_s), query)
+
     async def fetch(self, query: str, *args: Any) -> list[Any]:
         return await self._run(lambda c: c.fetch(query, *args, timeout=self._limit_s), query)
 
@@ -237,22 +179,23 @@ class Database:
     async def fetchval(self, query: str, *args: Any) -> Any:
         return await self._run(lambda c: c.fetchval(query, *args, timeout=self._limit_s), query)
 
-    async def _run(self, act: Callable[[Connection], Awaitable[T]], query: str) -> T:
+    async def _run(self, act: Callable[[asyncpg.Connection], Awaitable[T]], query: str) -> T:
         """`act` on a connection; again on another one where that cannot do anything twice."""
-        deadline = time.monotonic() + self._wait_s
+        deadline = self._deadline()
         read = query.startswith("SELECT")
 
         async def attempt() -> T:
-            connection = await self._acquire(deadline)
+            connection = await self._pool.take(deadline)
             try:
-                return await act(connection)
-            except Exception as error:
-                if read or unsent(error) or not lost(error):
+                result = await act(connection)
+            except BaseException as error:
+                self._pool.mend(connection)
+                if not isinstance(error, Exception) or read or unsent(error) or not lost(error):
                     raise
                 with translated():
                     raise
-            finally:
-                self._release(connection)
+            self._pool.give_back(connection)
+            return result
 
         with translated():
             return await insist(attempt, self._wait_s)

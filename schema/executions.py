@@ -174,8 +174,7 @@ async def finish(c: Executor, end: End) -> bool:
 
 async def finish_all(database: Database, ends: Iterable[End]) -> None:
     """Records several ends in one round trip and one commit; an end that was recorded before stays."""
-    async with database.acquire() as connection:
-        await connection.executemany(_Q.finish, [end.arguments() for end in ends])
+    await database.executemany(_Q.finish, [end.arguments() for end in ends])
 
 
 async def close(

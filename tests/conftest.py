@@ -124,7 +124,7 @@ async def redis_url() -> AsyncIterator[str]:
         server.stop()
 
 
-# Whole folders share a booted node, a cluster or a sandbox, which a second process would have to boot again:
+# Whole folders share a booted node, a cluster or a sandbox, which another process would have to boot again:
 # they stay together. What takes longest comes first, so that no process works on alone at the end.
 TOGETHER = ("e2e", "gateway", "cli", "agents", "sandbox_entity", "sandbox", "boot", "runtime", "docker", "bench")
 

@@ -20,6 +20,7 @@ BENCHES = {
     "graph": ["2"],
     "http": ["0.3"],
     "memory": [],
+    "pool": ["100"],
     "recovery": ["--n", "1", "--only", "gateway,postgres"],
     "rest": ["20"],
     "soak": ["0.2", "4"],

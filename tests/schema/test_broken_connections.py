@@ -81,7 +81,7 @@ async def test_a_farewell_that_came_before_the_end_of_the_line_is_no_defect(serv
     admin = await connections.connect(server.url())
     async with Proxy(server.port) as proxy:
         url = f"postgresql://tpp@127.0.0.1:{proxy.port}/postgres"
-        for statement in ("SELECT 1", "INSERT INTO t VALUES (1) RETURNING n", "transaction", "acquire"):
+        for statement in ("SELECT 1", "INSERT INTO t VALUES (1) RETURNING n", "transaction", "many"):
             await admin.execute("DROP TABLE IF EXISTS t; CREATE TABLE t (n integer PRIMARY KEY)")
             database = await Database.connect(url, max_size=1, application_name="hurt")
             await database.fetchval("SELECT 0")
@@ -93,10 +93,8 @@ async def test_a_farewell_that_came_before_the_end_of_the_line_is_no_defect(serv
             if statement == "transaction":
                 async with database.transaction() as connection:
                     assert await connection.fetchval("SELECT 1") == 1
-            elif statement == "acquire":
-                with pytest.raises(Unavailable):  # what the caller does with it is the caller's to repeat
-                    async with database.acquire() as connection:
-                        await connection.fetchval("SELECT 1")
+            elif statement == "many":
+                await database.executemany("INSERT INTO t VALUES ($1)", [(1,), (2,)])
             else:
                 assert await database.fetchval(statement) == 1
             assert await database.fetchval("SELECT 7") == 7
@@ -126,8 +124,7 @@ async def test_a_frozen_server_is_unavailable_within_ten_seconds_and_then_all_is
             await connection.execute("INSERT INTO t VALUES ($1)", n)
 
     async def held() -> None:
-        async with pool.acquire() as connection:
-            await connection.executemany("INSERT INTO t VALUES ($1)", [(1,), (2,)])
+        await pool.executemany("INSERT INTO t VALUES ($1)", [(1,), (2,)])
 
     opened = asyncio.create_task(open_transaction())
     await inside.wait()
@@ -234,17 +231,15 @@ async def _one(database: Database, claimed: entities.Entity, seed: random.Random
                 assert await connection.fetchval("SELECT $1::text", f"t{tag}") == f"t{tag}"
                 await connection.execute("SELECT pg_sleep(0.001)")
         case 4:
-            async with database.acquire() as connection:
-                await connection.executemany("SELECT $1::int", [(tag,), (tag,)])
-                assert await connection.fetchval("SELECT $1::int", -tag) == -tag
+            await database.executemany("SELECT $1::int", [(tag,), (tag,)])
+            assert await database.fetchval("SELECT $1::int", -tag) == -tag
 
 
 async def _whole(database: Database) -> None:
     """All connections of the pool can be had at once, and none is in a transaction."""
     async with contextlib.AsyncExitStack() as stack:
-        held = [await stack.enter_async_context(database.acquire()) for _ in range(POOL)]
+        held = [await stack.enter_async_context(database.transaction()) for _ in range(POOL)]
         for number, connection in enumerate(held):
-            assert not connection.is_in_transaction()
             assert await connection.fetchval("SELECT $1::int", number) == number
     stuck = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'hurt' AND state LIKE 'idle in%'"
     assert await database.fetchval(stuck) == 0

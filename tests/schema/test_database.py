@@ -147,9 +147,9 @@ async def test_a_cancelled_transaction_is_undone_and_its_connection_is_usable(da
 
 async def test_a_connection_left_in_a_transaction_is_cleaned(database_url: str) -> None:
     database = await Database.connect(database_url, max_size=1)
-    async with database.acquire() as connection:
-        await connection.execute("BEGIN")
-        await users.ensure_owner(connection)
+    await database.execute("BEGIN; CREATE TABLE t (n integer); DELETE FROM users")
+    with pytest.raises(asyncpg.UndefinedTableError):
+        await database.execute("INSERT INTO t VALUES (1)")
     assert await database.fetchval("SELECT count(*) FROM users") == 0
     await database.close()
 

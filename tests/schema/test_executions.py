@@ -75,7 +75,7 @@ async def test_accepting_is_one_statement(
     database: Database, owner: str, sandbox: Sandbox, fence: Fence
 ) -> None:
     queries: list[str] = []
-    async with database.acquire() as connection:
+    async with database.transaction() as connection:
         connection.add_query_logger(lambda record: queries.append(record.query))
         await executions.create(connection, new_id(), sandbox.id, owner, "true", fence=fence)
         await connection.execute("SELECT 'last'")

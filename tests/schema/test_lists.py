@@ -39,8 +39,7 @@ async def crowded(database: Database) -> tuple[Database, str, str]:
             "INSERT INTO command_executions (sandbox_id, user_id, command, created_at) "
             f"SELECT $1, $2, 'true', {at}", place, owner,
         )  # fmt: skip
-    async with database.acquire() as connection:
-        await connection.execute("ANALYZE")
+    await database.execute("ANALYZE")
     return database, owner, box
 
 

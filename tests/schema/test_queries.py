@@ -17,7 +17,7 @@ NAMED = [(file, name) for file in FILES for name in load(file)]
 
 
 async def test_every_query_can_be_prepared(database: Database) -> None:
-    async with database.acquire() as connection:
+    async with database.transaction() as connection:
         for file, name in NAMED:
             try:
                 await connection.prepare(load(file)[name])
