@@ -29,7 +29,7 @@ from tests.e2e.stack import Stack, find_processes
 from tests.eventually import eventually
 
 PATIENCE_S = 180.0
-CALM_S = 3.0  # between two faults, so that the one before is over
+CALM_S = 6.0  # between two faults, so that the one before is over: no crash loop (runtime.supervisor)
 
 Need = Callable[[], Awaitable[Any]]
 

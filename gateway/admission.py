@@ -114,25 +114,23 @@ class Pool:
 class Ticket:
     """A place in a pool, given back once by `end`."""
 
-    def __init__(self, pool: Pool, account: str) -> None:
+    __slots__ = ("_account", "_pool", "ended", "since")
+
+    def __init__(self, pool: Pool, account: str, since: float) -> None:
         self._pool = pool
         self._account = account
-        self._settling: asyncio.TimerHandle | None = None
+        self.since = since
+        self.ended = False
 
-    def settle_in(self, long: Pool) -> None:
-        """Move to `long` after SETTLED_S, unless it has ended."""
-        self._settling = asyncio.get_running_loop().call_later(SETTLED_S, self._settle, long)
-
-    def _settle(self, long: Pool) -> None:
-        self._settling = None
-        if long.room(self._account):
+    def settle(self, long: Pool) -> None:
+        """Move to `long`, unless it has ended or there is no room."""
+        if not self.ended and long.room(self._account):
             long.enter(self._account)
             self._pool.leave(self._account)
             self._pool = long
 
     def end(self) -> None:
-        if self._settling is not None:
-            self._settling.cancel()
+        self.ended = True
         self._pool.leave(self._account)
 
 
@@ -142,6 +140,8 @@ class Admission:
         self.requests = Pool("requests", *short)
         self.commands = Pool("commands", *short)
         self.long = Pool("long requests", settings.long_requests_max, settings.long_requests_per_account, 0)
+        self._young: deque[Ticket] = deque()  # not yet in `long`, the oldest first; one timer serves them all
+        self._timer: asyncio.TimerHandle | None = None
 
     async def enter(self, account: str, method: str, path: str, query: bytes) -> Ticket:
         """A place for a request. Raises Overloaded."""
@@ -155,7 +155,18 @@ class Admission:
             pool.enter(account)
         else:
             await pool.line(account)
-        ticket = Ticket(pool, account)
+        loop = asyncio.get_running_loop()
+        ticket = Ticket(pool, account, loop.time())
         if pool is not self.long:
-            ticket.settle_in(self.long)
+            self._young.append(ticket)
+            if self._timer is None:
+                self._timer = loop.call_later(SETTLED_S, self._settle)
         return ticket
+
+    def _settle(self) -> None:
+        loop, self._timer = asyncio.get_running_loop(), None
+        settled = loop.time() - SETTLED_S
+        while self._young and (self._young[0].ended or self._young[0].since <= settled):
+            self._young.popleft().settle(self.long)
+        if self._young:
+            self._timer = loop.call_at(self._young[0].since + SETTLED_S, self._settle)

@@ -26,9 +26,10 @@ from gateway.answers import Json
 from gateway.models import WAIT_LIMIT_MS, CommandCreate, CommandWait, Id, SignalSend
 from gateway.once import REPLAYED, id_for, once
 from gateway.paging import Cursor, Limit, Since, moment_of, page
-from gateway.routes import Route, StraightRoute
+from gateway.routes import Route
 from gateway.sandboxes import BYTES, owned
 from gateway.state import Gateway, gateway_of, user_of
+from gateway.straight import StraightRoute
 from schema import executions
 from schema.rows import Place
 from terminalpp.types.errors import (

@@ -58,18 +58,22 @@ class Edge:
         body = _Body(receive, headers, *self._limit(scope["method"], scope["path"]))
         answer = _Answer(scope, send, body, self._gateway.metrics)
         ticket: Ticket | None = None
+
+        async def within() -> None:
+            nonlocal ticket
+            scope["user_id"] = user = await self._gateway.tokens.user_of(bearer(headers))
+            ticket = await self._gateway.admission.enter(
+                user, scope["method"], scope["path"], scope["query_string"]
+            )
+            if scope["method"] in _CREATE and not _ENDS.search(scope["path"]):
+                self._gateway.disk.check()
+            body.refuse_declared()
+            await self._app(scope, body.receive, answer.send)
+
         try:
             self._guard.check(scope)
             if scope["path"] == "/v1" or scope["path"].startswith("/v1/"):
-                async with self._gateway.outage.guard(lambda: answer.begun):
-                    scope["user_id"] = user = await self._gateway.tokens.user_of(bearer(headers))
-                    ticket = await self._gateway.admission.enter(
-                        user, scope["method"], scope["path"], scope["query_string"]
-                    )
-                    if scope["method"] in _CREATE and not _ENDS.search(scope["path"]):
-                        self._gateway.disk.check()
-                    body.refuse_declared()
-                    await self._app(scope, body.receive, answer.send)
+                await self._gateway.outage.guard(lambda: answer.begun, within)
             else:
                 body.refuse_declared()
                 await self._app(scope, body.receive, answer.send)

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 
 from schema import connection as connections
 from terminalpp.types.errors import TerminalError, Unavailable
@@ -45,15 +45,15 @@ class Outage:
     def _silent_s(self) -> float:
         return 0.0 if self._silent_since is None else time.monotonic() - self._silent_since
 
-    @contextlib.asynccontextmanager
-    async def guard(self, begun: Callable[[], bool]) -> AsyncIterator[None]:
+    async def guard(self, begun: Callable[[], bool], work: Callable[[], Awaitable[None]]) -> None:
         """A request's work. Raises Unavailable while Postgres is away, unless the answer has `begun`."""
         if self.away:
             raise self._unavailable()
+        limit = asyncio.timeout(None)
+        self._waiting[limit] = begun
         try:
-            async with asyncio.timeout(None) as limit:
-                self._waiting[limit] = begun
-                yield
+            async with limit:
+                await work()
         except TimeoutError as error:
             if not limit.expired():
                 raise

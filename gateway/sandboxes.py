@@ -21,8 +21,9 @@ from gateway.models import SandboxCreate
 from gateway.once import id_for, once
 from gateway.paging import Cursor, Limit, Since, moment_of, page
 from gateway.paths import PathQuery, raw_path
-from gateway.routes import Route, StraightRoute
+from gateway.routes import Route
 from gateway.state import Gateway, gateway_of, user_of
+from gateway.straight import StraightRoute
 from gateway.unpack import unpack
 from schema import sandboxes
 from schema.rows import Place

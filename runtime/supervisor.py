@@ -45,7 +45,7 @@ HEALTH_FAILURES_MAX = 5  # 25 s without a word: frozen
 BACKOFF_FIRST_SECONDS = 0.2
 BACKOFF_MAX_SECONDS = 15.0
 FROZEN = "stopped answering"
-CALM_SECONDS = 60.0  # a service that lived this long starts its backoff anew
+CALM_SECONDS = 5.0  # a service that answered and lived so long is in no crash loop: its backoff begins anew
 
 
 class Supervisor:

@@ -181,11 +181,9 @@ class Database:
 
     async def _run(self, act: Callable[[asyncpg.Connection], Awaitable[T]], query: str) -> T:
         """`act` on a connection; again on another one where that cannot do anything twice."""
-        deadline = self._deadline()
         read = query.startswith("SELECT")
 
-        async def attempt() -> T:
-            connection = await self._pool.take(deadline)
+        async def on(connection: asyncpg.Connection) -> T:
             try:
                 result = await act(connection)
             except BaseException as error:
@@ -198,6 +196,17 @@ class Database:
             return result
 
         with translated():
+            try:
+                if (free := self._pool.take_free()) is not None:
+                    return await on(free)
+            except Exception as error:
+                if not lost(error):
+                    raise
+            deadline = self._deadline()
+
+            async def attempt() -> T:
+                return await on(await self._pool.take(deadline))
+
             return await insist(attempt, self._wait_s)
 
 

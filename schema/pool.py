@@ -72,18 +72,24 @@ class Pool:
             self.terminate()
             raise
 
+    def take_free(self) -> asyncpg.Connection | None:
+        """One that is free."""
+        while self._free:
+            connection, _ = self._free.pop()
+            if not connection.is_closed():
+                return connection
+            self._drop(connection)
+        return None
+
     async def take(self, deadline: float) -> asyncpg.Connection:
         """One that is free, or a new one, or the next that comes back.
 
         `deadline`: of the loop's clock, for standing in line. Raises TimeoutError, InterfaceError once
         closed, and what connecting raises.
         """
+        if (free := self.take_free()) is not None:
+            return free
         self._check_open()
-        while self._free:
-            connection, _ = self._free.pop()
-            if not connection.is_closed():
-                return connection
-            self._drop(connection)
         if len(self._born) + self._opening < self._max_size:
             self._opening += 1
             return await self._open()

@@ -126,7 +126,9 @@ async def redis_url() -> AsyncIterator[str]:
 
 # Whole folders share a booted node, a cluster or a sandbox, which another process would have to boot again:
 # they stay together. What takes longest comes first, so that no process works on alone at the end.
-TOGETHER = ("e2e", "gateway", "cli", "agents", "sandbox_entity", "sandbox", "boot", "runtime", "docker", "bench")
+TOGETHER = (
+    "e2e", "gateway", "cli", "agents", "sandbox_entity", "sandbox", "boot", "runtime", "docker", "bench"
+)  # fmt: skip
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -141,7 +143,7 @@ def _group(nodeid: str) -> str:
 
 
 class _ByGroup(LoadScopeScheduling):
-    """One group at a time for each process. (xdist's own `loadgroup` renames tests, which pytest 9.2 ignores.)"""
+    """One group at a time for each process. (xdist's `loadgroup` renames tests, which pytest 9.2 ignores.)"""
 
     def _split_scope(self, nodeid: str) -> str:
         return _group(nodeid)

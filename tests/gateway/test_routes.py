@@ -14,10 +14,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
 
 from gateway import models, problems, words
 from gateway.models import CommandCreate
-from gateway.routes import Route, StraightRoute, _spelling, check_query
+from gateway.routes import Route, _spelling, check_query
+from gateway.straight import Straight, StraightRoute
 from terminalpp.types.errors import InvalidInput
 
 ID = "0b0f2a63-5c1e-4d8a-9a55-7e2b60a0c0de"
@@ -42,7 +44,7 @@ ANYTHING = st.recursive(
 BODIES = st.fixed_dictionaries({}, optional=FIELDS) | ANYTHING
 
 
-def application(route: type[Route]) -> FastAPI:
+def application(route: type[Route]) -> ASGIApp:
     async def endpoint(request: Request, sandbox_id: UUID, body: CommandCreate) -> Response:
         return JSONResponse({"id": str(sandbox_id), "body": body.model_dump(exclude_none=True)}, 201)
 
@@ -50,14 +52,14 @@ def application(route: type[Route]) -> FastAPI:
     router.add_api_route("", endpoint, methods=["POST"], route_class_override=route)
     app = FastAPI()
     problems.install(app)
-    app.include_router(router)
-    return app
+    app.router.routes.extend(router.routes)
+    return Straight(app, app.routes)
 
 
 APPS = [application(route) for route in (Route, StraightRoute)]
 
 
-async def ask(app: FastAPI, id: str, content: bytes, kind: str | None) -> tuple[int, Any]:
+async def ask(app: ASGIApp, id: str, content: bytes, kind: str | None) -> tuple[int, Any]:
     headers = {} if kind is None else {"content-type": kind}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
         answer = await http.post(f"/v1/{id}", content=content, headers=headers)
@@ -125,7 +127,7 @@ def test_the_short_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
         answers_of_one(APPS[0])
 
 
-def answers_of_one(app: FastAPI) -> tuple[int, Any]:
+def answers_of_one(app: ASGIApp) -> tuple[int, Any]:
     with asyncio.Runner() as runner:
         return runner.run(ask(app, ID, b'{"command": "true"}', "application/json"))
 
