@@ -39,6 +39,7 @@ LEVELS = (1, 8, 32, 128)
 WARM = LEVELS[2]
 ROUNDS = 3
 GRACE_S = 30.0  # in which what is under way at the end of a turn must be answered
+FLOODS = 4
 FLOOD_LIMIT_S = 40.0
 SAMPLE_S = 0.02
 
@@ -115,14 +116,14 @@ class Target:
     """A request to a server, and what its turns came to, by how many were at once."""
 
     def __init__(self, name: str, pid: int, port: int, request: bytes) -> None:
-        self.name, self._pid, self._port, self._request = name, pid, port, request
+        self.name, self.pid, self._port, self._request = name, pid, port, request
         self.cpu: Counter[int] = Counter()
         self.taken: dict[int, list[float]] = {level: [] for level in LEVELS}
         self.seconds: Counter[int] = Counter()
         self.answers: Counter[str] = Counter()
 
     async def turn(self, level: int, seconds: float) -> None:
-        began, spent = time.perf_counter(), cpu_seconds(self._pid)
+        began, spent = time.perf_counter(), cpu_seconds(self.pid)
         callers = [Caller(self._request, began + seconds) for _ in range(level)]
         loop = asyncio.get_running_loop()
         for one in callers:
@@ -130,7 +131,7 @@ class Target:
         async with asyncio.timeout(seconds + GRACE_S):
             await asyncio.gather(*(one.over for one in callers))
         self.seconds[level] += time.perf_counter() - began  # type: ignore[assignment]
-        self.cpu[level] += cpu_seconds(self._pid) - spent  # type: ignore[assignment]
+        self.cpu[level] += cpu_seconds(self.pid) - spent  # type: ignore[assignment]
         for one in callers:
             self.taken[level] += one.taken
             self.answers += one.answers
@@ -263,30 +264,33 @@ async def flood(count: int) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with booted() as home:
-        pid, _ = gateway_of(home)
         async with served(home, "") as (got, _, _):
             await asyncio.sleep(SETTLE_S)
             await got.turn(32, 1.0)
-            before, seen = rss_mb(pid), [rss_mb(pid)]
-            sampling = asyncio.create_task(sampled(pid, seen))
-            began = time.perf_counter()
-            callers = await surge(got, count)
-            took = time.perf_counter() - began
-            await asyncio.sleep(SETTLE_S)
-            sampling.cancel()
-            after = rss_mb(pid)
+            print(f"\n{count} requests at once; each answer's clock starts when it was sent")
+            print("| load | sent in s | accepted |  429 | others            | p50 ms | p95 ms | RSS MiB | peak |")
+            print("| ---- | --------- | -------- | ---- | ----------------- | ------ | ------ | ------- | ---- |")
+            for _ in range(FLOODS):
+                print(await wave(got, count), flush=True)
+                await asyncio.sleep(SETTLE_S)
+            print(f"RSS after: {rss_mb(gateway_of(home)[0]):.0f} MiB")
+
+
+async def wave(got: Target, count: int) -> str:
+    """One flood, as a line of the table."""
+    before = rss_mb(got.pid)
+    seen = [before]
+    sampling = asyncio.create_task(sampled(got.pid, seen))
+    began = time.perf_counter()
+    callers = await surge(got, count)
+    sampling.cancel()
     answers: Counter[str] = sum((one.answers for one in callers), Counter())
-    taken = [one for caller in callers for one in caller.taken]
     sending = max(one.started for one in callers) - began
-    print(f"\n{count} requests at once, load {os.getloadavg()[0]:.1f}, all over in {took:.1f} s")
-    print(f"the client took {sending:.1f} s to connect and send; each answer's clock starts when it was sent")
-    print("| accepted |  429 | others                   | p50 ms | p95 ms | RSS before | peak | after, MiB |")
-    print("| -------- | ---- | ------------------------ | ------ | ------ | ---------- | ---- | ---------- |")
-    found = row("", taken or [0.0])
+    found = row("", [one for caller in callers for one in caller.taken] or [0.0])
     accepted, refused = answers.pop("200", 0), answers.pop("429", 0)
-    print(
-        f"| {accepted:>8} | {refused:>4} | {dict(answers)!s:<24} | {found['p50_ms']:>6.0f} "
-        f"| {found['p95_ms']:>6.0f} | {before:>10.0f} | {max(seen):>4.0f} | {after:>10.0f} |"
+    return (
+        f"| {os.getloadavg()[0]:>4.1f} | {sending:>9.1f} | {accepted:>8} | {refused:>4} | {dict(answers)!s:<17} "
+        f"| {found['p50_ms']:>6.0f} | {found['p95_ms']:>6.0f} | {before:>7.0f} | {max(seen):>4.0f} |"
     )
 
 

@@ -43,6 +43,26 @@ def fault(value: Any, place: str = "") -> tuple[str, str] | None:
 
     `place` names where `value` stands; keys and indexes are added to it: `body.env.A`, `body.argv.1`.
     """
+    return None if _sound(value) else _find(value, place)
+
+
+def _sound(value: Any) -> bool:
+    """Whether all is text: most values are, and need no places."""
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            if not (value.isascii() and "\0" not in value) and _UNFIT.search(value):
+                return False
+        elif isinstance(value, dict):
+            waiting.extend(value)
+            waiting.extend(value.values())
+        elif isinstance(value, list | tuple):
+            waiting.extend(value)
+    return True
+
+
+def _find(value: Any, place: str) -> tuple[str, str] | None:
     waiting = [(value, place)]
     while waiting:
         value, place = waiting.pop()
