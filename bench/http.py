@@ -268,8 +268,8 @@ async def flood(count: int) -> None:
             await asyncio.sleep(SETTLE_S)
             await got.turn(32, 1.0)
             print(f"\n{count} requests at once; each answer's clock starts when it was sent")
-            print("| load | sent in s | accepted |  429 | others            | p50 ms | p95 ms | RSS MiB | peak |")
-            print("| ---- | --------- | -------- | ---- | ----------------- | ------ | ------ | ------- | ---- |")
+            print("| load | sent in s | accepted |  429 | others           | p50 ms | p95 ms | MiB | peak |")
+            print("| ---- | --------- | -------- | ---- | ---------------- | ------ | ------ | --- | ---- |")
             for _ in range(FLOODS):
                 print(await wave(got, count), flush=True)
                 await asyncio.sleep(SETTLE_S)
@@ -289,8 +289,8 @@ async def wave(got: Target, count: int) -> str:
     found = row("", [one for caller in callers for one in caller.taken] or [0.0])
     accepted, refused = answers.pop("200", 0), answers.pop("429", 0)
     return (
-        f"| {os.getloadavg()[0]:>4.1f} | {sending:>9.1f} | {accepted:>8} | {refused:>4} | {dict(answers)!s:<17} "
-        f"| {found['p50_ms']:>6.0f} | {found['p95_ms']:>6.0f} | {before:>7.0f} | {max(seen):>4.0f} |"
+        f"| {os.getloadavg()[0]:>4.1f} | {sending:>9.1f} | {accepted:>8} | {refused:>4} | {dict(answers)!s:<16} "
+        f"| {found['p50_ms']:>6.0f} | {found['p95_ms']:>6.0f} | {before:.0f} | {max(seen):>4.0f} |"
     )
 
 
