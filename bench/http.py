@@ -289,8 +289,8 @@ async def wave(got: Target, count: int) -> str:
     found = row("", [one for caller in callers for one in caller.taken] or [0.0])
     accepted, refused = answers.pop("200", 0), answers.pop("429", 0)
     return (
-        f"| {os.getloadavg()[0]:>4.1f} | {sending:>9.1f} | {accepted:>8} | {refused:>4} | {dict(answers)!s:<16} "
-        f"| {found['p50_ms']:>6.0f} | {found['p95_ms']:>6.0f} | {before:.0f} | {max(seen):>4.0f} |"
+        f"| {os.getloadavg()[0]:>4.1f} | {sending:>9.1f} | {accepted:>8} | {refused:>4} "
+        f"| {dict(answers)!s:<16} | {found['p50_ms']:>6.0f} | {found['p95_ms']:>6.0f} | {before:.0f} | {max(seen):>4.0f} |"
     )
 
 

@@ -287,6 +287,8 @@ def suite(
 ) -> None:
     """Install what the test suite needs and run it; further arguments go to pytest.
 
+    Without any it runs in several processes, one more than there are cores.
+
     \b
     Examples:
       ./tpp test

@@ -1,4 +1,4 @@
-"""The verb `test`: what the suite needs, then the suite.
+"""The verb `test`: what the suite needs, then the suite; without arguments in several processes at once.
 
 `--require docker,bubblewrap` (or TPP_TEST_REQUIRE) is for machines that must have them:
 a test that would be left out for want of one fails instead. The suite's processes get it as
@@ -36,6 +36,7 @@ def run(screen: Screen, arguments: list[str], require: str, *, as_json: bool) ->
         environment["TPP_TEST_REQUIRE"] = ",".join(sorted(wanted))
     screen.clear_status()
     report = ["-q", "--no-header"] if as_json else []
+    arguments = arguments or ["-n", "auto"]  # how many, and who runs what, is in tests/conftest.py
     words = [sys.executable, "-m", "pytest", *report, *arguments]
     if "TPP_HOME" not in os.environ:
         environment.pop("TPP_HOME")  # the suite makes homes of its own
