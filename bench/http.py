@@ -290,7 +290,8 @@ async def wave(got: Target, count: int) -> str:
     accepted, refused = answers.pop("200", 0), answers.pop("429", 0)
     return (
         f"| {os.getloadavg()[0]:>4.1f} | {sending:>9.1f} | {accepted:>8} | {refused:>4} "
-        f"| {dict(answers)!s:<16} | {found['p50_ms']:>6.0f} | {found['p95_ms']:>6.0f} | {before:.0f} | {max(seen):>4.0f} |"
+        f"| {dict(answers)!s:<16} | {found['p50_ms']:>6.0f} | {found['p95_ms']:>6.0f} "
+        f"| {before:.0f} | {max(seen):>4.0f} |"
     )
 
 
