@@ -36,7 +36,7 @@ STREAM = b"text/event-stream"
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # While the disk is nearly full these are refused, save what ends, frees or only looks.
 _CREATE = frozenset({"POST", "PUT", "PATCH"})
-_ENDS = re.compile(r"/(?:stop|cancel|signal|kill|wait|stdin)/?$")
+_ENDS = re.compile(r"/(?:stop|cancel|signal|kill|wait|stdin|release|replay)/?$")
 _FILE = re.compile(r"/v1/sandboxes/[^/]+/files/?")
 _ARCHIVE = re.compile(r"/v1/sandboxes/[^/]+/archive/?")
 

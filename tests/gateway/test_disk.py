@@ -9,8 +9,8 @@ from schema import Database, Live
 from terminalpp.types.ids import new_id
 from tests.gateway.conftest import serving
 
-# What these do frees something, or changes nothing.
-GO_ON = {"stop", "cancel", "signal", "kill", "wait", "stdin"}
+# What these do frees something, changes nothing, or is an operator's way out of trouble.
+GO_ON = {"stop", "cancel", "signal", "kill", "wait", "stdin", "release", "replay"}
 CREATE = {"post", "put", "patch"}
 
 
