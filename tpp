@@ -42,6 +42,8 @@ Usage: ./tpp COMMAND [ARGS]...      (not installed yet: the first command instal
   test     Install what the test suite needs and run it.
   db       Look after the database.
   version  Print the version.
+  conversation  Conversations: ls, rename, archive, restore, rm.
+  sandbox       Sandboxes: ls, start, stop, rm.
   quarantine    What was put aside after defects: list, show, release.
   model         Keys of model providers: add, ls, rm.
   dead-letters  Messages that failed for good: list, show, replay, drop.

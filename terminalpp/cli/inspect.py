@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -172,6 +173,21 @@ def table(screen: Screen, head: list[str], rows: list[list[str]]) -> None:
         parts = [cell[: widths[place]].ljust(widths[place]) for place, cell in enumerate(row[:-1])]
         text = "  ".join([*parts, row[-1][:80]]).rstrip()
         screen.line(text, *(("bold",) if index == 0 else ()))
+
+
+def listing(
+    screen: Screen, as_json: bool, rows: Sequence[Any], head: list[str], cells: Callable[[Any], list[str]],
+    none: str,
+) -> Exit:
+    """A table, the words `none`, or with --json one object a line."""
+    if as_json:
+        for row in rows:
+            screen.line(json.dumps(row))
+    elif rows:
+        table(screen, head, [cells(row) for row in rows])
+    else:
+        screen.line(none)
+    return Exit.OK
 
 
 def state(row: Any) -> str:

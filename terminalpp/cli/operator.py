@@ -42,12 +42,12 @@ def quarantine_ls(json: Json = False) -> None:
       ./tpp quarantine ls
     """
     async def work(screen: Screen) -> Exit:
-        from terminalpp.cli.inspect import age
+        from terminalpp.cli.inspect import age, listing
 
         async with _client() as client:
             rows = await client.quarantine()
         head = ["ENTITY", "SINCE", "WAITING", "REASON"]
-        return _list(screen, json, rows, head, lambda row: [
+        return listing(screen, json, rows, head, lambda row: [
             f"{row['kind']}/{row['id'][:8]}", age(row["since"]), str(row["messages"] + row["actions"]),
             row["reason"]], "Nothing is in quarantine.")
 
@@ -100,12 +100,12 @@ def letters_ls(
       ./tpp dead-letters ls
     """
     async def work(screen: Screen) -> Exit:
-        from terminalpp.cli.inspect import age
+        from terminalpp.cli.inspect import age, listing
 
         async with _client() as client:
             rows = await client.dead_letters(replayed=all)
         head = ["LETTER", "ENTITY", "METHOD", "TRIES", "AGE", "REASON"]
-        return _list(screen, json, rows, head, lambda row: [
+        return listing(screen, json, rows, head, lambda row: [
             row["id"][:8], f"{row['kind']}/{row['entity_id'][:8]}", row["method"], str(row["attempts"]),
             age(row["created_at"]), ("(replayed) " if row["replayed_at"] else "") + row["reason"]],
             "There are no dead letters.")
@@ -172,42 +172,21 @@ def _client() -> Any:
 
 async def _entity(client: Client, words: str) -> dict[str, Any]:
     """The one in quarantine that is meant. Raises NotFound, InvalidInput (several are)."""
+    from terminalpp.cli.chosen import chosen
+
     kind, _, id = words.rpartition("/")
-    rows = [row for row in await client.quarantine()
-            if row["id"].startswith(id) and kind in ("", row["kind"])]
-    return dict(_one(rows, words, "in quarantine", "`./tpp quarantine ls` lists what is."))
+    rows = [row for row in await client.quarantine() if kind in ("", row["kind"])]
+    return dict(chosen(rows, id, "what is in quarantine", "`./tpp quarantine ls` lists what is."))
 
 
 async def _letter(client: Client, words: str) -> str:
     """The id that begins so. Raises NotFound, InvalidInput."""
+    from terminalpp.cli.chosen import chosen
+
     if len(words) == 36:
         return words
-    rows = [row for row in await client.dead_letters(replayed=True) if row["id"].startswith(words.lower())]
-    return _one(rows, words, "a dead letter", "`./tpp dead-letters ls` lists them.")["id"]
-
-
-def _one(rows: list[Any], words: str, what: str, hint: str) -> Any:
-    from terminalpp.types.errors import InvalidInput, NotFound
-
-    if not rows:
-        raise NotFound(f"{words} is not {what}", hint)
-    if len(rows) > 1:
-        raise InvalidInput(f"{words} is the beginning of {len(rows)} ids", "Give more of it.")
-    return rows[0]
-
-
-def _list(screen: Screen, as_json: bool, rows: list[Any], head: list[str], cells: Any, none: str) -> Exit:
-    from terminalpp.cli.exits import Exit
-    from terminalpp.cli.inspect import table
-
-    if as_json:
-        for row in rows:
-            screen.line(json.dumps(row))
-    elif rows:
-        table(screen, head, [cells(row) for row in rows])
-    else:
-        screen.line(none)
-    return Exit.OK
+    rows = await client.dead_letters(replayed=True)
+    return chosen(rows, words, "a dead letter", "`./tpp dead-letters ls` lists them.")["id"]
 
 
 def _show(screen: Screen, as_json: bool, row: Any) -> Exit:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
+from terminalpp.cli.chosen import chosen
 from terminalpp.cli.exits import Exit
 from terminalpp.cli.inspect import age, table
 from terminalpp.cli.screen import Screen
 from terminalpp.cli.session import connected
 from terminalpp.client import Client
-from terminalpp.types.errors import InvalidInput, NotFound
 
 
 async def ps(prefix: str, screen: Screen, *, as_json: bool) -> Exit:
@@ -35,7 +34,8 @@ async def kill(prefix: str, command: str | None, screen: Screen, *, as_json: boo
             killed = await client.kill_processes(sandbox)
         else:
             ids = [one["command_id"] or "" for one in await client.processes(sandbox)]
-            id = _one(command, set(ids), f"`./tpp ps {prefix}` lists what runs.")
+            rows = [{"id": id} for id in set(ids)]
+            id = chosen(rows, command, "a command that runs", f"`./tpp ps {prefix}` lists what runs.")["id"]
             killed = ids.count(id)
             await client.signal(sandbox, id, "KILL", tree=True)
     screen.line(json.dumps({"killed": killed}) if as_json else f"{killed} processes ended")
@@ -45,15 +45,4 @@ async def kill(prefix: str, command: str | None, screen: Screen, *, as_json: boo
 async def _sandbox(client: Client, prefix: str) -> str:
     if len(prefix) == 36:
         return prefix
-    rows: list[Any] = await client.sandboxes(1000)
-    return _one(prefix, {str(row["id"]) for row in rows}, "`./tpp ps --all` lists them.")
-
-
-def _one(prefix: str, ids: set[str], hint: str) -> str:
-    """The id that begins with `prefix`. Raises NotFound, InvalidInput."""
-    found = [id for id in ids if prefix and id.startswith(prefix.lower())]
-    if not found:
-        raise NotFound(f"nothing has an id that begins with {prefix!r}", hint)
-    if len(found) > 1:
-        raise InvalidInput(f"{prefix} is the beginning of {len(found)} ids", "Give more of it.")
-    return found[0]
+    return chosen(await client.sandboxes(1000), prefix, "a sandbox", "`./tpp sandbox ls` lists them.")["id"]

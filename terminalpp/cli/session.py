@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from terminalpp.cli import archive, history, home, repository, server
+from terminalpp.cli.chosen import chosen
 from terminalpp.cli.models import Choice
 from terminalpp.cli.neutral import clean
 from terminalpp.cli.records import Record, find
 from terminalpp.cli.screen import Screen
 from terminalpp.cli.watch import Watch, guarded
 from terminalpp.client import Client, Diff
-from terminalpp.types.errors import InvalidInput, NotFound, TooLarge
+from terminalpp.types.errors import InvalidInput, TooLarge
 from terminalpp.types.limits import MESSAGE_BYTES
 
 TITLE_CHARACTERS = 80
@@ -126,12 +127,8 @@ async def resolve(client: Client, prefix: str) -> dict[str, Any]:
     """The conversation whose id begins with `prefix`. Raises NotFound, InvalidInput when several do."""
     if len(prefix) == 36:
         return dict(await client.conversation(prefix))
-    found = [row for row in await client.conversations(1000) if str(row["id"]).startswith(prefix.lower())]
-    if not found or not prefix:
-        raise NotFound(f"there is no conversation {prefix!r}", "`./tpp ps` lists them.")
-    if len(found) > 1:
-        raise InvalidInput(f"{prefix} is the beginning of {len(found)} ids", "Give more of it.")
-    return dict(found[0])
+    rows = await client.conversations(1000, status="all")
+    return dict(chosen(rows, prefix, "a conversation", "`./tpp conversation ls --all` lists them."))
 
 
 async def _sandbox(

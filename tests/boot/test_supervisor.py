@@ -122,12 +122,15 @@ async def test_a_frozen_service_is_replaced_with_all_its_processes(make, monkeyp
     before = node.units["one"].running.identity
     members = processes.session_members(before, lambda _: True)
     assert len(members) == 2
-    for member in members:
-        member.signal(signal.SIGSTOP)
-    assert before.stopped
-    await eventually(lambda: node.units["one"].restarts == 1 and node.units["one"].up.is_set(), timeout_s=20)
-    assert not any(member.alive for member in members)
-    assert node.units["one"].running.identity != before
+    try:
+        for member in members:
+            member.signal(signal.SIGSTOP)
+        await eventually(lambda: before.stopped)
+        await eventually(lambda: node.units["one"].restarts == 1 and node.units["one"].up.is_set(), 20)
+        assert not any(member.alive for member in members)
+        assert node.units["one"].running.identity != before
+    finally:
+        service.stops_within_s = 5.0
 
 
 async def test_a_service_that_never_starts_fails_with_its_words_and_stops_the_others(make):
