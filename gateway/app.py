@@ -51,7 +51,7 @@ from gateway.straight import Straight
 from runtime.disk import Disk
 from runtime.home import Home
 from runtime.settings import Settings
-from schema import Database, Live, users
+from schema import Database, Live, figures, users
 from terminalpp.types.errors import InvalidInput, TerminalError
 from terminalpp.types.proof import digest
 
@@ -204,6 +204,7 @@ async def _open(
         stack.push_async_callback(runtime.close)
     token = Home(settings.home).secret("owner.token")
     async with database.transaction() as connection:
+        began = await figures.clock(connection)
         owner = await users.ensure_owner(connection)
         await users.ensure_token(connection, owner, digest(token), only=True)
     outage = Outage(settings.database_url)
@@ -218,7 +219,7 @@ async def _open(
         live=live,
         runtime=runtime,
         metrics=metrics,
-        figures=Figures(metrics.registry, database),
+        figures=Figures(metrics.registry, database, began),
         pulse=Pulse(metrics),
         outage=outage,
         tokens=Tokens(database),

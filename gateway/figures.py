@@ -1,12 +1,12 @@
 """What /metrics tells of the whole server, read from the database when it is asked for.
 
-How much there is (gauges) is counted by one query. What has ended (counters, histograms) is read on from
-where the last reading stopped, and counted in this process: a counter begins at 0 with it, as Prometheus
-expects, and does not fall when rows are deleted. A row may be committed later than its time says, so each
-reading begins `OVERLAP` earlier and leaves out what it has seen.
+How much there is (gauges) is counted by one query. What has ended (counters, histograms) since this process
+began is read on from where the last reading stopped, and counted here: a counter begins at 0 with the
+process, as Prometheus expects, and does not fall when rows are deleted. A row may be committed later than its
+time says, so each reading begins `OVERLAP` earlier and leaves out what it has seen.
 
 At most every `FRESH_S`, and for at most `READ_S`: with a frozen database the gauges are left out and
-`tpp_database_figures_up` is 0, and everything else is served.
+`tpp_database_figures_up` is 0, and everything else is served. What was not read in time is read later.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ _OF_REASON = ("lost", "timeout", "out-of-memory")  # else how it ended tells
 
 
 class Figures:
-    """`refresh` before the registry is read."""
+    """`refresh` before the registry is read. What ends after `began` (the database's time) is counted."""
 
-    def __init__(self, registry: CollectorRegistry, database: Database) -> None:
+    def __init__(self, registry: CollectorRegistry, database: Database, began: datetime) -> None:
         self._database = database
         self._at: float | None = None
-        self._after: dict[str, datetime] = {}
-        self._seen: OrderedDict[str, None] = OrderedDict()
+        self._began = began
+        self._read_to = {"commands": began, "events": began}
+        self._seen: OrderedDict[figures.After, None] = OrderedDict()
         self._models: set[str] = set()
         self._reading = asyncio.Lock()
 
@@ -94,34 +95,25 @@ class Figures:
 
     async def _read(self) -> None:
         database = self._database.within(READ_S)
-        if not self._after:
-            self._began = now = await figures.clock(database)
-            self._after = {"commands": now, "events": now}
         found = await figures.present(database)
         for gauge in self._present.values():
             gauge.clear()
         for figure, word, n in found:
             self._present[figure].labels(word).set(n)
-        while rows := self._news("commands", await figures.commands(database, self._from("commands"), BATCH)):
-            for row in rows:
-                self._command(row)
-        while rows := self._news("events", await figures.events(database, self._from("events"), BATCH)):
-            for row in rows:
-                self._event(row)
-
-    def _from(self, what: str) -> datetime:
-        return max(self._began, self._after[what] - OVERLAP)
-
-    def _news(self, what: str, rows: list[Any]) -> list[Any]:
-        """The rows that were not counted yet."""
-        new = [row for row in rows if row["id"] not in self._seen]
-        for row in new:
-            self._seen[row["id"]] = None
+        for what, ended, count in (
+            ("commands", figures.commands, self._command), ("events", figures.events, self._event)
+        ):  # fmt: skip
+            after, more = figures.After(max(self._began, self._read_to[what] - OVERLAP)), True
+            while more:
+                rows = await ended(database, after, BATCH)
+                for after, row in rows:
+                    if after not in self._seen:
+                        self._seen[after] = None
+                        count(row)
+                self._read_to[what] = max(self._read_to[what], after.at)
+                more = len(rows) == BATCH
         while len(self._seen) > SEEN_MAX:
             self._seen.popitem(last=False)
-        if rows:
-            self._after[what] = max(self._after[what], rows[-1]["at"])
-        return new
 
     def _command(self, row: Any) -> None:
         reason = row["reason"] or ""

@@ -6,12 +6,16 @@
   and the client sends the rest again on another.
 - At most `connections_max` connections: beyond it the one that is idle longest is closed; where none is idle,
   a new one may still ask for health, and beyond `RESERVE` more nothing is accepted.
+- A client that takes nothing of its answer for `STALL_S` is cut; one that reads, however slowly, never is.
 - What is no HTTP is answered in our form too, behind the answers that are still due, and ends the connection.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import struct
+import termios
 from collections import OrderedDict
 from typing import Any
 
@@ -26,6 +30,7 @@ from terminalpp.types.ids import new_id
 
 HEAD_S = 10.0
 LINGER_S = 1.0
+STALL_S = 120.0
 PIPELINED = 32
 JOINED_MAX = 16_384  # bytes of a body that are sent with the head, and copied for it
 RESERVE = 128
@@ -99,6 +104,7 @@ class Protocol(HttpToolsProtocol):
         self._late: asyncio.TimerHandle | None = None
         self._ended = False  # what still arrives is forgotten
         self._crowded = False
+        self._stalled: asyncio.TimerHandle | None = None
 
     # ---- the connection --------------------------------------------------------------------------
 
@@ -115,6 +121,7 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._idle.remove(self)
         self._in_time()
+        self._taken()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -141,6 +148,35 @@ class Protocol(HttpToolsProtocol):
         super().on_response_complete()
         if self.cycle.response_complete and not self.transport.is_closing():
             self._idle.add(self)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._wait_for_reader(self._untaken())
+
+    def resume_writing(self) -> None:
+        self._taken()
+        super().resume_writing()
+
+    def _wait_for_reader(self, untaken: int) -> None:
+        self._stalled = self.loop.call_later(STALL_S, self._look_at_reader, untaken)
+
+    def _look_at_reader(self, before: int) -> None:
+        untaken = self._untaken()
+        if untaken < before:
+            self._wait_for_reader(untaken)
+        else:
+            self.transport.abort()
+
+    def _untaken(self) -> int:
+        """Bytes of the answer that wait here and in the kernel. Nothing is written meanwhile, so it falls as
+        long as the client reads."""
+        queued = fcntl.ioctl(self.transport.get_extra_info("socket"), termios.TIOCOUTQ, bytes(4))
+        return self.transport.get_write_buffer_size() + struct.unpack("i", queued)[0]
+
+    def _taken(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     # ---- the parser ------------------------------------------------------------------------------
 

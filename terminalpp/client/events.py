@@ -1,7 +1,8 @@
 """Server-sent events: the parser, and the iterator that survives the gateway.
 
 `messages` connects again when the connection breaks or falls silent (the server sends a heartbeat every
-15 s) and goes on behind the last event; after `patience_s` without a server it raises `Unavailable`.
+15 s) and goes on behind the last event; after `patience_s` in which no connection brought one whole event or
+heartbeat it raises `Unavailable`.
 `follow` yields each event of a conversation once, in order, from `after` on. The parser works on bytes and
 ends lines as the standard says, at LF, CR LF and CR: a text decoder that knows Unicode's line separators
 would cut payloads. https://html.spec.whatwg.org/multipage/server-sent-events.html
@@ -28,7 +29,8 @@ _MARK = b"\xef\xbb\xbf"  # a byte order mark may stand before the first line
 
 
 class Parser:
-    """Bytes in, `(event, data)` out. `done` is set by the server's closing comment."""
+    """Bytes in, `(event, data)` out. `done` is set by the server's closing comment; `heard` counts whole
+    events and comments."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -37,6 +39,7 @@ class Parser:
         self._type = ""
         self._data: list[bytes] = []
         self.done = False
+        self.heard = 0
 
     def feed(self, chunk: bytes) -> Iterator[tuple[str, bytes]]:
         if not chunk:
@@ -50,9 +53,11 @@ class Parser:
                 line, self._first = line.removeprefix(_MARK), False
             if not line:
                 if self._data:
+                    self.heard += 1
                     yield self._type or "message", b"\n".join(self._data)
                 self._type, self._data = "", []
             elif line.startswith(b":"):
+                self.heard += 1
                 self.done = self.done or line[1:].strip() == b"end"
             else:
                 name, _, value = line.partition(b":")
@@ -70,16 +75,17 @@ async def messages(
     there are no more; `last_id` tells where the next connection begins. Raises TerminalError."""
     contact, attempt = time.monotonic(), 0
     while True:
-        parser = Parser()
+        parser, heard = Parser(), 0
         headers = {"accept": "text/event-stream", "last-event-id": last_id()}
         try:
             async with transport.stream(path, query=query, headers=headers, silence_s=SILENCE_S) as pieces:
                 async for chunk in pieces:
-                    contact, attempt = time.monotonic(), 0
                     for kind, data in parser.feed(chunk):
                         with understanding(f"an event of {path}"):
                             decoded = json.loads(data)
                         yield kind, decoded
+                    if parser.heard > heard:  # half an event, again and again, is no contact
+                        contact, attempt, heard = time.monotonic(), 0, parser.heard
             if parser.done:
                 return
             failure: errors.TerminalError = errors.Unavailable(f"{path} ends without an event")

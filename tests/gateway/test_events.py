@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from pathlib import Path
 
 import httpx
 import pytest
 
-from gateway import feeds, sse
+from gateway import feeds, protocol, sse
+from runtime.frames import short_name
 from schema import Database, Live
 from terminalpp.client.events import Parser
 from terminalpp.types import errors
+from terminalpp.types.ids import new_id
+from terminalpp.types.proof import SOCKET
 from tests.eventually import eventually
 from tests.gateway.conftest import Served, Talk, make_talk, serving
 
@@ -169,6 +173,66 @@ async def test_a_client_that_does_not_read_costs_one_page(served: Served, talk: 
     assert len(await head(served, talk)) == feeds.PAGE * 8  # others are not held up
     writer.close()
     await eventually(lambda: served.app.gateway.streams == 0, timeout_s=5)
+
+
+@pytest.mark.parametrize("local", [False, True], ids=["tcp", "unix"])
+async def test_a_client_that_never_reads_is_cut_and_a_slow_one_is_not(
+    tmp_path: Path, database: Database, database_url: str, live: Live, monkeypatch: pytest.MonkeyPatch,
+    local: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(protocol, "STALL_S", 0.5)
+    async with serving(tmp_path, database, live, database_url=database_url, unix=local) as served:
+        talk = await make_talk(database, live)
+        await talk.say(feeds.PAGE * 16, "x" * 2000)
+        lines = [f"GET /v1/conversations/{talk.id}/events HTTP/1.1", f"Authorization: Bearer {served.token}"]
+        asked = "\r\n".join([*lines, "Host: localhost", "", ""]).encode()
+
+        def opened() -> socket.socket:
+            found = socket.socket(socket.AF_UNIX if local else socket.AF_INET)
+            if local:
+                with short_name(tmp_path / "run") as short:
+                    found.connect(f"{short}/{SOCKET}")
+            else:
+                found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+                found.connect(("127.0.0.1", int(served.url.rpartition(":")[2])))
+            found.sendall(asked)
+            return found
+
+        with opened() as slow, opened():
+            await eventually(lambda: served.app.gateway.streams == 2)
+            slow.setblocking(False)
+            loop, ends = asyncio.get_running_loop(), time.monotonic() + 3.0
+            while served.app.gateway.streams == 2 or time.monotonic() < ends:
+                assert await loop.sock_recv(slow, 65536)
+                await asyncio.sleep(0.05)
+            assert served.app.gateway.streams == 1  # the one that reads
+
+
+@pytest.mark.parametrize("kind", ["events", "output"])
+async def test_half_an_event_again_and_again_is_no_contact(kind: str) -> None:
+    """The client came again for ever."""
+    from terminalpp.client import Client
+
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-request-id: 1\r\n"
+        writer.write(head + b"connection: close\r\n\r\nretry: 1000\n\nid: 1\nevent: x\ndata: {\"seq\":1,")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, Client(url, "t", patience_s=1, prove=False) as client:
+        told = client.events(new_id()) if kind == "events" else client.stream_output(new_id(), new_id())
+        with pytest.raises(errors.TerminalError) as raised:
+            async with asyncio.timeout(15):
+                await anext(told)
+    assert raised.value.retryable
+    assert connections > 1
 
 
 async def test_the_client_goes_on_over_restarts_of_the_gateway(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,6 @@ async def test_what_ends_is_counted_once_and_stays_counted(
     stack: Served, api: Client, box: str, database: Database, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr("gateway.figures.FRESH_S", 0.0)
-    await read(stack)  # counting begins here
     ok = await api.run_command(box, "true", wait_ms=5000)
     await api.run_command(box, "exit 3", wait_ms=5000)
     running = await api.run_command(box, "sleep 60")
@@ -114,7 +114,6 @@ async def _killed(stack: Served) -> bool:
 
 async def test_turns_and_model_calls_are_counted(served: Served, talk: Talk, monkeypatch: Any) -> None:
     monkeypatch.setattr("gateway.figures.FRESH_S", 0.0)
-    await read(served)
     usage = {"input_tokens": 100, "output_tokens": 7, "cached_tokens": 0}
     call = {"model": "openai/x", "usage": usage, "cost_usd": 0.25, "duration_ms": 1500}
     batch = [("model.finished", "coder", call), ("model.finished", "coder", {**call, "cost_usd": None}),
@@ -130,8 +129,29 @@ async def test_turns_and_model_calls_are_counted(served: Served, talk: Talk, mon
         assert value(families, "tpp_model_call_seconds_sum") == 3.0
 
 
+async def test_more_in_a_minute_than_one_reading_holds(
+    database: Database, talk: Talk, monkeypatch: Any
+) -> None:
+    """The overlap alone filled a reading: nothing newer was counted until it was a minute old."""
+    monkeypatch.setattr("gateway.figures.BATCH", 3)
+    monkeypatch.setattr("gateway.figures.FRESH_S", 0.0)
+    metrics = Metrics()
+    figures = Figures(metrics.registry, database, datetime.now(UTC))
+    for total in (10, 20):
+        await database.execute(
+            "INSERT INTO command_executions (sandbox_id, user_id, command, status, exit_code, completed_at)"
+            " SELECT id, user_id, 'true', 'completed', 0, now() FROM sandboxes, generate_series(1, 10)"
+            " WHERE id = $1", talk.sandbox_id,
+        )  # fmt: skip
+        for _ in range(2):
+            await figures.refresh()
+            families = {f.name: f for f in text_string_to_metric_families(metrics.text().decode())}
+            assert value(families, "tpp_database_figures_up") == 1
+            assert value(families, "tpp_commands_finished_total", outcome="success") == total
+
+
 async def test_names_of_models_are_bounded(database: Database) -> None:
-    figures = Figures(Metrics().registry, database)
+    figures = Figures(Metrics().registry, database, datetime.now(UTC))
     nothing = dict.fromkeys(("outcome", "duration_ms", "input_tokens", "output_tokens", "cost_usd"))
     row = {"type": "model.finished", **nothing}
     for n in range(MODELS_MAX * 2):
