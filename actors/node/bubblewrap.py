@@ -46,6 +46,7 @@ from terminalpp.types.ids import new_id
 from terminalpp.types.states import Isolation, Network
 
 _READY_SECONDS = 20.0
+LOG_MAX_BYTES = 256 * 1024
 _LOCK_SECONDS = 60.0
 _TICK_SECONDS = 0.003
 _PROBE = "probe-"
@@ -275,6 +276,8 @@ class Bubblewrap:
     async def _spawn(argv: list[str], fds: command.Fds, folder: Path) -> None:
         """`setsid --fork`: the sandbox is nobody's child, whatever becomes of this process."""
         log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        if os.fstat(log).st_size > LOG_MAX_BYTES:
+            os.ftruncate(log, 0)  # of many starts: what this one says is what is looked for
         try:
             process = await asyncio.create_subprocess_exec(
                 "setsid",

@@ -113,6 +113,7 @@ async def test_a_cell_killed_at_every_node_boundary_resumes(talk, script):
     for number, node in enumerate(nodes, 1):
 
         async def committed(number: int = number) -> bool:
+            await chat.sweep()
             return len(await chat.events("step.finished")) >= number
 
         await eventually(committed, timeout_s=60)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from actors.node import bubblewrap
 from actors.node.driver import Driver, SandboxSpec, Started
 from actors.sandbox import journal
 from actors.sandbox.door import Door
@@ -42,6 +43,18 @@ async def test_started_twice_it_is_the_same(make: Make, driver: Driver) -> None:
     assert await driver.inspect(sandbox.spec.sandbox_id) == sandbox.started
     assert Started.from_json(sandbox.started.to_json()) == sandbox.started
     assert sandbox.spec.sandbox_id in await driver.list()
+
+
+async def test_the_log_of_many_starts_is_bounded(make: Make) -> None:
+    sandbox = await make()
+    if sandbox.driver.name != "bubblewrap":
+        return  # the daemon keeps those of its containers
+    log = Path(sandbox.started.run_dir).parent / "log"
+    assert log.stat().st_size < bubblewrap.LOG_MAX_BYTES
+    log.write_bytes(b"x" * bubblewrap.LOG_MAX_BYTES + b"y")
+    await sandbox.driver.stop(sandbox.spec.sandbox_id)
+    await sandbox.driver.start(replace(sandbox.spec, generation=sandbox.spec.generation + 1))
+    assert b"x" not in log.read_bytes()
 
 
 async def test_started_at_the_same_time_it_is_one(driver: Driver) -> None:
