@@ -40,7 +40,9 @@ UPDATE ai_conversations SET title = coalesce(left($2, 255), title), status = coa
 WHERE id = $1 AND status <> 'deleted'
 
 -- delete --
--- Deletes a conversation with what refers to it: messages, events, agents, memories, rewind points.
+-- Deletes a conversation with what refers to it: messages, events, agents, memories, rewind points. The commands
+-- stay with their sandbox; that they were run for it is forgotten.
+WITH loosed AS (UPDATE command_executions SET conversation_id = NULL WHERE conversation_id = $1)
 DELETE FROM ai_conversations WHERE id = $1
 
 -- set_status --

@@ -7,7 +7,8 @@ import asyncio
 import asyncpg
 import pytest
 
-from schema import Database, entities, executions
+from schema import Database, conversations, entities, executions
+from schema.conversations import Conversation
 from schema.sandboxes import Sandbox
 from terminalpp.types.errors import Fenced, IdempotencyMismatch, NotFound
 from terminalpp.types.ids import Fence, Ref, new_id
@@ -69,6 +70,23 @@ async def test_commands_of_one_owner_do_not_wait_for_each_other(
         other = executions.create(database, new_id(), sandbox.id, owner, "b", fence=fence)
         async with asyncio.timeout(5):
             assert (await other)[1]
+
+
+async def test_a_commands_conversation_is_forgotten_with_it(
+    database: Database, owner: str, sandbox: Sandbox, conversation: Conversation
+) -> None:
+    other = await conversations.create(database, new_id(), owner, sandbox.id)
+    made = {}
+    for talk in (conversation, other):
+        row, _ = await executions.create(
+            database, new_id(), sandbox.id, owner, "true", agent="coder", conversation_id=talk.id
+        )
+        made[talk.id] = row.id
+    await conversations.delete(database, conversation.id)
+    found = await executions.list(database, sandbox.id)
+    assert {row.id: row.conversation_id for row in found} == {
+        made[conversation.id]: None, made[other.id]: other.id
+    }
 
 
 async def test_accepting_is_one_statement(
