@@ -65,6 +65,12 @@ _BAD_CALL = re.compile(
     r"|failed_generation",
     re.IGNORECASE,
 )
+# A provider's client that was given no key refuses before it asks anybody.
+_NO_KEY = re.compile(
+    r"missing (credentials|\w+ api[ _]key)|no (api[ _])?key is set"
+    r"|api[ _]?key\b.{0,40}\b(must be|not) (set|provided)",
+    re.IGNORECASE,
+)
 _KINDS_THAT_MAY_BE_LENGTH = (errors.InvalidInput, errors.ModelOverloaded, errors.ModelUnreachable)
 
 # litellm prefixes the provider's words with the names of its own classes, often several times.
@@ -132,6 +138,8 @@ def _sharpened(kind: type[errors.TerminalError], words: str) -> type[errors.Term
     """`kind`, unless the words say more than the class or status they came under."""
     if kind is errors.InvalidInput and "LLM Provider NOT provided" in words:
         return errors.ModelUnknown
+    if kind in (errors.ModelOverloaded, errors.ModelUnreachable) and _NO_KEY.search(words):
+        return errors.ModelKeyRejected
     if kind in _KINDS_THAT_MAY_BE_LENGTH:
         if _BAD_CALL.search(words):
             return errors.ModelReplyInvalid

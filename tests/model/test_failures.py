@@ -158,3 +158,21 @@ def test_what_the_provider_answered_outranks_how_it_was_read():
     problem = raised(KeyError("error"), wrap=type("BadRequestError", (Exception,), {}))
     problem.status = 400
     assert failures.translate(problem, "m").code == "invalid-input"
+
+
+@pytest.mark.parametrize("name", ["openai/m", "anthropic/m", "gemini/m"])
+async def test_no_key_at_all_is_told_as_such(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The provider's own client refuses, in words of its own and under any class; nobody was overloaded."""
+    import os
+
+    import litellm
+
+    for variable in [word for word in os.environ if "KEY" in word]:
+        monkeypatch.delenv(variable)
+    with pytest.raises(Exception) as raised:
+        await litellm.acompletion(
+            model=name, messages=[{"role": "user", "content": "x"}], api_base="http://127.0.0.1:9/v1",
+            timeout=5, max_retries=0,
+        )  # fmt: skip
+    told = failures.translate(raised.value, name)
+    assert (type(told), "tpp model add" in told.next_step) == (errors.ModelKeyRejected, True), told
