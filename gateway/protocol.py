@@ -122,6 +122,7 @@ class Protocol(HttpToolsProtocol):
         self._idle.remove(self)
         self._in_time()
         self._taken()
+        self._unset_keepalive_if_required()  # uvicorn keeps the timer, and all with it, when it was reset
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
