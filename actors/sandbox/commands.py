@@ -64,9 +64,9 @@ class Commands(Following):
     async def run(self, payload: dict[str, Any], user_id: str) -> dict[str, Any]:
         """Accept and start; the answer after its end or `wait_ms`. See `Sandbox.run`."""
         wanted, exec_id, wait_s, head = Command.parse(payload), id_of(payload), *wait_of(payload, "wait_ms")
+        mine, created = exec_id not in self._starting, False  # of several callers at once the first starts it
         self._starting.add(exec_id)
         self.used_at = time.monotonic()
-        created = False
         prepared = asyncio.create_task(self._prepare(exec_id, wanted), name=f"prepare {exec_id}")
         try:
             row, created = await executions.create(
@@ -90,8 +90,11 @@ class Commands(Following):
                     self._watch(exec_id)
             raise
         finally:
-            self._starting.discard(exec_id)
+            if mine:
+                self._starting.discard(exec_id)
             prepared.cancel()
+        if mine and not created and not ExecutionState(row.status).final:
+            self._watch(exec_id)  # accepted by an owner before us; `adopt` left it alone meanwhile
         return _accepted(await self.wait(exec_id, 0 if created else wait_s, head), row, created)
 
     async def _begin(
@@ -192,15 +195,15 @@ class Commands(Following):
         return answers.of_record(self.run_dir, record, head)
 
     async def _end_within(self, exec_id: str, wait_s: float) -> ExitRecord | None:
-        """No watcher is asked: the command may be in the hands of another call just now."""
+        """Asks tppd, not a watcher: the command may be in the hands of another call just now."""
         deadline = time.monotonic() + wait_s
         while self._tppd is not None and (left := deadline - time.monotonic()) > 0:
             try:
                 return (await self._tppd.wait(exec_id, timeout_s=left)).record
             except NotFound:
-                if exec_id not in self._starting:
+                if exec_id not in self._starting and exec_id not in self._tasks:
                     return None
-                await asyncio.sleep(STARTING_SECONDS)  # that other call has not told tppd yet
+                await asyncio.sleep(STARTING_SECONDS)  # who has it in hand has not told tppd yet
             except (SandboxNotRunning, Unavailable, DeadlineExceeded):
                 return None
         return None

@@ -216,6 +216,17 @@ async def test_accepted_but_not_started_is_started_once_on_activation(cells, cel
     assert (await third.sh(sandbox, "cat ran"))["stdout"] == "once\n"
 
 
+async def test_accepted_by_an_owner_before_and_asked_for_again_it_runs_once(cell, sandbox, database, owner):
+    """An activation leaves alone what somebody is just asking for: whoever asks has to start it then."""
+    await cell.sh(sandbox, "true")
+    exec_id, command = new_id(), "echo once >> asked; cat asked"
+    await executions.create(database, exec_id, sandbox, owner, command, "/home/user", {})
+    told = [cell.sh(sandbox, command, exec_id=exec_id, cwd="/home/user") for _ in range(5)]
+    for ran in await asyncio.gather(*told):
+        assert (ran["status"], ran["stdout"], ran["created"]) == ("completed", "once\n", False)
+    assert (await cell.sh(sandbox, "cat asked"))["stdout"] == "once\n"
+
+
 async def kill_sandbox(settings, sandbox):
     """End its tppd, and with it all of it, from outside."""
     driver = make_drivers(settings)[settings.sandbox_driver]
