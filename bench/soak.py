@@ -54,6 +54,7 @@ COLUMNS = (
 BY_DESIGN = {
     "disk postgres MiB": "rows kept",  # for a week, or with what they belong to
     "disk write-ahead log MiB": "to 256",  # Postgres' max_wal_size
+    "postgres files": "to 1000 each",  # a backend keeps open what it has used: max_files_per_process
 }
 READERS = 20
 # How much a series may rise over the measured time: a share of its median, or so much at least.
@@ -71,7 +72,8 @@ def group(pid: int) -> str:
 
 
 def processes(home: Path) -> dict[str, float]:
-    """PSS and RSS (MiB), open files, threads and number of processes, by part."""
+    """PSS (MiB), open files, threads and number of processes, by part. Not RSS: it counts the pages that
+    Postgres' processes share once for each of them."""
     found: dict[str, float] = {}
 
     def add(name: str, amount: float) -> None:
@@ -81,8 +83,8 @@ def processes(home: Path) -> dict[str, float]:
         with contextlib.suppress(OSError, KeyError, ValueError):
             part, folder = group(pid), Path(f"/proc/{pid}")
             for line in (folder / "smaps_rollup").read_text().splitlines():
-                if line.startswith(("Pss:", "Rss:")):
-                    add(f"{part} {line[:3].upper()} MiB", int(line.split()[1]) / 1024)
+                if line.startswith("Pss:"):
+                    add(f"{part} PSS MiB", int(line.split()[1]) / 1024)
             add(f"{part} files", len(os.listdir(folder / "fd")))
             add(f"{part} threads", len(os.listdir(folder / "task")))
             add(f"{part} processes", 1)
