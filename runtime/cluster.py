@@ -239,6 +239,7 @@ def _create(cell: type, name: str, group: str) -> Any:
         .options(
             name=name, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, num_cpus=0,
             max_restarts=-1, max_task_retries=0, max_concurrency=CALLS_PER_CELL,
+            enable_task_events=False,  # Ray's record of each call, which nobody here reads
         )
         .remote(name, group)
     )

@@ -59,6 +59,7 @@ ENVIRONMENT = {
     "RAY_log_rotation_backup_count": "1",
     "RAY_local_fs_capacity_threshold": "1",
     "RAY_task_events_report_interval_ms": "0",
+    "RAY_task_events_max_num_task_in_gcs": "1000",
     "RAY_maximum_gcs_destroyed_actor_cached_count": "1000",
     "OMP_NUM_THREADS": "1",
 }
