@@ -40,6 +40,7 @@ from gateway.admission import Admission
 from gateway.auth import Tokens
 from gateway.doors import Doors
 from gateway.edge import Edge
+from gateway.fast_route import FastRoutes
 from gateway.feeds import Feeds
 from gateway.figures import Figures
 from gateway.methods import Methods, head
@@ -47,7 +48,6 @@ from gateway.metrics import Metrics, Pulse, template
 from gateway.outage import Outage
 from gateway.room import Room
 from gateway.state import Gateway
-from gateway.straight import Straight
 from runtime.disk import Disk
 from runtime.home import Home
 from runtime.settings import Settings
@@ -69,7 +69,7 @@ class Application(FastAPI):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.straight: ASGIApp = super().__call__
+        self.fast_routes: ASGIApp = super().__call__
         self.opened = asyncio.Event()
         self.joined = asyncio.Event()  # Ray has been joined, which goes on while requests are answered
 
@@ -89,7 +89,7 @@ class Application(FastAPI):
         if scope["method"] == "HEAD":
             await head(super().__call__, scope, receive, send)
         else:
-            await self.straight(scope, receive, send)
+            await self.fast_routes(scope, receive, send)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and self.edge is not None:
@@ -157,7 +157,7 @@ def create_app(
         # Not `include_router`: FastAPI looks for a route twice in what is included, once to find it in there.
         app.router.routes.extend(router.routes)
 
-    app.straight = Straight(app.straight, app.routes)
+    app.fast_routes = FastRoutes(app.fast_routes, app.routes)
     app.methods = Methods(app.openapi(), others=("/docs", "/openapi.json"))
 
     @app.get("/docs", include_in_schema=False)

@@ -23,13 +23,13 @@ from actors.sandbox import journal
 from actors.sandbox.answers import row_with_end
 from gateway import answers
 from gateway.answers import Json
+from gateway.fast_route import FastRoute
 from gateway.models import WAIT_LIMIT_MS, CommandCreate, CommandWait, Id, SignalSend
 from gateway.once import REPLAYED, id_for, once
 from gateway.paging import Cursor, Limit, Since, moment_of, page
 from gateway.routes import Route
 from gateway.sandboxes import BYTES, owned
 from gateway.state import Gateway, gateway_of, user_of
-from gateway.straight import StraightRoute
 from schema import executions
 from schema.rows import Place
 from terminalpp.types.errors import (
@@ -127,7 +127,7 @@ router.add_api_route(
     operation_id="runCommand",
     status_code=201,
     response_model=answers.Execution,
-    route_class_override=StraightRoute,
+    route_class_override=FastRoute,
 )
 
 

@@ -6,7 +6,7 @@
   NUL; their endpoints read them from the raw query.
 - Ids are UUIDs in their one usual spelling; an `Idempotency-Key` is one wherever it is sent.
 
-`gateway.straight` adds nothing to that but speed.
+`gateway.fast_route` adds nothing to that but speed.
 """
 
 from __future__ import annotations

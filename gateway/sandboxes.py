@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from gateway import answers
 from gateway.answers import Json
+from gateway.fast_route import FastRoute
 from gateway.inflate import inflated
 from gateway.models import SandboxCreate
 from gateway.once import id_for, once
@@ -23,7 +24,6 @@ from gateway.paging import Cursor, Limit, Since, moment_of, page
 from gateway.paths import PathQuery, raw_path
 from gateway.routes import Route
 from gateway.state import Gateway, gateway_of, user_of
-from gateway.straight import StraightRoute
 from gateway.unpack import unpack
 from schema import sandboxes
 from schema.rows import Place
@@ -127,7 +127,7 @@ router.add_api_route(
     methods=["GET"],
     operation_id="getSandbox",
     response_model=answers.Sandbox,
-    route_class_override=StraightRoute,
+    route_class_override=FastRoute,
 )
 
 

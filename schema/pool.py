@@ -1,15 +1,15 @@
-"""Connections to Postgres, a few of them, taken and given back in a few microseconds.
+"""A pool of connections to Postgres that costs a few microseconds for each use.
 
-asyncpg's own pool takes some 75 µs of a core for each round of that (two tasks, a shield, three timers): a
-sixth of a request (`bench/pool.py` measures both in turns). What this one guarantees:
+asyncpg's own pool takes some 75 µs of a core for each use (two tasks, a shield, three timers): a sixth of a
+request (`bench/pool.py` measures both in turns). This pool guarantees:
 
-- At most `max_size` connections are open or being opened. Who finds none free stands in line; the one that
-  comes back goes to the first in it.
-- A connection comes back clean or not at all: unless its user says that all was well, what was left under
-  way (a statement that was cancelled, an open transaction) is ended behind the user's back, within
-  `MEND_SECONDS`, or the connection is cut. The next one never sees any of it.
-- What is idle for `IDLE_SECONDS` is closed (`min_size` stay), and none lives longer than `LIFE_SECONDS`: a
-  backend's memory only grows.
+- At most `max_size` connections are open or being opened. A caller who finds none free waits in a line; a
+  connection that comes back goes to the first in it.
+- A connection is clean when the next caller gets it. A caller who met any trouble gives it back with `mend`:
+  whatever still runs on it (a cancelled statement, an open transaction) is ended in the background within
+  `MEND_SECONDS`, or the connection is closed.
+- A connection that is idle for `IDLE_SECONDS` is closed (`min_size` stay open), and none lives longer than
+  `LIFE_SECONDS`, because a backend's memory only grows.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CLOSE_SECONDS = 5.0
 
 
 class Pool:
-    """`connect` opens a connection. Call `open` first and `close` at the end."""
+    """`connect` opens one connection. Call `open` before the first use and `close` after the last."""
 
     def __init__(
         self, connect: Callable[[], Awaitable[asyncpg.Connection]], min_size: int, max_size: int
@@ -51,7 +51,7 @@ class Pool:
 
     @property
     def waiting(self) -> int:
-        """How many stand in line."""
+        """How many callers wait in the line."""
         return len(self._line)
 
     @property
@@ -63,7 +63,7 @@ class Pool:
         return len(self._born)
 
     async def open(self) -> None:
-        """Opens the first `min_size`. Raises what connecting raises; none stays open then."""
+        """Opens `min_size` connections. Raises what connecting raises, and leaves none open then."""
         try:
             for _ in range(self._min_size):
                 self._opening += 1
@@ -73,7 +73,7 @@ class Pool:
             raise
 
     def take_free(self) -> asyncpg.Connection | None:
-        """One that is free."""
+        """Returns a free connection, or None when there is none."""
         while self._free:
             connection, _ = self._free.pop()
             if not connection.is_closed():
@@ -82,9 +82,9 @@ class Pool:
         return None
 
     async def take(self, deadline: float) -> asyncpg.Connection:
-        """One that is free, or a new one, or the next that comes back.
+        """Returns a free connection, a new one, or the next that comes back.
 
-        `deadline`: of the loop's clock, for standing in line. Raises TimeoutError, InterfaceError once
+        `deadline`: of the loop's clock, for the wait in the line. Raises TimeoutError, InterfaceError once
         closed, and what connecting raises.
         """
         if (free := self.take_free()) is not None:
@@ -107,7 +107,7 @@ class Pool:
         return connection if connection is not None else await self._open()
 
     def give_back(self, connection: asyncpg.Connection) -> None:
-        """All was well on it: no statement is under way."""
+        """Takes a connection back on which no statement runs."""
         now = asyncio.get_running_loop().time()
         if connection.is_in_transaction():
             self.mend(connection)
@@ -121,7 +121,10 @@ class Pool:
                 self._trimming = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._trim)
 
     def mend(self, connection: asyncpg.Connection, transaction: Transaction | None = None) -> None:
-        """Something broke off on it; `transaction`: one that was not committed. Nobody waits for this."""
+        """Takes a connection back after trouble and cleans it in the background.
+
+        `transaction`: one that was not committed.
+        """
         if connection.is_closed():
             self._drop(connection)
             return
@@ -130,7 +133,7 @@ class Pool:
         task.add_done_callback(self._mending.discard)
 
     async def close(self) -> None:
-        """Those in use are given `CLOSE_SECONDS`, then cut. Whoever stands in line is told."""
+        """Closes all connections: those in use after `CLOSE_SECONDS` at most. Waiting callers get an error."""
         self._closed = True
         self._stop()
         for connection, _ in self._free:
@@ -144,6 +147,7 @@ class Pool:
         self.terminate()
 
     def terminate(self) -> None:
+        """Cuts all connections at once."""
         self._closed = True
         self._stop()
         for connection in list(self._born):
@@ -158,7 +162,7 @@ class Pool:
             raise asyncpg.InterfaceError("pool is closed")
 
     async def _open(self) -> asyncpg.Connection:
-        """In a place that was counted in `_opening` already."""
+        """Opens a connection in a place that `_opening` counts already."""
         try:
             connection = await self._connect()
         except BaseException:
@@ -191,7 +195,7 @@ class Pool:
             self.give_back(connection)
 
     def _end(self, connection: asyncpg.Connection) -> None:
-        """Close it in peace, behind the caller's back."""
+        """Closes a connection properly, in the background."""
         self._drop(connection)
         if not connection.is_closed():
             task = asyncio.create_task(self._say_farewell(connection), name="close a connection")
@@ -205,7 +209,7 @@ class Pool:
             connection.terminate()
 
     def _drop(self, connection: asyncpg.Connection) -> None:
-        """It is none of the pool's any more: another may be opened in its place."""
+        """Removes a connection from the pool; another may be opened in its place."""
         self._born.pop(connection, None)
         self._next()
         if self._closed and not self._born:
@@ -219,13 +223,13 @@ class Pool:
         return None
 
     def _next(self) -> None:
-        """There is a place: the first in line opens one."""
+        """Lets the first in the line open a connection, if there is a place."""
         if len(self._born) + self._opening < self._max_size and (turn := self._first()) is not None:
             self._opening += 1
             turn.set_result(None)
 
     def _pass_on(self, turn: asyncpg.Connection | None) -> None:
-        """What was given to one who does not want it (None: the place to open one)."""
+        """Gives what a caller did not take (None: a place to open one) to the next."""
         if turn is not None:
             self.give_back(turn)
         else:
@@ -233,7 +237,7 @@ class Pool:
             self._next()
 
     def _trim(self) -> None:
-        """Close what has been idle for long, the longest first."""
+        """Closes connections that were idle for too long, the longest first."""
         self._trimming = None
         now = asyncio.get_running_loop().time()
         while len(self._free) > self._min_size and now - self._free[0][1] >= IDLE_SECONDS:

@@ -17,9 +17,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from gateway import models, problems, words
+from gateway.fast_route import FastRoute, FastRoutes
 from gateway.models import CommandCreate
 from gateway.routes import Route, _spelling, check_query
-from gateway.straight import Straight, StraightRoute
 from terminalpp.types.errors import InvalidInput
 
 ID = "0b0f2a63-5c1e-4d8a-9a55-7e2b60a0c0de"
@@ -53,10 +53,10 @@ def application(route: type[Route]) -> ASGIApp:
     app = FastAPI()
     problems.install(app)
     app.router.routes.extend(router.routes)
-    return Straight(app, app.routes)
+    return FastRoutes(app, app.routes)
 
 
-APPS = [application(route) for route in (Route, StraightRoute)]
+APPS = [application(route) for route in (Route, FastRoute)]
 
 
 async def ask(app: ASGIApp, id: str, content: bytes, kind: str | None) -> tuple[int, Any]:
@@ -82,8 +82,8 @@ def answers(id: str, content: bytes, kind: str | None) -> list[tuple[int, Any]]:
 @example(value={"command": "true", "wait_ms": float("nan")}, kind=None)
 @settings(deadline=None, max_examples=150)
 def test_any_json_is_answered_alike(value: Any, kind: str | None) -> None:
-    ordinary, straight = answers(ID, json.dumps(value).encode(), kind)
-    assert straight == ordinary
+    ordinary, fast = answers(ID, json.dumps(value).encode(), kind)
+    assert fast == ordinary
 
 
 IDS = [ID, ID.upper(), ID.replace("-", ""), "{" + ID + "}", "urn:uuid:" + ID, "1", ID + "0"]
@@ -91,8 +91,8 @@ IDS = [ID, ID.upper(), ID.replace("-", ""), "{" + ID + "}", "urn:uuid:" + ID, "1
 
 @pytest.mark.parametrize("id", IDS)
 def test_ids_are_read_alike(id: str) -> None:
-    ordinary, straight = answers(id, b'{"command": "true"}', "application/json")
-    assert straight == ordinary
+    ordinary, fast = answers(id, b'{"command": "true"}', "application/json")
+    assert fast == ordinary
 
 
 @pytest.mark.parametrize(
@@ -107,8 +107,8 @@ def test_ids_are_read_alike(id: str) -> None:
     ids=lambda content: repr(content[:24]),
 )  # fmt: skip
 def test_odd_bytes_are_answered_alike(content: bytes) -> None:
-    ordinary, straight = answers(ID, content, "application/json")
-    assert straight == ordinary
+    ordinary, fast = answers(ID, content, "application/json")
+    assert fast == ordinary
 
 
 def test_the_short_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,8 +121,8 @@ def test_the_short_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
         raise Solved
 
     monkeypatch.setattr("fastapi.routing.solve_dependencies", refuse)
-    (_, straight) = answers_of_one(APPS[1])
-    assert straight["body"]["command"] == "true"
+    (_, fast) = answers_of_one(APPS[1])
+    assert fast["body"]["command"] == "true"
     with pytest.raises(Solved):
         answers_of_one(APPS[0])
 
@@ -135,8 +135,8 @@ def answers_of_one(app: ASGIApp) -> tuple[int, Any]:
 def sent(content: bytes | str, kind: str | None = "application/json", query: str = "") -> tuple[int, Any]:
     """What the ordinary way says; the other one says the same."""
     raw = content if isinstance(content, bytes) else content.encode()
-    ordinary, straight = answers(ID + query, raw, kind)
-    assert straight == ordinary
+    ordinary, fast = answers(ID + query, raw, kind)
+    assert fast == ordinary
     return ordinary
 
 

@@ -1,12 +1,10 @@
-"""The straight way: what is asked for most often is answered past FastAPI.
+"""The routes that are asked for most often are answered without FastAPI.
 
-FastAPI takes as long to find a route, enter its layers and resolve three parameters as the rest of a short
-request takes (`bench/http.py`). `Straight` stands before it. A request that fits a route of the class
-`StraightRoute` to the letter (method, path with an id in its one spelling, no query, a valid body) goes from
-its bytes into the model and to the endpoint. Whatever does not fit is FastAPI's, with its body put back:
-refusals, and the documentation, are the same as everywhere.
-
-What an endpoint raises is left to whoever stands before (`gateway.edge`).
+FastAPI needs as long to find a route, to enter its layers and to resolve three parameters as the rest of a
+short request takes (`bench/http.py`). `FastRoutes` stands before it. It answers a request that fits a route
+of the class `FastRoute` exactly: the method, the path with an id in its one spelling, no query, a valid body.
+It hands every other request to FastAPI, with its body put back, so refusals and the documentation are the
+same as for any route. Errors that an endpoint raises pass through to the caller (`gateway.edge`).
 """
 
 from __future__ import annotations
@@ -29,19 +27,19 @@ from gateway.routes import Route, read_json
 from terminalpp.types.errors import TerminalError
 
 
-class StraightRoute(Route):
+class FastRoute(Route):
     """For endpoints `(request, <one id in the path>: UUID, body: <model>) -> Response`, or without a body."""
 
 
 @dataclass(frozen=True)
-class _Way:
+class _Fast:
     method: str
     pattern: re.Pattern[str]
     endpoint: Callable[..., Awaitable[Response]]
     model: type[BaseModel] | None
 
     @classmethod
-    def of(cls, route: StraightRoute) -> _Way:
+    def of(cls, route: FastRoute) -> _Fast:
         (method,) = route.methods
         before, after = re.split(r"\{[a-z_]+\}", route.path)
         pattern = re.compile(f"{re.escape(before)}({UUID_SPELLING.pattern}){re.escape(after)}")
@@ -49,30 +47,30 @@ class _Way:
         return cls(method, pattern, route.endpoint, model)
 
 
-class Straight:
-    """`app` with a straight way to those of `routes` that have one."""
+class FastRoutes:
+    """An ASGI application: `app`, with the `FastRoute`s among `routes` answered without it."""
 
     def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute]) -> None:
         self._app = app
-        self._ways = [_Way.of(route) for route in routes if isinstance(route, StraightRoute)]
+        self._fast = [_Fast.of(route) for route in routes if isinstance(route, FastRoute)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not scope["query_string"]:
-            for way in self._ways:
-                if way.method == scope["method"] and (found := way.pattern.fullmatch(scope["path"])):
-                    return await self._go(way, UUID(found[1]), scope, receive, send)
+            for route in self._fast:
+                if route.method == scope["method"] and (found := route.pattern.fullmatch(scope["path"])):
+                    return await self._answer(route, UUID(found[1]), scope, receive, send)
         await self._app(scope, receive, send)
 
-    async def _go(self, way: _Way, id: UUID, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, route: _Fast, id: UUID, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        body = b"" if way.model is None else await request.body()
+        body = b"" if route.model is None else await request.body()
         try:
             key_of(request)
-            given = () if way.model is None else (way.model.model_validate(read_json(request, body)),)
+            given = () if route.model is None else (route.model.model_validate(read_json(request, body)),)
         except (TerminalError, ValidationError):
-            await self._app(scope, receive if way.model is None else _again(body, receive), send)
+            await self._app(scope, receive if route.model is None else _again(body, receive), send)
             return
-        response = await way.endpoint(request, id, *given)
+        response = await route.endpoint(request, id, *given)
         await response(scope, receive, send)
 
 
