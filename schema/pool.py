@@ -133,7 +133,7 @@ class Pool:
         task.add_done_callback(self._mending.discard)
 
     async def close(self) -> None:
-        """Closes all connections: those in use after `CLOSE_SECONDS` at most. Waiting callers get an error."""
+        """Closes all connections, those in use after `CLOSE_SECONDS`. Waiting callers get an error."""
         self._closed = True
         self._stop()
         for connection, _ in self._free:
