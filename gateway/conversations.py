@@ -190,7 +190,7 @@ async def post(request: Request, conversation_id: UUID, body: MessageCreate) -> 
 async def follow_events(
     request: Request,
     conversation_id: UUID,
-    after: Annotated[int, Query(ge=0, le=2**62, description="Begin behind this number.")] = 0,
+    after: Annotated[int, Query(ge=0, le=10**18 - 1, description="Begin behind this number.")] = 0,
     follow: Annotated[bool, Query(description="Go on with new events; false: end at the head.")] = True,
     last_event_id: Annotated[
         str | None, Header(description="The same as `after`; it wins.", pattern="^[0-9]{1,18}$")

@@ -44,7 +44,7 @@ _ABOUT_END = ("status", "exit_code", "reason", "duration_ms", "completed_at")
 _OFFSETS = r"^[0-9]{1,18}-[0-9]{1,18}$"
 
 router = APIRouter(prefix="/v1/sandboxes/{sandbox_id}/commands", tags=["commands"], route_class=Route)
-Offset = Annotated[int, Query(ge=0, le=2**62, description="Begin at this byte.")]
+Offset = Annotated[int, Query(ge=0, le=10**18 - 1, description="Begin at this byte.")]
 
 
 @router.get(
