@@ -27,6 +27,7 @@ import asyncio
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -44,6 +45,8 @@ from actors.sandbox.tppd import Tppd
 from terminalpp.types.errors import Conflict, InvalidInput, IsolationUnavailable, SandboxFailed, TerminalError
 from terminalpp.types.ids import new_id
 from terminalpp.types.states import Isolation, Network
+
+log = logging.getLogger("terminalpp.node")
 
 _READY_SECONDS = 20.0
 LOG_MAX_BYTES = 256 * 1024
@@ -124,9 +127,15 @@ class Bubblewrap:
             return await self._launch(folder, spec)
 
     async def inspect(self, sandbox_id: str) -> Started | None:
-        """See Driver.inspect."""
+        """See Driver.inspect. An open network that nothing carries any more is connected again."""
         folder = self._folder(sandbox_id)
-        return await self._inspect(folder) if folder.is_dir() else None
+        found = await self._inspect(folder) if folder.is_dir() else None
+        if found is not None and found.limits["network"].startswith("open") and not pasta.attached(folder):
+            try:
+                await self._reconnect(folder)
+            except TerminalError as error:
+                log.warning("%s: the network is lost: %s", sandbox_id, error)
+        return found
 
     async def stop(self, sandbox_id: str) -> None:
         """See Driver.stop. Commands get a second to be recorded as killed."""
@@ -246,6 +255,15 @@ class Bubblewrap:
         if self._own is None:
             self._own = await owners.own_accounts(self._tppd, bwrap.path, self._root)
         return self._own
+
+    async def _reconnect(self, folder: Path) -> None:
+        async with self._locked(folder.name):
+            pid = self._pid(folder)
+            if pid is None or not self._alive(folder) or pasta.attached(folder):
+                return
+            log.warning("%s: what carried its network was killed, connecting it again", folder.name)
+            accounts = await self._accounts(folder.name, await command.find(self._bwrap))
+            await pasta.attach(folder, self._tppd, pasta.find(self._pasta), pid, accounts)
 
     async def _launch(self, folder: Path, spec: SandboxSpec) -> Started:
         found = await command.find(self._bwrap)

@@ -7,12 +7,14 @@ abstract sockets, and the sandbox from the host: no port is forwarded, in either
 the host that listens on another interface's address is reached like any machine's.
 
 `tppd guard` keeps it: it is there before `start` returns, is started again should it die, and ends with the
-sandbox. Its words are in `<sandbox>/network.log`.
+sandbox. Its words are in `<sandbox>/network.log`; that file's lock, which both inherit, tells whether one of
+them lives. When somebody killed both, the sandbox's next half-minute look (`Driver.inspect`) connects it again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -51,7 +53,7 @@ def find(wanted: str | None = None) -> str:
 
 
 async def attach(folder: Path, tppd: Path, pasta: str, pid: int, accounts: Accounts) -> None:
-    """Connect the sandbox whose process 1 is `pid`; returns once it has a route.
+    """Connect the sandbox whose process 1 is `pid`; returns once it has a route. Held by `folder`'s lock.
 
     Raises IsolationUnavailable, SandboxFailed (with pasta's own words).
     """
@@ -64,6 +66,7 @@ async def attach(folder: Path, tppd: Path, pasta: str, pid: int, accounts: Accou
         words = head + words
     log = folder / "network.log"
     with log.open("wb") as said:
+        fcntl.flock(said, fcntl.LOCK_EX | fcntl.LOCK_NB)
         process = await asyncio.create_subprocess_exec(
             "setsid", "--fork", *words, stdin=asyncio.subprocess.DEVNULL, stdout=said, stderr=said, cwd="/",
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin"},
@@ -75,6 +78,18 @@ async def attach(folder: Path, tppd: Path, pasta: str, pid: int, accounts: Accou
             words = [line for line in log.read_text(errors="replace").splitlines() if "syslog" not in line]
             raise SandboxFailed(f"the network could not be connected: {' | '.join(words[-3:])}")
         await asyncio.sleep(_TICK_SECONDS)
+
+
+def attached(folder: Path) -> bool:
+    """Whether a guard or a pasta of this sandbox lives."""
+    try:
+        with (folder / "network.log").open("rb") as said:
+            fcntl.flock(said, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _has_route(pid: int) -> bool:

@@ -32,7 +32,7 @@ from runtime.disk import Disk
 from schema import sandboxes
 from terminalpp.types import errors
 from terminalpp.types.ids import Ref
-from terminalpp.types.states import SandboxState
+from terminalpp.types.states import Network, SandboxState
 
 TEND = "tend"
 TEND_SECONDS = 30.0
@@ -116,27 +116,28 @@ class Sandbox(Entity):
             self._touched = time.monotonic()
             await sandboxes.touch(turn.connection, self.ref.id)
         minutes = turn.state.get("auto_sleep_after_minutes")
-        row = await sandboxes.get(turn.connection, self.ref.id)
-        idle_s = (datetime.now(UTC) - row.last_activity_at).total_seconds()
+        used = (await sandboxes.get(turn.connection, self.ref.id)).last_activity_at
+        idle_s = (datetime.now(UTC) - used).total_seconds()
         if minutes and not self.commands.busy and idle_s > minutes * 60:
             await self._step(turn, core.Stop(idle=True))
         else:
             self.context.spawn(insist(self._adopt), "looking after commands")
+            if self.core.spec.get("network") == Network.OPEN:
+                self.context.spawn(insist(self._inspect), "looking after the network")
 
     async def on_effect_failed(self, turn: Turn, payload: dict[str, Any]) -> None:
         """An effect was given up: say so on the record rather than wait for ever."""
         action = payload.get("action") or {}
         generation = int((action.get("payload") or {}).get("generation", 0))
+        detail = str((payload.get("error") or {}).get("detail", ""))
         match action.get("name"):
             case "launch":
                 await self._step(turn, core.StartFailed(generation, payload.get("error") or {}))
             case "halt":
-                detail = str((payload.get("error") or {}).get("detail", ""))
                 await self._step(turn, core.Died(generation, f"it could not be stopped: {detail}"))
             case _:
-                row_error = str((payload.get("error") or {}).get("detail", ""))
                 with contextlib.suppress(errors.NotFound):
-                    await sandboxes.set_status(turn.connection, self.ref.id, SandboxState.ERROR, row_error)
+                    await sandboxes.set_status(turn.connection, self.ref.id, SandboxState.ERROR, detail)
 
     # ---- use: volatile --------------------------------------------------------------------------
 
@@ -234,8 +235,7 @@ class Sandbox(Entity):
     @effect
     async def launch(self, action: Action) -> None:
         """Have the node start this generation; its progress becomes the row's detail."""
-        generation = int(action.payload["generation"])
-        s = self.core
+        s, generation = self.core, int(action.payload["generation"])
         if s.generation != generation or s.status is not SandboxState.STARTING:
             return
         try:
@@ -254,8 +254,7 @@ class Sandbox(Entity):
     @effect
     async def halt(self, action: Action) -> None:
         """End the commands, then the sandbox of this generation."""
-        generation = int(action.payload["generation"])
-        s = self.core
+        s, generation = self.core, int(action.payload["generation"])
         if s.generation != generation or not s.ending:
             return
         await self._attach()
@@ -292,6 +291,11 @@ class Sandbox(Entity):
         """Call the node; all its methods may be repeated. Raises what they raise, or Unavailable."""
         ref = Ref("node", str(self.state.get("node_id") or self.context.node_id))
         return await self.context.runtime.call(ref, method, payload, timeout_s=timeout_s, idempotent=True)
+
+    async def _inspect(self) -> Any:
+        """The driver's record if it runs, else None; an open network that was cut is connected again."""
+        s = self.core
+        return await self._node("inspect_sandbox", {"sandbox_id": self.ref.id, "driver": s.driver}, 30)
 
     # ---- inside ---------------------------------------------------------------------------------
 
@@ -387,8 +391,7 @@ class Sandbox(Entity):
             if s.ending or await self._answers():
                 return False
             try:
-                asked = {"sandbox_id": self.ref.id, "driver": s.driver}
-                found = await self._node("inspect_sandbox", asked, 30)
+                found = await self._inspect()
             except errors.TerminalError:
                 return False  # the node does not know just now; the reminder asks again
             if found is not None and found["generation"] == s.generation:

@@ -100,7 +100,8 @@ class Stack:
     def kill(self, *pids: int) -> None:
         assert pids, "nothing to kill"
         for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it ended since it was listed
+                os.kill(pid, signal.SIGKILL)
 
 
 def find_processes(home: str, *marks: str) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -148,12 +149,16 @@ async def test_sandboxes_do_not_reach_each_other(outside: Sandbox, driver: Drive
 
 def carriers(handle: str) -> list[int]:
     """The pasta processes of a sandbox, their guards left out."""
+    return [pid for pid, words in network_processes(handle) if b"guard" not in words]
+
+
+def network_processes(handle: str) -> list[tuple[int, list[bytes]]]:
     found = []
     for name in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             words = name.read_bytes().split(b"\0")
-            if f"/proc/{handle}/ns/net".encode() in words and b"guard" not in words:
-                found.append(int(name.parent.name))
+            if f"/proc/{handle}/ns/net".encode() in words or (b"guard" in words and handle.encode() in words):
+                found.append((int(name.parent.name), words))
     return found
 
 
@@ -179,6 +184,31 @@ async def test_what_carries_it_is_started_again_and_ends_with_it(driver: Driver)
         await one.tppd.close()
         await driver.remove(spec.sandbox_id)
     await eventually(lambda: carriers(started.handle) == [])
+
+
+@pytest.mark.skipif(shutil.which("pasta") is None, reason="pasta is not here (package passt)")
+async def test_a_network_whose_guard_was_killed_too_is_connected_at_the_next_look(driver: Driver) -> None:
+    if driver.name != "bubblewrap":
+        return
+    spec = SandboxSpec(new_id(), network=Network.OPEN)
+    started = await driver.start(spec)
+    one = Sandbox(driver, spec, started, Tppd(started.run_dir))
+    try:
+        for guards in (True, False):  # the guard first, or it starts another
+            for pid, words in network_processes(started.handle):
+                if (b"guard" in words) is guards:
+                    os.kill(pid, signal.SIGKILL)
+
+        async def connected() -> bool:
+            looks = [driver.inspect(spec.sandbox_id) for _ in range(3)]
+            assert await asyncio.gather(*looks) == [started] * 3
+            return int((await one.sh("grep -c 00000000 /proc/net/route")).text) > 0
+
+        await eventually(connected)
+        assert len(carriers(started.handle)) == 1
+    finally:
+        await one.tppd.close()
+        await driver.remove(spec.sandbox_id)
 
 
 async def test_without_what_carries_it_it_is_refused(tmp_path: Path, tppd_binary: Path) -> None:
