@@ -21,10 +21,10 @@ async def main(n: int) -> None:
     with booted() as home:
         # Before Ray is imported: it reads its token's place from the environment then.
         os.environ |= {k: v for k, v in resolved(home).items() if k.startswith(("TPP_", "RAY_"))}
-        from runtime import joining, wire
+        from runtime import connect, wire
         from runtime.settings import load
 
-        runtime = await joining.connect(load(os.environ))
+        runtime = await connect.connect(load(os.environ))
         try:
             async with client(home) as api:
                 sandbox = await api.wait_for_sandbox((await api.create_sandbox())["id"], timeout_s=900)

@@ -30,7 +30,7 @@ SETTLE_S = 5.0  # a new sandbox takes a warm cell, and the next one is then star
 BARE = """
 import sys, uvicorn
 from fastapi import FastAPI
-from gateway.models import CommandCreate
+from gateway.requests import CommandCreate
 app = FastAPI()
 @app.post("/v1/sandboxes/{sandbox_id}/commands", status_code=201)
 async def route(sandbox_id: str, body: CommandCreate):

@@ -25,8 +25,8 @@ import uvicorn
 
 from gateway.app import Application, create_app
 from gateway.protocol import Idle, Protocol
-from gateway.watch import ray_lost
-from runtime.frames import short_name
+from gateway.ray_monitor import ray_lost
+from runtime.framing import short_name
 from runtime.home import write_atomically
 from runtime.settings import Settings, load
 from terminalpp.types.errors import PortInUse, TerminalError

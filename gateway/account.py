@@ -15,10 +15,10 @@ from pydantic import Field
 from starlette.responses import Response
 
 from actors.model import scripted
-from gateway.answers import Answer, Id, Json, Time, example, from_row
-from gateway.models import SANDBOX_EXAMPLE as EXAMPLE
+from gateway.requests import SANDBOX_EXAMPLE as EXAMPLE
+from gateway.responses import Answer, Id, Json, Time, example, from_row
 from gateway.routes import Route
-from gateway.state import gateway_of, user_of
+from gateway.state import app_state, user_of
 from runtime import model_keys
 from runtime.settings import Settings
 from schema import users
@@ -89,14 +89,14 @@ def usable(settings: Settings, environ: Mapping[str, str]) -> list[dict[str, Any
 async def models(request: Request) -> Response:
     """Models that can be asked, in OpenAI's form. A provider has more of them than the one that stands here:
     any litellm model string of one that has a key is taken."""
-    data = await asyncio.to_thread(usable, gateway_of(request).settings, os.environ)
+    data = await asyncio.to_thread(usable, app_state(request).settings, os.environ)
     return Json({"object": "list", "data": data})
 
 
 @router.get("/me", operation_id="getMe", response_model=Me)
 async def me(request: Request) -> Response:
     """Whose token this is, and the limits of one request."""
-    gateway = gateway_of(request)
+    gateway = app_state(request)
     user = await users.get(gateway.database, user_of(request))
     if user is None:
         raise NotFound("the account of this token is gone")

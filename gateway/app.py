@@ -19,18 +19,18 @@ from starlette.types import ASGIApp
 
 from gateway import (
     account,
+    archive_download,
     commands,
     conversations,
+    directories,
     docs,
     files,
-    folders,
-    guard,
     health,
     keys,
     openapi,
     operator,
+    origin_checks,
     output,
-    pack,
     problems,
     processes,
     proof,
@@ -38,16 +38,16 @@ from gateway import (
 )  # fmt: skip
 from gateway.admission import Admission
 from gateway.auth import Tokens
-from gateway.doors import Doors
-from gateway.edge import Edge
+from gateway.database_metrics import Figures
+from gateway.disk_metrics import Room
 from gateway.fast_route import FastRoutes
 from gateway.feeds import Feeds
-from gateway.figures import Figures
 from gateway.methods import Methods, head
 from gateway.metrics import Metrics, Pulse, template
+from gateway.middleware import Edge
 from gateway.outage import Outage
-from gateway.room import Room
-from gateway.state import Gateway
+from gateway.sandbox_connections import SandboxConnections
+from gateway.state import AppState
 from runtime.disk import Disk
 from runtime.home import Home
 from runtime.settings import Settings
@@ -63,7 +63,7 @@ POOL_MAX = 16
 class Application(FastAPI):
     """FastAPI behind `Edge`. `gateway` is there from the start of the lifespan on."""
 
-    gateway: Gateway
+    gateway: AppState
     methods: Methods
     edge: Edge | None = None
 
@@ -74,7 +74,7 @@ class Application(FastAPI):
         self.joined = asyncio.Event()  # Ray has been joined, which goes on while requests are answered
 
     async def join(self) -> None:
-        """Sets `joined`. A cluster that cannot be joined ends the process (see `gateway.watch`)."""
+        """Sets `joined`. A cluster that cannot be joined ends the process (see `gateway.ray_monitor`)."""
         try:
             await self.gateway.runtime.joined()
             self.joined.set()
@@ -117,7 +117,7 @@ def create_app(
             app.edge = Edge(app.answer, gateway)
             app.opened.set()
             room = Room(gateway.metrics.registry, gateway.disk, settings)
-            loops = (gateway.pulse, gateway.doors, gateway.outage, room)
+            loops = (gateway.pulse, gateway.connections, gateway.outage, room)
             works = [*(part.run() for part in loops), _wake_at_end(gateway)]
             if runtime is None:
                 works.append(app.join())
@@ -145,8 +145,8 @@ def create_app(
         health.router,
         proof.router,
         files.router,
-        folders.router,
-        pack.router,
+        directories.router,
+        archive_download.router,
         output.router,
         account.router,
         keys.router,
@@ -162,13 +162,13 @@ def create_app(
 
     @app.get("/docs", include_in_schema=False)
     async def documentation() -> HTMLResponse:
-        policy = {"content-security-policy": guard.page_policy(docs.STYLE)}
+        policy = {"content-security-policy": origin_checks.page_policy(docs.STYLE)}
         return HTMLResponse(docs.page(app.openapi()), headers=policy)
 
     return app
 
 
-async def _wake_at_end(gateway: Gateway) -> None:
+async def _wake_at_end(gateway: AppState) -> None:
     await gateway.draining.wait()
     gateway.feeds.wake()
 
@@ -179,7 +179,7 @@ async def _open(
     database: Database | None,
     live: Live | None,
     stack: contextlib.AsyncExitStack,
-) -> Gateway:
+) -> AppState:
     """Every part, in the order in which they need each other; closed in the reverse order."""
     if database is None:
         if settings.database_url is None:
@@ -211,9 +211,9 @@ async def _open(
     stack.push_async_callback(outage.close)
     metrics, admission = Metrics(), Admission(settings)
     metrics.watch((admission.requests, admission.commands, admission.long), database)
-    doors = Doors(settings.home, runtime)
-    stack.push_async_callback(doors.close)
-    return Gateway(
+    connections = SandboxConnections(settings.home, runtime)
+    stack.push_async_callback(connections.close)
+    return AppState(
         settings=settings,
         database=database,
         live=live,
@@ -225,7 +225,7 @@ async def _open(
         tokens=Tokens(database),
         admission=admission,
         owner_digest=digest(token),
-        doors=doors,
+        connections=connections,
         disk=Disk(settings.home, settings.disk_reserve_bytes),
         feeds=Feeds(database, live),
     )

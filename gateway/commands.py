@@ -21,15 +21,15 @@ from starlette.responses import Response
 
 from actors.sandbox import journal
 from actors.sandbox.answers import row_with_end
-from gateway import answers
-from gateway.answers import Json
+from gateway import responses
 from gateway.fast_route import FastRoute
-from gateway.models import WAIT_LIMIT_MS, CommandCreate, CommandWait, Id, SignalSend
-from gateway.once import REPLAYED, id_for, once
+from gateway.idempotency import REPLAYED, id_for, once
 from gateway.paging import Cursor, Limit, Since, moment_of, page
+from gateway.requests import WAIT_LIMIT_MS, CommandCreate, CommandWait, Id, SignalSend
+from gateway.responses import Json
 from gateway.routes import Route
 from gateway.sandboxes import BYTES, owned
-from gateway.state import Gateway, gateway_of, user_of
+from gateway.state import AppState, app_state, user_of
 from schema import executions
 from schema.rows import Place
 from terminalpp.types.errors import (
@@ -54,8 +54,8 @@ router = APIRouter(prefix="/v1/sandboxes/{sandbox_id}/commands", tags=["commands
 
 
 def from_row(row: executions.Execution) -> dict[str, Any]:
-    return answers.from_row(
-        answers.Execution,
+    return responses.from_row(
+        responses.Execution,
         row,
         stdout=row.stdout or "",
         stderr=row.stderr or "",
@@ -69,7 +69,7 @@ def from_row(row: executions.Execution) -> dict[str, Any]:
 def listed(row: executions.Execution) -> dict[str, Any]:
     """A command in a list: all but its output."""
     whole = from_row(row)
-    return {name: whole[name] for name in answers.ExecutionListed.model_fields}
+    return {name: whole[name] for name in responses.ExecutionListed.model_fields}
 
 
 def spelled(body: CommandCreate) -> str:
@@ -80,7 +80,7 @@ def spelled(body: CommandCreate) -> str:
 async def run(request: Request, sandbox_id: UUID, body: CommandCreate) -> Response:
     """Starts a command, once; with `wait_ms` the answer waits for its end that long. A sandbox that sleeps is
     started first. The command outlives every process of the server but its sandbox."""
-    gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
+    gateway, sandbox = app_state(request), await owned(request, sandbox_id)
     exec_id = id_for(request, "command")
     payload = body.model_dump(exclude_none=True)
     payload |= {
@@ -107,12 +107,12 @@ async def run(request: Request, sandbox_id: UUID, body: CommandCreate) -> Respon
             "stdout_bytes": ran.get("stdout_bytes") or 0,
             "stderr_bytes": ran.get("stderr_bytes") or 0,
             "truncated": bool(ran.get("truncated")),
-            "duration_ms": answers.whole(ran.get("duration_ms")),
+            "duration_ms": responses.whole(ran.get("duration_ms")),
             "agent": None,
             "conversation_id": None,
-            "created_at": answers.respelled(ran.get("created_at")),
-            "started_at": answers.respelled(ran.get("started_at")),
-            "completed_at": answers.respelled(ran.get("completed_at")),
+            "created_at": responses.respelled(ran.get("created_at")),
+            "started_at": responses.respelled(ran.get("started_at")),
+            "completed_at": responses.respelled(ran.get("completed_at")),
         },
         201,
         {"location": f"/v1/sandboxes/{sandbox}/commands/{exec_id}"}
@@ -126,12 +126,12 @@ router.add_api_route(
     methods=["POST"],
     operation_id="runCommand",
     status_code=201,
-    response_model=answers.Execution,
+    response_model=responses.Execution,
     route_class_override=FastRoute,
 )
 
 
-@router.get("", operation_id="listCommands", response_model=answers.ExecutionPage)
+@router.get("", operation_id="listCommands", response_model=responses.ExecutionPage)
 async def list_all(
     request: Request,
     sandbox_id: UUID,
@@ -142,8 +142,8 @@ async def list_all(
     cursor: Cursor = None,
 ) -> Response:
     """Newest first, without output: that is in each command's own record."""
-    gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
-    run_dir = str(gateway.doors.run_dir(sandbox))
+    gateway, sandbox = app_state(request), await owned(request, sandbox_id)
+    run_dir = str(gateway.connections.run_dir(sandbox))
     of = None if conversation_id is None else str(conversation_id)
     where = {"status": status, "conversation_id": of, "since": moment_of(since)}
 
@@ -163,19 +163,19 @@ async def list_all(
     return Json(found)
 
 
-async def row_of(gateway: Gateway, sandbox: str, command: str) -> executions.Execution:
+async def row_of(gateway: AppState, sandbox: str, command: str) -> executions.Execution:
     row = await executions.get(gateway.database, command)
     if row.sandbox_id != sandbox:
         raise NotFound(f"there is no command {command}")
     if row.status in FINAL:
         return row
-    return await asyncio.to_thread(row_with_end, str(gateway.doors.run_dir(sandbox)), row)
+    return await asyncio.to_thread(row_with_end, str(gateway.connections.run_dir(sandbox)), row)
 
 
-@router.get("/{command_id}", operation_id="getCommand", response_model=answers.Execution)
+@router.get("/{command_id}", operation_id="getCommand", response_model=responses.Execution)
 async def get(request: Request, sandbox_id: UUID, command_id: UUID) -> Response:
     """Its record. `stdout` and `stderr` are bounded extracts; the whole is under `…/output`."""
-    gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
+    gateway, sandbox = app_state(request), await owned(request, sandbox_id)
     return Json(from_row(await row_of(gateway, sandbox, str(command_id))))
 
 
@@ -207,10 +207,10 @@ async def output(
     """Bytes from `offset` on; waits up to `wait_ms` while there are none and some may come. A command exits
     with its own process; its output ends when all that hold it open, background processes too, have closed
     it."""
-    gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
+    gateway, sandbox = app_state(request), await owned(request, sandbox_id)
     command = str(command_id)
     deadline = time.monotonic() + wait_ms / 1000
-    run_dir = gateway.doors.run_dir(sandbox)
+    run_dir = gateway.connections.run_dir(sandbox)
     while True:
         # The end is looked for before the bytes are read: what is printed between the two is not missed.
         exited, ended = await life(gateway, sandbox, command)
@@ -237,7 +237,7 @@ async def output(
 
 
 async def _forgotten(
-    gateway: Gateway, sandbox: str, command: str, stream: str, offset: int
+    gateway: AppState, sandbox: str, command: str, stream: str, offset: int
 ) -> journal.Chunk:
     """What is told where there is no journal: the row knows how much retention has deleted."""
     row = await row_of(gateway, sandbox, command)
@@ -245,18 +245,18 @@ async def _forgotten(
     return journal.Chunk(max(size, offset), b"", max(size - offset, 0), max(size, offset))
 
 
-async def life(gateway: Gateway, sandbox: str, command: str) -> tuple[bool, bool]:
+async def life(gateway: AppState, sandbox: str, command: str) -> tuple[bool, bool]:
     """Whether the command has exited, and whether its output has ended: by the journals, else by tppd, else
     (it was never started, or its sandbox is down) by the row.
 
     Raises NotFound for a command that does not exist."""
-    run_dir = gateway.doors.run_dir(sandbox)
+    run_dir = gateway.connections.run_dir(sandbox)
     started, exited, closed = await asyncio.to_thread(_on_record, run_dir, command)
     if closed:
         return True, True
     if started:
         try:
-            status = await gateway.doors.watcher(sandbox).status(command)
+            status = await gateway.connections.watcher(sandbox).status(command)
             return status.state != "running", status.closed
         except (SandboxNotRunning, NotFound):
             if exited:
@@ -277,14 +277,14 @@ def _on_record(run_dir: Path, command: str) -> tuple[bool, bool, bool]:
 
 
 async def _more(
-    gateway: Gateway, sandbox: str, command: str, stream: str, offset: int, left_s: float
+    gateway: AppState, sandbox: str, command: str, stream: str, offset: int, left_s: float
 ) -> None:
     """Returns when there may be more to read; at the latest after a second, to look around."""
     wait_s = min(left_s, WATCH_S)
     # Only the stream that is read may wake us: the other one's offset is put out of reach.
     out, err = (offset, 2**62) if stream == "stdout" else (2**62, offset)
     try:
-        await gateway.doors.watcher(sandbox).wait(
+        await gateway.connections.watcher(sandbox).wait(
             command, timeout_s=wait_s, until="output", out_offset=out, err_offset=err
         )
     except (NotFound, SandboxNotRunning, Unavailable):
@@ -294,16 +294,16 @@ async def _more(
 # ---- while it runs ------------------------------------------------------------------------------
 
 
-async def _alive(gateway: Gateway, sandbox: str, command: str) -> None:
+async def _alive(gateway: AppState, sandbox: str, command: str) -> None:
     """Raises NotFound or CommandFinished before anything is attached (attaching wakes a sandbox)."""
     if (await life(gateway, sandbox, command))[0]:
         raise CommandFinished(f"command {command} has ended")
 
 
-async def _left(gateway: Gateway, sandbox: str, command: str) -> bool:
+async def _left(gateway: AppState, sandbox: str, command: str) -> bool:
     """Whether tppd knows of a process or an open stream of it."""
     try:
-        return command in await gateway.doors.watcher(sandbox).list()
+        return command in await gateway.connections.watcher(sandbox).list()
     except SandboxNotRunning:
         return False
 
@@ -311,7 +311,7 @@ async def _left(gateway: Gateway, sandbox: str, command: str) -> bool:
 @router.post(
     "/{command_id}/stdin",
     operation_id="writeStdin",
-    response_model=answers.Written,
+    response_model=responses.Written,
     openapi_extra={"requestBody": {"content": {"application/octet-stream": BYTES}}},
 )
 async def stdin(
@@ -323,10 +323,10 @@ async def stdin(
 ) -> Response:
     """Writes the body at `offset`; the command must have been started with `stdin`. What was written before
     is recognised by the offset and not written twice, so a repeated request is harmless."""
-    gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
+    gateway, sandbox = app_state(request), await owned(request, sandbox_id)
     command, data = str(command_id), await request.body()
     await _alive(gateway, sandbox, command)
-    async with gateway.doors.into(sandbox) as door:
+    async with gateway.connections.into(sandbox) as door:
         following = await door.stdin(command, offset, data, eof=eof)
     if following < offset + len(data):
         raise OffsetMismatch("not all of it was taken", "", {"expected": following})
@@ -337,13 +337,13 @@ async def stdin(
 async def signal(request: Request, sandbox_id: UUID, command_id: UUID, body: SignalSend) -> Response:
     """Sends a signal to the command, or with `tree` to every process it has started: after its end, to those
     it has left."""
-    gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
+    gateway, sandbox = app_state(request), await owned(request, sandbox_id)
     command = str(command_id)
 
     async def work() -> Response:
         if not (body.tree and await _left(gateway, sandbox, command)):
             await _alive(gateway, sandbox, command)
-        async with gateway.doors.into(sandbox) as door:
+        async with gateway.connections.into(sandbox) as door:
             if body.signal == "KILL" and body.tree:
                 await door.kill_tree(command)
             else:
@@ -353,15 +353,15 @@ async def signal(request: Request, sandbox_id: UUID, command_id: UUID, body: Sig
     return await once(request, work)
 
 
-@router.post("/{command_id}/wait", operation_id="waitCommand", response_model=answers.Execution)
+@router.post("/{command_id}/wait", operation_id="waitCommand", response_model=responses.Execution)
 async def wait(request: Request, sandbox_id: UUID, command_id: UUID, body: CommandWait) -> Response:
     """Its record when it has ended, or as it stands after `timeout_ms`."""
-    gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
+    gateway, sandbox = app_state(request), await owned(request, sandbox_id)
     await row_of(gateway, sandbox, str(command_id))
     return Json(from_row(await _ended(gateway, sandbox, str(command_id), body.timeout_ms)))
 
 
-async def _ended(gateway: Gateway, sandbox: str, command: str, timeout_ms: int) -> executions.Execution:
+async def _ended(gateway: AppState, sandbox: str, command: str, timeout_ms: int) -> executions.Execution:
     """The row, once it is final or the time is up."""
     deadline = time.monotonic() + timeout_ms / 1000
     while True:
@@ -370,6 +370,6 @@ async def _ended(gateway: Gateway, sandbox: str, command: str, timeout_ms: int) 
         if row.status in FINAL or left <= 0 or gateway.draining.is_set():
             return row
         try:
-            await gateway.doors.watcher(sandbox).wait(command, timeout_s=min(left, WATCH_S))
+            await gateway.connections.watcher(sandbox).wait(command, timeout_s=min(left, WATCH_S))
         except (NotFound, SandboxNotRunning, Unavailable):
             await asyncio.sleep(min(left, POLL_S))

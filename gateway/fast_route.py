@@ -4,7 +4,7 @@ FastAPI needs as long to find a route, to enter its layers and to resolve three 
 short request takes (`bench/http.py`). `FastRoutes` stands before it. It answers a request that fits a route
 of the class `FastRoute` exactly: the method, the path with an id in its one spelling, no query, a valid body.
 It hands every other request to FastAPI, with its body put back, so refusals and the documentation are the
-same as for any route. Errors that an endpoint raises pass through to the caller (`gateway.edge`).
+same as for any route. Errors that an endpoint raises pass through to the caller (`gateway.middleware`).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.models import UUID_SPELLING
-from gateway.once import key_of
+from gateway.idempotency import key_of
+from gateway.requests import UUID_SPELLING
 from gateway.routes import Route, read_json
 from terminalpp.types.errors import TerminalError
 

@@ -28,14 +28,14 @@ from starlette.responses import Response, StreamingResponse
 
 from actors.sandbox import files
 from actors.sandbox.files import State
-from gateway import answers, problems
-from gateway.answers import Json
-from gateway.models import FileChange
+from gateway import problems, responses
 from gateway.paths import Octal, PathQuery, mode_of, nanoseconds, quoted, raw_path, shown
 from gateway.preconditions import conditions_of, range_counts, span, tag_of, verdict
+from gateway.requests import FileChange
+from gateway.responses import Json
 from gateway.routes import Route, refused
 from gateway.sandboxes import BYTES, owned
-from gateway.state import Gateway, gateway_of
+from gateway.state import AppState, app_state
 from terminalpp.types.errors import (
     BadRequest,
     Conflict,
@@ -135,9 +135,9 @@ def _headers(path: str, state: State) -> dict[str, str]:
 async def get(request: Request, sandbox_id: UUID, path: PathQuery) -> Response:
     """The bytes of a regular file of any size; symlinks are followed. One `Range` (206), `If-Range`,
     `If-Match` and `If-None-Match` are kept to."""
-    gateway, id = gateway_of(request), await owned(request, sandbox_id)
+    gateway, id = app_state(request), await owned(request, sandbox_id)
     name = raw_path(request)
-    async with gateway.doors.into(id) as door:
+    async with gateway.connections.into(id) as door:
         for _ in range(ATTEMPTS):
             state = await _settled(door, name)
             regular(state)
@@ -194,10 +194,10 @@ def _unsatisfiable(request: Request, state: State, why: str) -> Response:
 
 
 async def _pieces(
-    gateway: Gateway, id: str, name: str, state: State, data: bytes, first: int, behind: int
+    gateway: AppState, id: str, name: str, state: State, data: bytes, first: int, behind: int
 ) -> AsyncIterator[bytes]:
     """`data`, then the rest up to `behind`. Raises Conflict when the file is no longer what `state` says."""
-    async with gateway.doors.into(id) as door:
+    async with gateway.connections.into(id) as door:
         while True:
             yield data
             first += len(data)
@@ -217,9 +217,9 @@ def _same_file(a: State, b: State) -> bool:
     return (a.stamp or "").partition("-")[0] == (b.stamp or "").partition("-")[0]
 
 
-async def _until_its_end(gateway: Gateway, id: str, name: str, data: bytes) -> AsyncIterator[bytes]:
+async def _until_its_end(gateway: AppState, id: str, name: str, data: bytes) -> AsyncIterator[bytes]:
     offset = 0
-    async with gateway.doors.into(id) as door:
+    async with gateway.connections.into(id) as door:
         while data:
             yield data
             offset += len(data)
@@ -247,8 +247,8 @@ def located(sandbox_id: str, path: str, answer: Response) -> Response:
 @router.put(
     "",
     operation_id="putFile",
-    response_model=answers.File,
-    responses={201: {"model": answers.File, "description": "It was made."}, **MET},
+    response_model=responses.File,
+    responses={201: {"model": responses.File, "description": "It was made."}, **MET},
     openapi_extra={"requestBody": {"content": {OCTETS: BYTES}}},
 )
 async def put(
@@ -261,12 +261,12 @@ async def put(
     """The body becomes the file, at once and as a whole, or nothing changes. A symlink stays and its target
     is replaced. `mode` left out: as it was, else 644. `If-Match` and `If-None-Match` are looked at before the
     body is taken and again when the file is put in its place. The limit is TPP_FILE_LIMIT_BYTES."""
-    gateway, id = gateway_of(request), await owned(request, sandbox_id)
+    gateway, id = app_state(request), await owned(request, sandbox_id)
     name, conditions = raw_path(request), conditions_of(request.headers)
     for header in ("content-range", "content-encoding"):
         if header in request.headers:
             raise BadRequest(f"{header}: the body must be the file as it is", "Send the whole, plain.")
-    async with gateway.doors.into(id) as door:
+    async with gateway.connections.into(id) as door:
         with clearly():
             if not conditions.met_by(await _state_or_none(door, name)):
                 raise PreconditionFailed
@@ -297,7 +297,7 @@ async def _state_or_none(door: Any, name: str) -> State | None:
         return None  # writing says what is wrong
 
 
-async def _body(request: Request, gateway: Gateway) -> AsyncIterator[bytes]:
+async def _body(request: Request, gateway: AppState) -> AsyncIterator[bytes]:
     """The request's body in larger pieces. Raises BadRequest when it ends early."""
     gathered = bytearray()
     try:
@@ -314,10 +314,10 @@ async def _body(request: Request, gateway: Gateway) -> AsyncIterator[bytes]:
         yield bytes(gathered)
 
 
-@router.patch("", operation_id="changeFile", response_model=answers.File, responses={**MET})
+@router.patch("", operation_id="changeFile", response_model=responses.File, responses={**MET})
 async def change(request: Request, sandbox_id: UUID, path: PathQuery, body: FileChange) -> Response:
     """Changes mode, time of the last change, or both, of a file or directory; of a symlink's target."""
-    gateway, id = gateway_of(request), await owned(request, sandbox_id)
+    gateway, id = app_state(request), await owned(request, sandbox_id)
     name, conditions = raw_path(request), conditions_of(request.headers)
     mtime_ns = None if body.modified_at is None else nanoseconds(body.modified_at)
     mode = mode_of(body.mode)
@@ -327,7 +327,7 @@ async def change(request: Request, sandbox_id: UUID, path: PathQuery, body: File
             tppd, name, epoch=epoch, mode=mode, mtime_ns=mtime_ns, conditions=conditions
         )
 
-    async with gateway.doors.into(id) as door:
+    async with gateway.connections.into(id) as door:
         with clearly():
             changed = await door.do(act)
         return await _as_written(door, name, changed, 200)
@@ -341,7 +341,7 @@ async def delete(
     recursive: Annotated[bool, Query(description="A directory with all that is in it.")] = False,
 ) -> Response:
     """Deletes a file, a symlink (not what it points to), or a directory; what is not there is fine."""
-    gateway, id = gateway_of(request), await owned(request, sandbox_id)
+    gateway, id = app_state(request), await owned(request, sandbox_id)
     name, conditions = raw_path(request), conditions_of(request.headers)
     if not name.strip("/"):
         raise refused("query.path", "`/` cannot be deleted")
@@ -349,7 +349,7 @@ async def delete(
     async def act(tppd: Any, epoch: int) -> None:
         await files.remove(tppd, name, epoch=epoch, recursive=recursive, conditions=conditions)
 
-    async with gateway.doors.into(id) as door:
+    async with gateway.connections.into(id) as door:
         with clearly():
             await door.do(act)
     return Response(status_code=204)

@@ -14,9 +14,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field
 from starlette.responses import PlainTextResponse, Response
 
-from gateway.answers import Answer, Json, example
+from gateway.responses import Answer, Json, example
 from gateway.routes import Route
-from gateway.state import Gateway, gateway_of
+from gateway.state import AppState, app_state
 from schema import migrations
 from terminalpp import __version__
 from terminalpp.types.errors import TerminalError, Unavailable
@@ -59,12 +59,12 @@ def _wants_json(request: Request) -> bool:
     return "application/json" in request.headers.get("accept", "")
 
 
-async def _database(gateway: Gateway) -> str:
+async def _database(gateway: AppState) -> str:
     await gateway.outage.ask()
     return "answers"
 
 
-async def _migrations(gateway: Gateway) -> str:
+async def _migrations(gateway: AppState) -> str:
     states = await migrations.status(gateway.settings.database_url or "")
     wrong = [f"{state.version} is {state.state}" for state in states if state.state != "applied"]
     if wrong:
@@ -72,22 +72,22 @@ async def _migrations(gateway: Gateway) -> str:
     return f"{len(states)} applied"
 
 
-async def _live(gateway: Gateway) -> str:
+async def _live(gateway: AppState) -> str:
     if not await gateway.live.ping():
         raise Unavailable("no answer")
     return "answers"
 
 
-async def _actors(gateway: Gateway) -> str:
+async def _actors(gateway: AppState) -> str:
     cells = await gateway.runtime.cells()
     return f"{len(cells)} cells"
 
 
-async def _disk(gateway: Gateway) -> str:
+async def _disk(gateway: AppState) -> str:
     return gateway.disk.words()
 
 
-CHECKS: dict[str, Callable[[Gateway], Awaitable[str]]] = {
+CHECKS: dict[str, Callable[[AppState], Awaitable[str]]] = {
     "postgres": _database,
     "migrations": _migrations,
     "redis": _live,
@@ -96,7 +96,7 @@ CHECKS: dict[str, Callable[[Gateway], Awaitable[str]]] = {
 }
 
 
-async def check(gateway: Gateway, name: str) -> dict[str, Any]:
+async def check(gateway: AppState, name: str) -> dict[str, Any]:
     """One part: `{name, ok, detail, ms}`. Never raises; a part that does not answer in 3 s is not ok."""
     started = time.monotonic()
     asking = asyncio.create_task(CHECKS[name](gateway), name=f"check {name}")
@@ -128,7 +128,7 @@ def _texts(shape: type[Answer], *statuses: int) -> dict[int | str, dict[str, Any
 )  # fmt: skip
 async def livez(request: Request) -> Response:
     """`lag_ms` is the worst delay of the event loop in the last 30 s. Always 200 while it can answer."""
-    lag_ms = round(gateway_of(request).pulse.lag_seconds * 1000, 1)
+    lag_ms = round(app_state(request).pulse.lag_seconds * 1000, 1)
     if _wants_json(request):
         return Json({"alive": True, "lag_ms": lag_ms})
     word = "slow" if lag_ms > LAG_ALARM_S * 1000 else "ok"
@@ -141,7 +141,7 @@ async def livez(request: Request) -> Response:
 )  # fmt: skip
 async def readyz(request: Request) -> Response:
     """503 when a part does not answer; the line (or the entry) of that part says why."""
-    gateway = gateway_of(request)
+    gateway = app_state(request)
     checks = await asyncio.gather(*(check(gateway, name) for name in CHECKS))
     ready = all(item["ok"] for item in checks) and not gateway.draining.is_set()
     status = 200 if ready else 503
@@ -169,6 +169,6 @@ async def version() -> Response:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )  # fmt: skip
 async def metrics(request: Request) -> Response:
-    gateway = gateway_of(request)
+    gateway = app_state(request)
     await gateway.figures.refresh()
     return Response(gateway.metrics.text(), media_type=CONTENT_TYPE_LATEST)

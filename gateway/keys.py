@@ -12,12 +12,12 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import Response
 
-from gateway import words
-from gateway.answers import _TIME, Answer, Json, Time, example
-from gateway.models import Body, _example
+from gateway import field_errors
 from gateway.operator import operator
+from gateway.requests import Body, _example
+from gateway.responses import _TIME, Answer, Json, Time, example
 from gateway.routes import Route
-from gateway.state import Gateway
+from gateway.state import AppState
 from runtime import model_keys
 from terminalpp.types.providers import KEYED
 
@@ -40,10 +40,12 @@ class ModelKeyList(Answer):
 class KeyPut(Body):
     model_config = _example(key="sk-the-key-of-the-provider")
 
-    key: str = Field(min_length=1, max_length=4096, pattern=words.WORD, description="Never shown again.")
+    key: str = Field(
+        min_length=1, max_length=4096, pattern=field_errors.WORD, description="Never shown again."
+    )
 
 
-def _listed(gateway: Gateway) -> list[dict[str, Any]]:
+def _listed(gateway: AppState) -> list[dict[str, Any]]:
     return model_keys.of(gateway.settings.home).listed()
 
 

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from gateway import answers
+from gateway import responses
 from gateway.problems import MEDIA_TYPE, RETRIED
 from terminalpp import __version__
 
@@ -62,7 +62,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         made = get_openapi(title="Terminal++", version=__version__, description=_ABOUT, routes=app.routes)
         schemas = made.setdefault("components", {}).setdefault("schemas", {})
-        for shape in (answers.Problem, answers.Event, answers.OutputEvent):
+        for shape in (responses.Problem, responses.Event, responses.OutputEvent):
             _add(schemas, shape)
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)

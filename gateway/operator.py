@@ -15,13 +15,13 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
-from gateway.answers import _TIME, Answer, Count, Id, Json, Time, example, from_row
-from gateway.extract import extract
-from gateway.models import SANDBOX_EXAMPLE
-from gateway.once import once
+from gateway.idempotency import once
 from gateway.paging import Limit
+from gateway.redaction import extract
+from gateway.requests import SANDBOX_EXAMPLE
+from gateway.responses import _TIME, Answer, Count, Id, Json, Time, example, from_row
 from gateway.routes import Route
-from gateway.state import Gateway, gateway_of, user_of
+from gateway.state import AppState, app_state, user_of
 from schema import dead_letters, entities, quarantines, users
 from terminalpp.types.errors import Forbidden
 from terminalpp.types.ids import Ref
@@ -87,9 +87,9 @@ class DeadLetterPage(Answer):
     next_cursor: str | None
 
 
-async def operator(request: Request) -> Gateway:
+async def operator(request: Request) -> AppState:
     """Raises Forbidden unless the caller is an administrator; the owner of an installation is one."""
-    gateway = gateway_of(request)
+    gateway = app_state(request)
     user = await users.get(gateway.database, user_of(request))
     if user is None or user.role != "admin":
         raise Forbidden("only an administrator may look after entities")

@@ -26,12 +26,12 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
 from actors.sandbox import journal
-from gateway.answers import Execution, from_row
 from gateway.commands import life, row_of
+from gateway.responses import Execution, from_row
 from gateway.routes import Route
 from gateway.sandboxes import owned
 from gateway.sse import HEARTBEAT_S, Push, Stream
-from gateway.state import Gateway, gateway_of
+from gateway.state import AppState, app_state
 from schema import executions
 from terminalpp.types.errors import NotFound, SandboxNotRunning, Unavailable
 
@@ -88,7 +88,7 @@ async def follow_output(
 ) -> Response:
     """Both streams of a command as they come, then its end. Connect again with `Last-Event-ID` and no byte is
     missed or repeated. A comment every 15 s shows that the line is alive."""
-    gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
+    gateway, sandbox = app_state(request), await owned(request, sandbox_id)
     if last_event_id is not None:
         stdout_offset, stderr_offset = (int(part) for part in last_event_id.split("-"))
     watched = _Command(gateway, sandbox, str(command_id))
@@ -120,9 +120,9 @@ def body(data: bytes, encoding: Encoding) -> dict[str, str]:
 class _Command:
     """A command as the journals and its row know it."""
 
-    def __init__(self, gateway: Gateway, sandbox: str, command: str) -> None:
+    def __init__(self, gateway: AppState, sandbox: str, command: str) -> None:
         self.gateway, self.sandbox, self.id = gateway, sandbox, command
-        self.run_dir = str(gateway.doors.run_dir(sandbox))
+        self.run_dir = str(gateway.connections.run_dir(sandbox))
 
     async def row(self) -> executions.Execution:
         """Raises NotFound."""
@@ -228,7 +228,7 @@ class OutputStream(Stream):
 
     async def _wait(self, exited: bool) -> None:
         """Returns when there may be something new; at the latest after LOOK_S."""
-        watcher = self._gateway.doors.watcher(self._command.sandbox)
+        watcher = self._gateway.connections.watcher(self._command.sandbox)
         if not exited and self._exit is None:
             self._exit = asyncio.create_task(watcher.wait(self._command.id, timeout_s=LOOK_S))
         more = asyncio.create_task(

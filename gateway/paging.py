@@ -17,7 +17,7 @@ from uuid import UUID
 
 from fastapi import Query
 
-from gateway import words
+from gateway import field_errors
 from gateway.routes import refused
 from schema.rows import Place
 
@@ -28,7 +28,7 @@ Cursor = Annotated[
 Since = Annotated[
     str | None,
     Query(
-        pattern=words.MOMENT,
+        pattern=field_errors.MOMENT,
         description="Made at or after this time (RFC 3339).",
         examples=["2026-11-22T10:00:00Z"],
     ),

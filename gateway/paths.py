@@ -14,15 +14,15 @@ from urllib.parse import parse_qsl, quote_from_bytes
 from fastapi import Query, Request
 
 from actors.sandbox.files import State
-from gateway import words
-from gateway.answers import moment
+from gateway import field_errors
+from gateway.responses import moment
 from gateway.routes import refused
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = -(2**63), 2**63 - 1  # tppd says these for what is beyond them
 _ABOUT = "Absolute path in the sandbox; bytes that are no UTF-8 percent-encoded as they are."
 
-_FORM = {"pattern": words.ABSOLUTE}  # told, not checked here: `raw_path` sees the bytes
+_FORM = {"pattern": field_errors.ABSOLUTE}  # told, not checked here: `raw_path` sees the bytes
 
 PathQuery = Annotated[
     str, Query(description=_ABOUT, examples=["/home/user/project"], json_schema_extra=_FORM)
@@ -32,7 +32,8 @@ FromQuery = Annotated[
 ]
 ToQuery = Annotated[str, Query(description=_ABOUT, examples=["/home/user/b"], json_schema_extra=_FORM)]
 Octal = Annotated[
-    str | None, Query(pattern=words.OCTAL, description="Octal digits, such as `644`.", examples=["755"])
+    str | None,
+    Query(pattern=field_errors.OCTAL, description="Octal digits, such as `644`.", examples=["755"]),
 ]
 
 

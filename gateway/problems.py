@@ -15,8 +15,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from gateway import words
-from gateway.answers import Json
+from gateway import field_errors
+from gateway.responses import Json
 from runtime.disk import full
 from terminalpp.types import errors
 
@@ -78,7 +78,7 @@ def from_http(error: HTTPException) -> errors.TerminalError:
 
 def from_validation(error: RequestValidationError) -> errors.InvalidInput:
     """All wrong fields, by place and in our words."""
-    listed = words.listed(error.errors(), error.body)
+    listed = field_errors.listed(error.errors(), error.body)
     first = listed[0] if listed else {"field": "body", "message": "is not valid"}
     hint = "Send a JSON object." if first["field"] == "body" and first.get("kind") in (None, "type") else ""
     return errors.InvalidInput(f"{first['field']}: {first['message']}", hint, {"errors": listed})

@@ -14,11 +14,11 @@ from pydantic import Field
 from starlette.responses import Response
 
 from actors.sandbox import replies
-from gateway.answers import _ID, _TIME, Answer, Json, example, moment_of
-from gateway.once import once
+from gateway.idempotency import once
+from gateway.responses import _ID, _TIME, Answer, Json, example, moment_of
 from gateway.routes import Route
 from gateway.sandboxes import owned
-from gateway.state import Gateway, gateway_of
+from gateway.state import AppState, app_state
 from terminalpp.types.errors import SandboxNotRunning
 
 router = APIRouter(prefix="/v1/sandboxes/{sandbox_id}/processes", tags=["processes"], route_class=Route)
@@ -68,9 +68,9 @@ def _shown(one: replies.Process) -> dict[str, Any]:
     }
 
 
-async def _processes(gateway: Gateway, sandbox: str) -> list[replies.Process]:
+async def _processes(gateway: AppState, sandbox: str) -> list[replies.Process]:
     try:
-        return await gateway.doors.watcher(sandbox).processes()
+        return await gateway.connections.watcher(sandbox).processes()
     except SandboxNotRunning:
         return []
 
@@ -79,7 +79,7 @@ async def _processes(gateway: Gateway, sandbox: str) -> list[replies.Process]:
 async def list_all(request: Request, sandbox_id: UUID) -> Response:
     """Every process in the sandbox with the command it comes from, those included that ended commands have
     left; none when it does not run."""
-    gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
+    gateway, sandbox = app_state(request), await owned(request, sandbox_id)
     return Json({"items": [_shown(one) for one in await _processes(gateway, sandbox)]})
 
 
@@ -87,12 +87,12 @@ async def list_all(request: Request, sandbox_id: UUID) -> Response:
 async def kill(request: Request, sandbox_id: UUID) -> Response:
     """Kills every process in the sandbox and says how many there were. The sandbox runs on: new commands can
     be started at once."""
-    gateway, sandbox = gateway_of(request), await owned(request, sandbox_id)
+    gateway, sandbox = app_state(request), await owned(request, sandbox_id)
 
     async def work() -> Response:
         killed = 0
         if await _processes(gateway, sandbox):
-            async with gateway.doors.into(sandbox) as door:
+            async with gateway.connections.into(sandbox) as door:
                 killed = await door.kill_all()
         return Json({"killed": killed})
 

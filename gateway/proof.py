@@ -6,7 +6,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from gateway.state import gateway_of
+from gateway.state import app_state
 from terminalpp.types import proof
 from terminalpp.types.errors import InvalidInput
 
@@ -20,4 +20,4 @@ async def prove(request: Request) -> Response:
     if not proof.NONCE.fullmatch(nonce):
         raise InvalidInput("nonce must be 64 hexadecimal digits")
     host, port = request.scope.get("server") or ("", 0)  # a Unix socket has neither
-    return JSONResponse({"proof": proof.proof(gateway_of(request).owner_digest, nonce, host, port or 0)})
+    return JSONResponse({"proof": proof.proof(app_state(request).owner_digest, nonce, host, port or 0)})

@@ -23,7 +23,7 @@ import httptools
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from gateway import guard, problems
+from gateway import origin_checks, problems
 from runtime.settings import Settings
 from terminalpp.types import errors
 from terminalpp.types.ids import new_id
@@ -293,7 +293,7 @@ class _Refusal:
         async def say(message: Message) -> None:
             if message["type"] == "http.response.start":
                 marks = [(b"x-request-id", request_id.encode()), (b"connection", b"close")]
-                message["headers"] = [*message["headers"], *guard.headers("/v1"), *marks]
+                message["headers"] = [*message["headers"], *origin_checks.headers("/v1"), *marks]
             elif self._linger_s:
                 await send({**message, "more_body": True})
                 await asyncio.sleep(self._linger_s)

@@ -21,8 +21,8 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from gateway import bodies
-from gateway.models import SANDBOX_EXAMPLE, UUID_SPELLING
-from gateway.once import key_of
+from gateway.idempotency import key_of
+from gateway.requests import SANDBOX_EXAMPLE, UUID_SPELLING
 from terminalpp.types import text
 from terminalpp.types.errors import InvalidInput
 

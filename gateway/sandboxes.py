@@ -14,17 +14,17 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from gateway import answers
-from gateway.answers import Json
+from gateway import responses
+from gateway.archive_upload import unpack
+from gateway.decompress import inflated
 from gateway.fast_route import FastRoute
-from gateway.inflate import inflated
-from gateway.models import SandboxCreate
-from gateway.once import id_for, once
+from gateway.idempotency import id_for, once
 from gateway.paging import Cursor, Limit, Since, moment_of, page
 from gateway.paths import PathQuery, raw_path
+from gateway.requests import SandboxCreate
+from gateway.responses import Json
 from gateway.routes import Route
-from gateway.state import Gateway, gateway_of, user_of
-from gateway.unpack import unpack
+from gateway.state import AppState, app_state, user_of
 from schema import sandboxes
 from schema.rows import Place
 from terminalpp.types.errors import NotFound
@@ -42,7 +42,7 @@ Wait = Annotated[bool, Query(description="Answer once it runs or has failed, at 
 async def owned(request: Request, sandbox_id: UUID) -> str:
     """The id as text, if the caller owns that sandbox. One look-up per sandbox, then from memory: an
     owner never changes. Raises NotFound, also for what belongs to somebody else."""
-    gateway, id = gateway_of(request), str(sandbox_id)
+    gateway, id = app_state(request), str(sandbox_id)
     owner = gateway.owners.get(id)
     if owner is None:
         owner = gateway.remember_owner(id, (await sandboxes.get(gateway.database, id)).user_id)
@@ -55,16 +55,16 @@ def told(row: sandboxes.Sandbox) -> dict[str, Any]:
     """What it was last started as; before that the image that was asked for, where one was."""
     made = row.started_as or {"image": None if row.image == sandboxes.SEED_IMAGE else row.image}
     given = {name: made.get(name) for name in ("image", "image_id", "image_base", "helper")}
-    return answers.from_row(answers.Sandbox, row, limits=made.get("limits") or {}, **given)
+    return responses.from_row(responses.Sandbox, row, limits=made.get("limits") or {}, **given)
 
 
-async def shown(gateway: Gateway, sandbox_id: str, status: int = 200) -> Response:
+async def shown(gateway: AppState, sandbox_id: str, status: int = 200) -> Response:
     row = await sandboxes.get(gateway.database, sandbox_id)
     headers = {"location": f"{router.prefix}/{sandbox_id}"} if status == 201 else None
     return Json(told(row), status, headers)
 
 
-async def _settled(gateway: Gateway, sandbox_id: str) -> None:
+async def _settled(gateway: AppState, sandbox_id: str) -> None:
     """Returns when the sandbox has stopped starting, or after START_WAIT_S, or when we must stop."""
     deadline, pause = time.monotonic() + START_WAIT_S, 0.02
     while time.monotonic() < deadline and not gateway.draining.is_set():
@@ -75,11 +75,11 @@ async def _settled(gateway: Gateway, sandbox_id: str) -> None:
         pause = min(0.25, pause * 1.5)
 
 
-@router.post("", operation_id="createSandbox", status_code=201, response_model=answers.Sandbox)
+@router.post("", operation_id="createSandbox", status_code=201, response_model=responses.Sandbox)
 async def create(request: Request, body: SandboxCreate, wait: Wait = False) -> Response:
     """Its record is there at once; it starts in the background. Its image may have to be built first:
     `status_detail` says how far that is."""
-    gateway = gateway_of(request)
+    gateway = app_state(request)
 
     async def work() -> Response:
         id = id_for(request, "sandbox")
@@ -97,7 +97,7 @@ async def create(request: Request, body: SandboxCreate, wait: Wait = False) -> R
     return await once(request, work)
 
 
-@router.get("", operation_id="listSandboxes", response_model=answers.SandboxPage)
+@router.get("", operation_id="listSandboxes", response_model=responses.SandboxPage)
 async def list_all(
     request: Request,
     status: SandboxState | None = None,
@@ -106,7 +106,7 @@ async def list_all(
     cursor: Cursor = None,
 ) -> Response:
     """Newest first."""
-    gateway, user = gateway_of(request), user_of(request)
+    gateway, user = app_state(request), user_of(request)
     made = moment_of(since)
 
     async def read(limit: int, after: Place | None) -> list[sandboxes.Sandbox]:
@@ -118,7 +118,7 @@ async def list_all(
 
 
 async def get(request: Request, sandbox_id: UUID) -> Response:
-    return await shown(gateway_of(request), await owned(request, sandbox_id))
+    return await shown(app_state(request), await owned(request, sandbox_id))
 
 
 router.add_api_route(
@@ -126,15 +126,15 @@ router.add_api_route(
     get,
     methods=["GET"],
     operation_id="getSandbox",
-    response_model=answers.Sandbox,
+    response_model=responses.Sandbox,
     route_class_override=FastRoute,
 )
 
 
-@router.post("/{sandbox_id}/start", operation_id="startSandbox", response_model=answers.Sandbox)
+@router.post("/{sandbox_id}/start", operation_id="startSandbox", response_model=responses.Sandbox)
 async def start(request: Request, sandbox_id: UUID, wait: Wait = False) -> Response:
     """Starts it if it is stopped or has failed."""
-    gateway, id = gateway_of(request), await owned(request, sandbox_id)
+    gateway, id = app_state(request), await owned(request, sandbox_id)
 
     async def work() -> Response:
         await gateway.runtime.send(Ref("sandbox", id), "start", {}, message_id=id_for(request, "start"))
@@ -145,10 +145,10 @@ async def start(request: Request, sandbox_id: UUID, wait: Wait = False) -> Respo
     return await once(request, work)
 
 
-@router.post("/{sandbox_id}/stop", operation_id="stopSandbox", response_model=answers.Sandbox)
+@router.post("/{sandbox_id}/stop", operation_id="stopSandbox", response_model=responses.Sandbox)
 async def stop(request: Request, sandbox_id: UUID) -> Response:
     """Ends every process in it; its files stay. Running commands are recorded as failed, reason `lost`."""
-    gateway, id = gateway_of(request), await owned(request, sandbox_id)
+    gateway, id = app_state(request), await owned(request, sandbox_id)
 
     async def work() -> Response:
         await gateway.runtime.send(Ref("sandbox", id), "stop", {}, message_id=id_for(request, "stop"))
@@ -160,24 +160,24 @@ async def stop(request: Request, sandbox_id: UUID) -> Response:
 @router.delete("/{sandbox_id}", operation_id="deleteSandbox", status_code=204)
 async def delete(request: Request, sandbox_id: UUID) -> Response:
     """Deletes it with all its files, commands and conversations. It cannot be undone."""
-    gateway, id = gateway_of(request), await owned(request, sandbox_id)
+    gateway, id = app_state(request), await owned(request, sandbox_id)
     await gateway.runtime.send(Ref("sandbox", id), "destroy", {}, message_id=f"{id}:destroy")
     gateway.owners.pop(id, None)
-    await gateway.doors.forget(id)
+    await gateway.connections.forget(id)
     return Response(status_code=204)
 
 
 @router.put(
     "/{sandbox_id}/archive",
     operation_id="putArchive",
-    response_model=answers.Uploaded,
+    response_model=responses.Uploaded,
     openapi_extra={"requestBody": {"required": True, "content": dict.fromkeys(ARCHIVES, BYTES)}},
 )
 async def put_archive(request: Request, sandbox_id: UUID, path: PathQuery) -> Response:
     """Unpacks the body, a tar or one in gzip or zstd (told by its first bytes), under `path` as it arrives.
     Modes and symlinks are kept; device nodes, absolute names, `..` and ways through the archive's own
     symlinks are refused. The limit is TPP_ARCHIVE_LIMIT_BYTES, of what came and of what came out of it."""
-    gateway, id = gateway_of(request), await owned(request, sandbox_id)
+    gateway, id = app_state(request), await owned(request, sandbox_id)
     base = raw_path(request)
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -186,7 +186,7 @@ async def put_archive(request: Request, sandbox_id: UUID, path: PathQuery) -> Re
                 gateway.metrics.uploaded.inc(len(chunk))
                 yield chunk
 
-    async with gateway.doors.into(id) as door:
+    async with gateway.connections.into(id) as door:
         counts = await unpack(door, base, inflated(chunks(), gateway.settings.archive_limit_bytes))
     return Json(
         {

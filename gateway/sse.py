@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from gateway.state import Gateway
+from gateway.state import AppState
 
 HEARTBEAT_S = 15.0
 Push = Callable[[bytes], Awaitable[None]]
@@ -27,7 +27,7 @@ class Stream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: AppState) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._gateway = gateway
@@ -62,7 +62,7 @@ class Stream(Response):
 class EventStream(Stream):
     """`conversation_id` has been checked before; `head` is its last event as it was then."""
 
-    def __init__(self, gateway: Gateway, conversation_id: str, head: int, after: int, follow: bool) -> None:
+    def __init__(self, gateway: AppState, conversation_id: str, head: int, after: int, follow: bool) -> None:
         super().__init__(gateway)
         self._conversation_id = conversation_id
         self._head = head

@@ -11,11 +11,11 @@ from fastapi import Request
 
 from gateway.admission import Admission
 from gateway.auth import Tokens
-from gateway.doors import Doors
+from gateway.database_metrics import Figures
 from gateway.feeds import Feeds
-from gateway.figures import Figures
 from gateway.metrics import Metrics, Pulse
 from gateway.outage import Outage
+from gateway.sandbox_connections import SandboxConnections
 from runtime.disk import Disk
 from runtime.settings import Settings
 from schema import Database, Live
@@ -24,7 +24,7 @@ OWNERS_KEPT = 10_000
 
 
 @dataclass
-class Gateway:
+class AppState:
     """`draining` is set when the process is asked to stop: streams end, long waits answer as they stand."""
 
     settings: Settings
@@ -38,7 +38,7 @@ class Gateway:
     tokens: Tokens
     admission: Admission
     owner_digest: str  # of the owner's token: what `gateway.proof` proves to know
-    doors: Doors
+    connections: SandboxConnections
     disk: Disk
     feeds: Feeds
     draining: asyncio.Event = field(default_factory=asyncio.Event)
@@ -53,7 +53,7 @@ class Gateway:
         return user_id
 
 
-def gateway_of(request: Request) -> Gateway:
+def app_state(request: Request) -> AppState:
     return request.app.state.gateway
 
 

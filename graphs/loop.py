@@ -25,7 +25,7 @@ from typing import Any
 from graphs import arguments, messages, stuck, tools, transcript
 from graphs import limits as limits_of
 from graphs.limits import Limits, Spent
-from graphs.ports import Hands, LoopPort
+from graphs.ports import LoopPort, Sandbox
 from graphs.structured import Malformed
 from graphs.transcript import Call, Step, Transcript
 from terminalpp.types.errors import ModelReplyCut, ModelReplyInvalid, ModelRequestTooLong
@@ -58,7 +58,7 @@ class Task:
     answer: Callable[[str], dict[str, Any]] | None = None  # reads the final reply; raises Malformed
 
 
-async def run(task: Task, port: LoopPort, hands: Hands) -> dict[str, Any]:
+async def run(task: Task, port: LoopPort, sandbox: Sandbox) -> dict[str, Any]:
     """Work until there is an answer or a limit. Returns `{status, content, answer, limit, value, spent}`.
 
     `status` is done, malformed (the answer stayed empty or unreadable; `content` is then whatever there is)
@@ -67,7 +67,7 @@ async def run(task: Task, port: LoopPort, hands: Hands) -> dict[str, Any]:
     state = transcript.fold(
         task.task_id, await port.history(), native=task.native, schemas=tools.SCHEMAS, tools=task.tools
     )
-    loop = _Loop(task, port, hands, state)
+    loop = _Loop(task, port, sandbox, state)
     while True:
         if state.steps:
             await loop.finish_calls(state.steps[-1])
@@ -81,8 +81,8 @@ async def run(task: Task, port: LoopPort, hands: Hands) -> dict[str, Any]:
 
 
 class _Loop:
-    def __init__(self, task: Task, port: LoopPort, hands: Hands, state: Transcript) -> None:
-        self.task, self.port, self.hands, self.state = task, port, hands, state
+    def __init__(self, task: Task, port: LoopPort, sandbox: Sandbox, state: Transcript) -> None:
+        self.task, self.port, self.sandbox, self.state = task, port, sandbox, state
 
     async def answered(self) -> dict[str, Any] | None:
         """The result, when the last reply is the agent's answer and nobody has spoken since."""
@@ -246,7 +246,9 @@ class _Loop:
         if refusal is not None:
             payload["effect"] = {"refused": refusal, "malformed": True}
         else:
-            prepared = await tools.prepare(call.name, call.arguments, derived_id(call.id, "exec"), self.hands)
+            prepared = await tools.prepare(
+                call.name, call.arguments, derived_id(call.id, "exec"), self.sandbox
+            )
             if isinstance(prepared, tools.Result):
                 payload["effect"] = {"refused": prepared.output}
             else:
@@ -265,7 +267,7 @@ class _Loop:
             call.name,
             call.arguments,
             tools.Prepared(effect, called.get("exec_id")),
-            self.hands,
+            self.sandbox,
             timeout_s=max(1.0, min(self.task.limits.tool_timeout_seconds, left_s)),
             limit=self.task.limits.observation_max_bytes,
         )

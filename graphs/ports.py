@@ -51,7 +51,7 @@ class Observation:
         return self.status in ("pending", "running")
 
 
-class Hands(Protocol):
+class Sandbox(Protocol):
     """One agent's access to the sandbox. Paths are absolute inside the sandbox."""
 
     workspace: str
@@ -81,7 +81,7 @@ class Hands(Protocol):
 
 
 class LoopPort(Protocol):
-    """What the agent loop needs besides hands. One instance serves one task."""
+    """What the agent loop needs besides the sandbox. One instance serves one task."""
 
     async def history(self) -> list[Event]:
         """Every event of this task so far, by seq; read under the fence, so that nothing older than

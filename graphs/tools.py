@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from graphs import edit, listing, observation, search
-from graphs.ports import Hands
+from graphs.ports import Sandbox
 from graphs.textfile import NotText, Style, TextFile, lines, rewritten
 from terminalpp.types.errors import FileProblem, NotFound
 from terminalpp.types.text import REPLACEMENT
@@ -158,7 +158,9 @@ def resolve(workspace: str, path: str) -> str:
     return posixpath.normpath(posixpath.join(workspace, path or "."))
 
 
-async def prepare(name: str, arguments: Mapping[str, Any], exec_id: str, hands: Hands) -> Prepared | Result:
+async def prepare(
+    name: str, arguments: Mapping[str, Any], exec_id: str, sandbox: Sandbox
+) -> Prepared | Result:
     """Work out a valid call's effect, reading but changing nothing; a Result when it cannot be done."""
     if name == "bash":
         if len(shlex.quote(arguments["command"]).encode("utf-8", "replace")) > MAX_COMMAND_BYTES:
@@ -169,58 +171,69 @@ async def prepare(name: str, arguments: Mapping[str, Any], exec_id: str, hands: 
     if name in ("search", "list"):
         return Prepared({}, exec_id)
     if name == "edit":
-        path = resolve(hands.workspace, arguments["path"])
+        path = resolve(sandbox.workspace, arguments["path"])
         try:
-            before = await _data(hands, path)
+            before = await _data(sandbox, path)
             done = edit.replace_once(before, arguments["old"], arguments["new"], arguments["path"])
         except (edit.EditRefused, NotFound, FileProblem) as refusal:
             return Result(False, _words(refusal, arguments["path"]))
         return Prepared({"before": _digest(before), "after": _digest(done.data),
                          "first": done.first_line, "last": done.last_line})
     if name == "write":
-        style = await _style(hands, resolve(hands.workspace, arguments["path"]))
+        style = await _style(sandbox, resolve(sandbox.workspace, arguments["path"]))
         return Prepared({} if style == Style() else {"style": style.to_json()})
     return Prepared({})
 
 
 async def perform(
-    name: str, arguments: Mapping[str, Any], prepared: Prepared, hands: Hands, *, timeout_s: float, limit: int
+    name: str,
+    arguments: Mapping[str, Any],
+    prepared: Prepared,
+    sandbox: Sandbox,
+    *,
+    timeout_s: float,
+    limit: int,
 ) -> Result:
     """Carry a prepared call out, or finish one that a crash interrupted. `limit`: characters shown."""
-    done = await _performed(name, arguments, prepared, hands, timeout_s, limit)
+    done = await _performed(name, arguments, prepared, sandbox, timeout_s, limit)
     if any(isinstance(value, str) and REPLACEMENT in value for value in arguments.values()):
         return replace(done, output=f"{done.output}\n{_REPLACED}")
     return done
 
 
 async def _performed(
-    name: str, arguments: Mapping[str, Any], prepared: Prepared, hands: Hands, timeout_s: float, limit: int
+    name: str,
+    arguments: Mapping[str, Any],
+    prepared: Prepared,
+    sandbox: Sandbox,
+    timeout_s: float,
+    limit: int,
 ) -> Result:
     try:
         match name:
             case "bash":
-                return await _bash(arguments, prepared, hands, timeout_s, limit)
+                return await _bash(arguments, prepared, sandbox, timeout_s, limit)
             case "read":
-                return await _read(arguments, hands, limit)
+                return await _read(arguments, sandbox, limit)
             case "edit":
-                return await _edit(arguments, prepared, hands, limit)
+                return await _edit(arguments, prepared, sandbox, limit)
             case "write":
-                return await _write(arguments, prepared, hands)
+                return await _write(arguments, prepared, sandbox)
             case "search":
-                return await _search(arguments, prepared, hands, limit)
+                return await _search(arguments, prepared, sandbox, limit)
             case "list":
-                return await _list(arguments, prepared, hands, limit)
+                return await _list(arguments, prepared, sandbox, limit)
     except (NotFound, FileProblem, NotText) as refusal:
         return Result(False, _words(refusal, str(arguments.get("path", ""))))
     raise ValueError(f"no such tool: {name}")
 
 
 async def _bash(
-    arguments: Mapping[str, Any], prepared: Prepared, hands: Hands, timeout_s: float, limit: int
+    arguments: Mapping[str, Any], prepared: Prepared, sandbox: Sandbox, timeout_s: float, limit: int
 ) -> Result:
     wait_s = float(min(600, max(1, arguments.get("timeout_seconds") or timeout_s)))
     exec_id = str(prepared.exec_id)
-    seen = await hands.run(exec_id, arguments["command"], wait_s)
+    seen = await sandbox.run(exec_id, arguments["command"], wait_s)
     text = shown(seen, exec_id, limit)
     if seen.running:
         note = (
@@ -254,11 +267,11 @@ def shown(seen: Any, exec_id: str, limit: int) -> str:
     return observation.join(head, tail.rstrip("\r\n"), missing, "bytes", pointer)
 
 
-async def _read(arguments: Mapping[str, Any], hands: Hands, limit: int) -> Result:
+async def _read(arguments: Mapping[str, Any], sandbox: Sandbox, limit: int) -> Result:
     path = arguments["path"]
     if path.startswith(OUTPUT_SCHEME):
-        return await _read_output(arguments, hands, limit)
-    file = TextFile.of(await hands.read_file(resolve(hands.workspace, path)))
+        return await _read_output(arguments, sandbox, limit)
+    file = TextFile.of(await sandbox.read_file(resolve(sandbox.workspace, path)))
     there = lines(file.shown)
     first = max(1, arguments.get("offset") or 1)
     count = max(1, arguments.get("limit") or READ_LINES)
@@ -274,10 +287,10 @@ async def _read(arguments: Mapping[str, Any], hands: Hands, limit: int) -> Resul
     return Result(True, "\n".join([body, *notes]))
 
 
-async def _read_output(arguments: Mapping[str, Any], hands: Hands, limit: int) -> Result:
+async def _read_output(arguments: Mapping[str, Any], sandbox: Sandbox, limit: int) -> Result:
     offset = max(0, arguments.get("offset") or 0)
     size = min(limit, max(1, arguments.get("limit") or limit))
-    data, after = await hands.output(arguments["path"].removeprefix(OUTPUT_SCHEME), offset, size)
+    data, after = await sandbox.output(arguments["path"].removeprefix(OUTPUT_SCHEME), offset, size)
     if not data:
         return Result(True, f"[nothing at offset {offset}: this is the end so far]")
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -287,13 +300,13 @@ async def _read_output(arguments: Mapping[str, Any], hands: Hands, limit: int) -
     return Result(True, f"{text}\n[bytes {offset}–{after}; go on with offset={after}]")
 
 
-async def _edit(arguments: Mapping[str, Any], prepared: Prepared, hands: Hands, limit: int) -> Result:
-    path = resolve(hands.workspace, arguments["path"])
-    data = await _data(hands, path)
+async def _edit(arguments: Mapping[str, Any], prepared: Prepared, sandbox: Sandbox, limit: int) -> Result:
+    path = resolve(sandbox.workspace, arguments["path"])
+    data = await _data(sandbox, path)
     effect = prepared.effect
     if _digest(data) == effect["before"]:
         data = edit.replace_once(data, arguments["old"], arguments["new"], arguments["path"]).data
-        await hands.write_file(path, data)
+        await sandbox.write_file(path, data)
     elif _digest(data) != effect["after"]:  # equal: a crash came between the edit and its record
         return Result(False, f"{arguments['path']} was changed meanwhile: read it again")
     view = observation.around(lines(TextFile.of(data).shown), effect["first"], effect["last"])
@@ -301,22 +314,22 @@ async def _edit(arguments: Mapping[str, Any], prepared: Prepared, hands: Hands, 
     return Result(True, f"edited {arguments['path']}, now:\n{view}".removesuffix("\n"))
 
 
-async def _write(arguments: Mapping[str, Any], prepared: Prepared, hands: Hands) -> Result:
+async def _write(arguments: Mapping[str, Any], prepared: Prepared, sandbox: Sandbox) -> Result:
     style = prepared.effect.get("style")
     data, kept = rewritten(Style.from_json(style) if style else Style(), arguments["content"])
-    await hands.write_file(resolve(hands.workspace, arguments["path"]), data)
+    await sandbox.write_file(resolve(sandbox.workspace, arguments["path"]), data)
     return Result(True, "; ".join([f"wrote {arguments['path']}, {len(data)} bytes", *kept]))
 
 
-async def _search(arguments: Mapping[str, Any], prepared: Prepared, hands: Hands, limit: int) -> Result:
-    path = resolve(hands.workspace, arguments.get("path") or ".")
-    script = search.script(hands.workspace, path, arguments["pattern"], arguments.get("glob"))
-    seen = await hands.run(str(prepared.exec_id), script, 60.0, quiet=True)
+async def _search(arguments: Mapping[str, Any], prepared: Prepared, sandbox: Sandbox, limit: int) -> Result:
+    path = resolve(sandbox.workspace, arguments.get("path") or ".")
+    script = search.script(sandbox.workspace, path, arguments["pattern"], arguments.get("glob"))
+    seen = await sandbox.run(str(prepared.exec_id), script, 60.0, quiet=True)
     found = search.read(seen.output + seen.tail)
     narrower = "search with a narrower pattern, path or glob"
     notes = [f"[{found.more} more matches: {narrower}]"] if found.more else []
     if seen.running:
-        await hands.kill(str(prepared.exec_id))
+        await sandbox.kill(str(prepared.exec_id))
         notes.append("[the search took longer than 60 s and was stopped: name a folder]")
     if found.said:
         notes.append(found.said if found.matches else f"[nothing found; the search said:]\n{found.said}")
@@ -325,29 +338,29 @@ async def _search(arguments: Mapping[str, Any], prepared: Prepared, hands: Hands
     return Result(ok, "\n".join(part for part in (text, *notes) if part) or "[no match]")
 
 
-async def _list(arguments: Mapping[str, Any], prepared: Prepared, hands: Hands, limit: int) -> Result:
-    script = listing.script(resolve(hands.workspace, arguments.get("path") or "."))
-    seen = await hands.run(str(prepared.exec_id), script, 30.0, quiet=True)
+async def _list(arguments: Mapping[str, Any], prepared: Prepared, sandbox: Sandbox, limit: int) -> Result:
+    script = listing.script(resolve(sandbox.workspace, arguments.get("path") or "."))
+    seen = await sandbox.run(str(prepared.exec_id), script, 30.0, quiet=True)
     names, said = listing.read(seen.output + seen.tail)
     if seen.running:
-        await hands.kill(str(prepared.exec_id))
+        await sandbox.kill(str(prepared.exec_id))
         said = f"{said}\n[the listing took longer than 30 s and was stopped]".strip("\n")
     text = observation.cut_middle(names, limit, "list a folder")
     ok = seen.exit_code == 0 and bool(names or not said)
     return Result(ok, "\n".join(part for part in (text, said) if part) or "[empty]")
 
 
-async def _data(hands: Hands, path: str) -> bytes:
-    data = await hands.read_file(path)
+async def _data(sandbox: Sandbox, path: str) -> bytes:
+    data = await sandbox.read_file(path)
     if len(data) > MAX_FILE_BYTES:
         raise FileProblem(f"{path} is larger than {MAX_FILE_BYTES} bytes: use bash")
     return data
 
 
-async def _style(hands: Hands, path: str) -> Style:
+async def _style(sandbox: Sandbox, path: str) -> Style:
     """How a text that will be replaced is written; the plain style when there is none."""
     try:
-        return TextFile.of(await hands.read_file(path)).style
+        return TextFile.of(await sandbox.read_file(path)).style
     except (NotFound, FileProblem, NotText):
         return Style()
 

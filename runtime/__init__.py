@@ -13,14 +13,14 @@ from runtime.entity import Action, Entity, Turn, typed
 
 if TYPE_CHECKING:
     from runtime.client import Runtime
+    from runtime.connect import connect
     from runtime.context import Context
-    from runtime.joining import connect
 
 __all__ = [
     "Action", "Context", "Entity", "Runtime", "Turn", "connect", "durable", "effect", "readonly", "typed",
     "volatile",
 ]
-_LATER = {"Context": "runtime.context", "Runtime": "runtime.client", "connect": "runtime.joining"}
+_LATER = {"Context": "runtime.context", "Runtime": "runtime.client", "connect": "runtime.connect"}
 
 
 def __getattr__(name: str) -> Any:

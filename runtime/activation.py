@@ -35,7 +35,7 @@ from terminalpp.types import errors
 from terminalpp.types.ids import Ref
 
 if TYPE_CHECKING:
-    from runtime.host import Host
+    from runtime.entity_host import Host
 
 log = logging.getLogger("terminalpp.runtime")
 CALLS_MAX = 256  # volatile calls under way in one entity; more are refused

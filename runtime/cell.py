@@ -20,11 +20,11 @@ from typing import Any
 
 import ray
 
-from runtime import direct, wire
+from runtime import local_transport, wire
 from runtime import settings as settings_module
 from runtime.client import Runtime
 from runtime.cluster import CONTROL_GROUP, ROOT, RayCells
-from runtime.host import Host
+from runtime.entity_host import Host
 from runtime.placement import number
 from runtime.registry import Registry
 from runtime.steward import Steward
@@ -68,7 +68,7 @@ class Cell:
         host = Host(self._owner, settings, registry, database, live, runtime)
         await host.renew()
         host.start()
-        self._server = await direct.serve(settings.home, self._name, self._serve)
+        self._server = await local_transport.serve(settings.home, self._name, self._serve)
         self._host = host
         if number(self._name) == 0:
             self._steward = Steward(self._name, host, cells)
@@ -90,7 +90,7 @@ class Cell:
         self._ready = True
 
     async def _serve(self, method: str, data: bytes) -> bytes:
-        """What came over `runtime.direct` is what came over Ray."""
+        """What came over `runtime.local_transport` is what came over Ray."""
         return await getattr(self, method)(data)
 
     async def _booted_host(self) -> Host:

@@ -1,6 +1,6 @@
 """The door to Ray: `init_ray` holds the one `ray.init`, `RayCells` makes and asks cells.
 
-Calls to a cell of this machine take the short way of `runtime.direct` where it is open.
+Calls to a cell of this machine take the short way of `runtime.local_transport` where it is open.
 
 Measured with Ray 2.60 and relied upon: workers import the server's packages because `init_ray` changes
 to the project root first (Ray puts the driver's working directory on the workers' path, also for actors
@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from runtime import direct, wire
+from runtime import local_transport, wire
 from runtime.client import CellLost
 from terminalpp.types import errors
 
@@ -73,7 +73,7 @@ class RayCells:
         returns it. `leave`: `close` takes this process off the cluster."""
         self._cell, self._join = cell, join
         self._joining: asyncio.Task[type] | None = None
-        self._lines = direct.Lines(home)
+        self._lines = local_transport.Lines(home)
         self._handles: dict[str, Any] = {}
         self._naming: asyncio.Task[list[str]] | None = None
         # Threads of its own: a GCS that does not answer holds whoever asks it; files are read in the others.
@@ -98,15 +98,15 @@ class RayCells:
         return self._cell
 
     async def ask(self, name: str, method: str, *args: Any, timeout_s: float) -> Any:
-        if method in direct.METHODS:
+        if method in local_transport.METHODS:
             try:
                 async with asyncio.timeout(timeout_s):
                     reply = await self._lines.ask(name, method, *args)
             except TimeoutError:
                 raise _late(name, method, timeout_s) from None
-            except direct.LineBroke as error:
+            except local_transport.LineBroke as error:
                 raise CellLost(name, str(error)) from error
-            except direct.NoLine as error:
+            except local_transport.NoLine as error:
                 if error.dead and method in _OF_ENTITIES:
                     # Ray would hold the call until it has started the cell again, which hosts nothing then.
                     raise CellLost(name, "its process ended", gone=True) from None
@@ -126,11 +126,11 @@ class RayCells:
                 return (await self._lines.ask(name, "whoami", b"")).decode()
         except TimeoutError:
             raise _late(name, "whoami", timeout_s) from None
-        except direct.LineBroke:
+        except local_transport.LineBroke:
             # The line of an incarnation that ended; another may listen already.
             self._lines.renew(name)
             return await self.incarnation(name, timeout_s)
-        except direct.NoLine as error:
+        except local_transport.NoLine as error:
             if error.dead:
                 raise CellLost(name, "its process ended") from None
             return None
@@ -181,7 +181,7 @@ class RayCells:
         started again is ended by the kernel; Ray sees that it died.
         """
         if restart:
-            with contextlib.suppress(direct.NoLine):
+            with contextlib.suppress(local_transport.NoLine):
                 return await self._lines.kill(name)
         await self.joined()
         import ray

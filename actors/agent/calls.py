@@ -15,7 +15,7 @@ ROOM_PAUSE_SECONDS = 1.0
 PATIENCE_SECONDS = 180.0  # how long a callee may be unreachable before the call fails
 
 
-async def patient(
+async def call_until_done(
     runtime: Runtime, ref: Ref, method: str, payload: dict[str, Any], *, slice_s: float = SLICE_SECONDS
 ) -> Any:
     """Call an idempotent method that may take for ever, and call it again when its cell is lost.

@@ -5,7 +5,7 @@ Two quiet commands under ids derived from the task: repeated after a crash they 
 
 from __future__ import annotations
 
-from actors.agent.hands import SandboxHands
+from actors.agent.sandbox_tools import AgentSandbox
 from actors.conversation.workspace import GitWorkspace
 from graphs import weakening
 from graphs.runner_settings import Change
@@ -18,12 +18,12 @@ LIST_BYTES, READ_BYTES = 16 << 20, 48 << 20
 _PLAIN = ("100644", "100755")
 
 
-async def between(hands: SandboxHands, task_id: str, base: str, to: str) -> list[Change]:
+async def between(sandbox: AgentSandbox, task_id: str, base: str, to: str) -> list[Change]:
     """The changed files that may hold tests or say how they are run. Raises SandboxFailed."""
-    store = GitWorkspace(hands.sandbox, hands.workspace, hands.log.conversation_id).store.path
+    store = GitWorkspace(sandbox.access, sandbox.workspace, sandbox.log.conversation_id).store.path
     git = f"git --git-dir={store} -c safe.directory='*'"
     raw = await _said(
-        hands,
+        sandbox,
         derived_id(task_id, "changed"),
         f"{git} diff-tree -r -z --no-renames --raw {base} {to}",
         LIST_BYTES,
@@ -35,7 +35,7 @@ async def between(hands: SandboxHands, task_id: str, base: str, to: str) -> list
         return [Change(path, None, None) for path, *_ in listed]
     asked = "\n".join(blobs)
     script = f"{git} cat-file --batch <<'END'\n{asked}\nEND"
-    texts = _texts(await _said(hands, derived_id(task_id, "changed files"), script, READ_BYTES))
+    texts = _texts(await _said(sandbox, derived_id(task_id, "changed files"), script, READ_BYTES))
     return [
         Change(path, texts.get(old) if old else None, texts.get(new) if new else None)
         for path, old, new in listed
@@ -43,14 +43,14 @@ async def between(hands: SandboxHands, task_id: str, base: str, to: str) -> list
     ]
 
 
-async def _said(hands: SandboxHands, exec_id: str, script: str, limit: int) -> bytes:
-    seen = await hands.plain(exec_id, script, SECONDS)
+async def _said(sandbox: AgentSandbox, exec_id: str, script: str, limit: int) -> bytes:
+    seen = await sandbox.plain(exec_id, script, SECONDS)
     if seen.running:
-        seen = await hands.end(exec_id)
+        seen = await sandbox.end(exec_id)
     if seen.exit_code != 0:
         words = (seen.output or seen.reason or seen.status).strip()[-300:]
         raise SandboxFailed(f"the tests cannot be compared with those before the change: {words}")
-    return (await hands.output(exec_id, 0, min(limit, seen.output_bytes)))[0]
+    return (await sandbox.output(exec_id, 0, min(limit, seen.output_bytes)))[0]
 
 
 def _listed(raw: bytes) -> list[tuple[str, str | None, str | None]]:

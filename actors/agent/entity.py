@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.agent import tester
-from actors.agent.calls import patient
-from actors.agent.hands import Sandbox, SandboxHands
+from actors.agent.calls import call_until_done
+from actors.agent.sandbox_tools import AgentSandbox, Sandbox
 from actors.agent.turn_log import Superseded, TurnLog
 from graphs import loop, messages, prompting, structured, tools
 from graphs.limits import Limits, Spent
@@ -125,22 +125,22 @@ class Agent(Entity):
             turn["seq"],
             writer=self.context.fence,
         )
-        sandbox = Sandbox(self.context.runtime, payload["sandbox_id"], log.conversation_id, role)
-        hands = SandboxHands(sandbox, log, role, payload["workspace"])
+        access = Sandbox(self.context.runtime, payload["sandbox_id"], log.conversation_id, role)
+        sandbox = AgentSandbox(access, log, role, payload["workspace"])
         try:
             if task["kind"] == "tests":
-                return await tester.run_tests(task, hands)
+                return await tester.run_tests(task, sandbox)
             if task["kind"] == "evidence":
-                return await tester.run_evidence(task, hands)
+                return await tester.run_evidence(task, sandbox)
             port = Port(self, log, task["task_id"], role, payload["fence"])
-            return await loop.run(await self._task(payload, hands, log), port, hands)
+            return await loop.run(await self._task(payload, sandbox, log), port, sandbox)
         finally:
-            await sandbox.close()
+            await access.close()
 
-    async def _task(self, payload: dict[str, Any], hands: SandboxHands, log: TurnLog) -> loop.Task:
+    async def _task(self, payload: dict[str, Any], sandbox: AgentSandbox, log: TurnLog) -> loop.Task:
         role, task, turn = payload["role"], payload["task"], payload["turn"]
         model = await log.model() or turn["model"]
-        able = await patient(self.context.runtime, MODEL, "capabilities", {"model": model})
+        able = await call_until_done(self.context.runtime, MODEL, "capabilities", {"model": model})
         wanted = getattr(self.context.settings, "model_tools", "auto")
         native = wanted == "native" or (wanted == "auto" and bool(able.get("native_tools")))
         tokens = int(able.get("context_tokens") or DEFAULT_CONTEXT_TOKENS)
@@ -149,7 +149,7 @@ class Agent(Entity):
             conversation_id=log.conversation_id,
             role=role,
             model=model,
-            system=prompting.system(role, hands.workspace, await instructions(hands), native=native),
+            system=prompting.system(role, sandbox.workspace, await instructions(sandbox), native=native),
             text=prompting.task_text(task["kind"], task, turn["task"], turn["earlier"]),
             tools=tools.ROLE_TOOLS[role],
             native=native,
@@ -188,7 +188,7 @@ class Port:
         self.agent.asking = request["call_id"]
         for _ in range(20):
             try:
-                return await patient(runtime, MODEL, "complete", payload)
+                return await call_until_done(runtime, MODEL, "complete", payload)
             except TerminalError as error:
                 if error.code not in ("fenced", "conflict"):
                     raise
@@ -200,12 +200,12 @@ class Port:
         return time.time()
 
 
-async def instructions(hands: SandboxHands) -> dict[str, str]:
+async def instructions(sandbox: AgentSandbox) -> dict[str, str]:
     """The repository's AGENTS.md and CLAUDE.md, where there are any, in whatever encoding they are."""
     found = {}
     for name in prompting.INSTRUCTION_FILES:
         with contextlib.suppress(NotFound, FileProblem, NotText):
-            found[name] = TextFile.of(await hands.read_file(f"{hands.workspace}/{name}")).shown
+            found[name] = TextFile.of(await sandbox.read_file(f"{sandbox.workspace}/{name}")).shown
     return found
 
 

@@ -21,7 +21,7 @@ from dataclasses import replace
 from typing import Any
 
 from actors.agent import changes
-from actors.agent.hands import SandboxHands, finished
+from actors.agent.sandbox_tools import AgentSandbox, finished
 from graphs import detection, digest, probe, reporting, setups, weakening
 from graphs.detection import Choice
 from graphs.ports import Observation
@@ -42,31 +42,31 @@ for d in node_modules/.bin .venv/bin; do [ -d "$d" ] && PATH="$PWD/$d:$PATH"; do
 _PIPEFAIL = "(set -o pipefail) 2>/dev/null && set -o pipefail"
 
 
-async def run_tests(task: dict[str, Any], hands: SandboxHands) -> dict[str, Any]:
+async def run_tests(task: dict[str, Any], sandbox: AgentSandbox) -> dict[str, Any]:
     """Run the given, the detected or the planned command. Returns `{status, command, report, exec_id, note}`.
 
     `report` is None when there is nothing to run, else `digest.Report` as JSON with `exec_id`, `exit_code`,
     `setup` and `weakened`; `note` says what was left out or could not be read.
     """
-    found = await look(task, hands)
+    found = await look(task, sandbox)
     choice = _choose(task, found)
     if choice.command is None:
         return {"status": "done", "command": None, "report": None, "exec_id": None, "note": choice.note}
     command, exec_id = choice.command, derived_id(task["task_id"], "tests")
     timeout_s = float(task["timeout_s"])
-    seen = await _run(hands, exec_id, command, timeout_s, found)
+    seen = await _run(sandbox, exec_id, command, timeout_s, found)
     hung = seen.reason == "timeout"
     report = digest.read(
-        _text(await _output(hands, exec_id, seen)),
+        _text(await _output(sandbox, exec_id, seen)),
         None if hung or seen.exit_code is None else seen.exit_code,
         command=command,
-        reports=await _reports(hands, exec_id),
+        reports=await _reports(sandbox, exec_id),
         timeout_s=timeout_s if hung else None,
         reason=seen.reason or seen.status,
     )
     told = _to_json(report, choice, found, exec_id, seen)
-    told["weakened"] = await _weakened(task, hands, command, report)
-    await hands.log.emit_once("tests.finished", hands.agent, _event(task, command, told, choice))
+    told["weakened"] = await _weakened(task, sandbox, command, report)
+    await sandbox.log.emit_once("tests.finished", sandbox.agent, _event(task, command, told, choice))
     return {"status": "done", "command": command, "report": told, "exec_id": exec_id, "note": choice.note}
 
 
@@ -100,26 +100,26 @@ def _event(task: dict[str, Any], command: str, told: dict[str, Any], choice: Cho
     return {**about, **told}
 
 
-async def look(task: dict[str, Any], hands: SandboxHands) -> Found:
+async def look(task: dict[str, Any], sandbox: AgentSandbox) -> Found:
     """What the workspace and the sandbox hold."""
     exec_id = derived_id(task["task_id"], "probe")
-    script = f"cd {shlex.quote(hands.workspace)} || exit 0\n{probe.SCRIPT}"
-    seen = await hands.plain(exec_id, script, PROBE_SECONDS)
+    script = f"cd {shlex.quote(sandbox.workspace)} || exit 0\n{probe.SCRIPT}"
+    seen = await sandbox.plain(exec_id, script, PROBE_SECONDS)
     late = seen.running
     if late:
-        seen = await hands.end(exec_id)
-    found = probe.read(await _output(hands, exec_id, seen, probe.OUTPUT_BYTES))
+        seen = await sandbox.end(exec_id)
+    found = probe.read(await _output(sandbox, exec_id, seen, probe.OUTPUT_BYTES))
     if not late:
         return found
     words = f"looking at the workspace took longer than {PROBE_SECONDS:.0f} s"
     return replace(found, troubles=(*found.troubles, words))
 
 
-async def run_evidence(task: dict[str, Any], hands: SandboxHands) -> dict[str, Any]:
+async def run_evidence(task: dict[str, Any], sandbox: AgentSandbox) -> dict[str, Any]:
     """Run the commands that a critic says will fail. Returns `{status, failed: [index, …]}`."""
     failed = []
     for index, command in enumerate(task["commands"]):
-        seen = await _run(hands, derived_id(task["task_id"], "evidence", index), command, EVIDENCE_SECONDS)
+        seen = await _run(sandbox, derived_id(task["task_id"], "evidence", index), command, EVIDENCE_SECONDS)
         # 126 and 127: the command itself is broken, which proves nothing about the change.
         if seen.exit_code not in (0, 126, 127, None):
             failed.append(index)
@@ -127,9 +127,9 @@ async def run_evidence(task: dict[str, Any], hands: SandboxHands) -> dict[str, A
 
 
 async def _run(
-    hands: SandboxHands, exec_id: str, command: str, timeout_s: float, found: Found | None = None
+    sandbox: AgentSandbox, exec_id: str, command: str, timeout_s: float, found: Found | None = None
 ) -> Observation:
-    lines = [f"cd {shlex.quote(hands.workspace)} || exit 126", _FOUND_FIRST]
+    lines = [f"cd {shlex.quote(sandbox.workspace)} || exit 126", _FOUND_FIRST]
     run = command
     if found is not None:
         folder = f"{_REPORTS}/{exec_id}"
@@ -139,11 +139,11 @@ async def _run(
     if not re.match(r"\s*yes\b", command):
         lines.append(_PIPEFAIL)
     script = "\n".join([*lines, run])
-    seen = await hands.told(exec_id, command, script, timeout_s, ENVIRONMENT, limited=True)
+    seen = await sandbox.told(exec_id, command, script, timeout_s, ENVIRONMENT, limited=True)
     if not seen.running:
         return _as_timeout(seen) if seen.reason == "timeout" else seen
-    ended = await hands.end(exec_id)
-    await hands.log.emit_once("command.finished", hands.agent, finished(exec_id, ended))
+    ended = await sandbox.end(exec_id)
+    await sandbox.log.emit_once("command.finished", sandbox.agent, finished(exec_id, ended))
     return _as_timeout(ended)
 
 
@@ -156,49 +156,49 @@ def _as_timeout(seen: Observation) -> Observation:
 # ---- what a run left behind --------------------------------------------------------------------
 
 
-async def _output(hands: SandboxHands, exec_id: str, seen: Observation, most: int = 2 * END_BYTES) -> bytes:
+async def _output(sandbox: AgentSandbox, exec_id: str, seen: Observation, most: int = 2 * END_BYTES) -> bytes:
     """The output whole, or both its ends; what the record holds where the journal is gone."""
     try:
-        return await _journal(hands, exec_id, seen.output_bytes, most)
+        return await _journal(sandbox, exec_id, seen.output_bytes, most)
     except NotFound:
         return f"{seen.output}\n{seen.tail}".encode() if seen.tail else seen.output.encode()
 
 
-async def _journal(hands: SandboxHands, exec_id: str, size: int, most: int) -> bytes:
+async def _journal(sandbox: AgentSandbox, exec_id: str, size: int, most: int) -> bytes:
     if size <= most:
-        return (await hands.output(exec_id, 0, size))[0]
-    head, _ = await hands.output(exec_id, 0, most // 2)
-    tail, _ = await hands.output(exec_id, size - most // 2, most // 2)
+        return (await sandbox.output(exec_id, 0, size))[0]
+    head, _ = await sandbox.output(exec_id, 0, most // 2)
+    tail, _ = await sandbox.output(exec_id, size - most // 2, most // 2)
     return head + f"\n[… {size - most} bytes not read …]\n".encode() + tail
 
 
-async def _reports(hands: SandboxHands, exec_id: str) -> list[bytes]:
+async def _reports(sandbox: AgentSandbox, exec_id: str) -> list[bytes]:
     """The reports of a run. What reads them has an id derived from the run's: its journal keeps them, and a
     later step reads the very same."""
     folder, id = f"{_REPORTS}/{exec_id}", derived_id(exec_id, "reports")
-    script = reporting.collect(folder, shlex.quote(hands.workspace), f"{folder}.began")
-    seen = await hands.plain(id, script, REPORT_SECONDS)
+    script = reporting.collect(folder, shlex.quote(sandbox.workspace), f"{folder}.began")
+    seen = await sandbox.plain(id, script, REPORT_SECONDS)
     if seen.running:
-        await hands.end(id)
+        await sandbox.end(id)
         return []
-    return await _reports_again(hands, id, seen.output_bytes)
+    return await _reports_again(sandbox, id, seen.output_bytes)
 
 
-async def _reports_again(hands: SandboxHands, id: str, size: int) -> list[bytes]:
+async def _reports_again(sandbox: AgentSandbox, id: str, size: int) -> list[bytes]:
     with contextlib.suppress(NotFound):
-        return reporting.read((await hands.output(id, 0, min(size, reporting.MOST_BYTES)))[0])
+        return reporting.read((await sandbox.output(id, 0, min(size, reporting.MOST_BYTES)))[0])
     return []
 
 
 async def _weakened(
-    task: dict[str, Any], hands: SandboxHands, command: str, report: digest.Report
+    task: dict[str, Any], sandbox: AgentSandbox, command: str, report: digest.Report
 ) -> list[dict[str, Any]]:
     """What the change did to the tests; nothing before there is a change."""
     about = task.get("compare")
     if not about or about["base"] == about["to"]:
         return []
     try:
-        files = await changes.between(hands, task["task_id"], about["base"], about["to"])
+        files = await changes.between(sandbox, task["task_id"], about["base"], about["to"])
     except SandboxFailed as error:  # the tests' own result stands; what it is worth is told
         return [weakening.uncompared(error.detail)]
     # A run that failed may have stopped early: what it did not run is not gone.
@@ -209,7 +209,7 @@ async def _weakened(
         files,
         task.get("asked") or "",
         command=command,
-        before=await _cases_before(hands, command, run),
+        before=await _cases_before(sandbox, command, run),
         after=report.cases if ended else None,
         numbers=(_ran(counts), _ran(report.counts)) if counts and report.passed else None,
     )
@@ -220,16 +220,16 @@ def _ran(counts: dict[str, int]) -> int:
 
 
 async def _cases_before(
-    hands: SandboxHands, command: str, run: dict[str, Any] | None
+    sandbox: AgentSandbox, command: str, run: dict[str, Any] | None
 ) -> dict[str, str] | None:
     """The results of the run before the change, test by test; None where its record is gone."""
     if not run or not run.get("exec_id") or run.get("exit_code") is None:
         return None
     try:
-        output = await _journal(hands, run["exec_id"], 2 * END_BYTES, 2 * END_BYTES)
+        output = await _journal(sandbox, run["exec_id"], 2 * END_BYTES, 2 * END_BYTES)
     except NotFound:
         return None
-    reports = await _reports_again(hands, derived_id(run["exec_id"], "reports"), reporting.MOST_BYTES)
+    reports = await _reports_again(sandbox, derived_id(run["exec_id"], "reports"), reporting.MOST_BYTES)
     return digest.read(_text(output), run["exit_code"], command=command, reports=reports).cases
 
 

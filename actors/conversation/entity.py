@@ -19,7 +19,7 @@ import os
 import time
 from typing import Any
 
-from actors.agent.hands import Sandbox, finished
+from actors.agent.sandbox_tools import Sandbox, finished
 from actors.agent.turn_log import Superseded, TurnLog
 from actors.conversation import closing, core, turns, worktree
 from actors.conversation.closing import Ending

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from actors.agent.calls import patient
+from actors.agent.calls import call_until_done
 from actors.agent.turn_log import TurnLog
 from graphs.ports import TurnSpec
 from runtime import Runtime
@@ -49,7 +49,8 @@ class Team:
         ref = Ref("agent", agents.agent_id(self.log.conversation_id, role))
         for attempt in range(ATTEMPTS):
             try:
-                result = await patient(self.runtime, ref, "work", {**self.common, "role": role, "task": task})
+                payload = {**self.common, "role": role, "task": task}
+                result = await call_until_done(self.runtime, ref, "work", payload)
             except Fenced:
                 result = {"status": "superseded"}
             if result["status"] != "superseded":

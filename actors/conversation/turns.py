@@ -7,7 +7,7 @@ import shlex
 import time
 from typing import TYPE_CHECKING, Any
 
-from actors.agent.hands import Sandbox, SandboxHands, finished
+from actors.agent.sandbox_tools import AgentSandbox, Sandbox, finished
 from actors.agent.turn_log import TurnLog
 from actors.conversation import worktree
 from actors.conversation.closing import Ending
@@ -87,15 +87,15 @@ async def prepare(
     return base
 
 
-async def _set_up(command: str, sandbox: Sandbox, log: TurnLog, workspace: str, id: str) -> None:
+async def _set_up(command: str, access: Sandbox, log: TurnLog, workspace: str, id: str) -> None:
     """Run the setup command once; a failure is told and the team goes on, it may know what to do."""
-    hands = SandboxHands(sandbox, log, "system", workspace)
+    sandbox = AgentSandbox(access, log, "system", workspace)
     exec_id = derived_id(id, "setup")
-    seen = await hands.told(
+    seen = await sandbox.told(
         exec_id, command, f"cd {shlex.quote(workspace)} || exit 126\n{command}", SETUP_SECONDS, limited=True
     )
     if seen.running:
-        seen = await hands.end(exec_id)
+        seen = await sandbox.end(exec_id)
         await log.emit_once("command.finished", "system", finished(exec_id, seen))
     await log.emit_once(
         "setup.finished",

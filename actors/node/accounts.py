@@ -10,7 +10,7 @@ import pwd
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime import isolation
+from runtime import sandbox_probe
 
 FIRST_UID = 1_000_000_000
 UIDS = 1_000_000_000
@@ -55,7 +55,7 @@ async def own_accounts(tppd: Path, bwrap: str, folder: Path) -> Accounts:
     both = dataclasses.replace(own, helper=helper, helper_group=group)
     check = 'test -x "$1" && test -x "$2" && test -x "$3"'
     tried = [str(tppd), "launch", *both.words(), "1", "/bin/sh", "-c", check, "sh"]
-    status, _said = await isolation.run([*tried, str(tppd), bwrap, str(folder)])
+    status, _said = await sandbox_probe.run([*tried, str(tppd), bwrap, str(folder)])
     return own if status else both
 
 

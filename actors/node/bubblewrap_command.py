@@ -14,7 +14,7 @@ from pathlib import Path
 from actors.node.accounts import Accounts
 from actors.node.cgroups import Group
 from actors.node.driver import SandboxSpec
-from runtime import isolation
+from runtime import sandbox_probe
 from terminalpp.types.errors import IsolationUnavailable
 from terminalpp.types.states import Network
 
@@ -106,15 +106,15 @@ class Fds:
 
 
 async def find(wanted: str | None) -> Found:
-    """The bwrap to use, by `runtime.isolation`'s rule. Raises IsolationUnavailable with what to install."""
+    """The bwrap to use, by `runtime.sandbox_probe`'s rule. Raises IsolationUnavailable."""
     if wanted is not None:
         return Found(wanted, "", False)
-    chosen = await isolation.choose_bwrap()
+    chosen = await sandbox_probe.choose_bwrap()
     if chosen.path is None:
         raise IsolationUnavailable(
             f"no bubblewrap: {chosen.why}", "Install it (`apt install bubblewrap`), or install Docker."
         )
-    return Found(chosen.path, chosen.version, chosen.path == isolation.wheel_bwrap())
+    return Found(chosen.path, chosen.version, chosen.path == sandbox_probe.wheel_bwrap())
 
 
 def fix(reason: str) -> str:

@@ -8,7 +8,8 @@ the host that listens on another interface's address is reached like any machine
 
 `tppd guard` keeps it: it is there before `start` returns, is started again should it die, and ends with the
 sandbox. Its words are in `<sandbox>/network.log`; that file's lock, which both inherit, tells whether one of
-them lives. When somebody killed both, the sandbox's next half-minute look (`Driver.inspect`) connects it again.
+them lives. When somebody killed both, the next look at the sandbox, within half a minute, connects it again
+(`Driver.inspect`).
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from enum import IntEnum
 from pathlib import Path
 
-from runtime.frames import Requests
+from runtime.framing import Requests
 from terminalpp.types import errors
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.agent.hands import SHELL
+from actors.agent.sandbox_tools import SHELL
 
 Run = Callable[..., tuple[int, str]]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from actors.agent.hands import Sandbox
+from actors.agent.sandbox_tools import Sandbox
 from terminalpp.types.errors import IdempotencyMismatch
 from terminalpp.types.ids import new_id
 from tests.agents.conftest import REPO

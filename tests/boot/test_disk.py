@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime import disk, supervision, tending, wire
+from runtime import disk, maintenance, supervision, wire
 from runtime.supervision import Verdict
 from terminalpp.types.errors import DiskFull
 
@@ -95,7 +95,7 @@ def test_logs_stay_bounded_while_somebody_appends_to_them(tmp_path: Path) -> Non
     with open(path, "ab", buffering=0) as writer:
         for number in range(5):
             writer.write(b"%d\n" % number * 600)
-            tending.bound_logs(tmp_path, max_bytes=1000)
+            maintenance.bound_logs(tmp_path, max_bytes=1000)
             assert path.stat().st_size == 0
             assert (tmp_path / "service.log.1").read_bytes() == b"%d\n" % number * 600
     assert sorted(item.name for item in tmp_path.iterdir()) == ["service.log", "service.log.1"]
@@ -107,13 +107,13 @@ def test_old_logs_of_ray_go_oldest_first_and_never_one_in_use(tmp_path: Path) ->
     for age, name in enumerate(("now", "recent", "old", "older")):
         (logs / name).write_bytes(b"x" * MIB)
         os.utime(logs / name, (0, os.stat(logs / name).st_mtime - age * 1000))
-    tending.bound_ray_logs(tmp_path, max_bytes=2 * MIB)
+    maintenance.bound_ray_logs(tmp_path, max_bytes=2 * MIB)
     assert sorted(path.name for path in logs.iterdir()) == ["now", "recent"]
-    tending.bound_ray_logs(tmp_path, max_bytes=0)
+    maintenance.bound_ray_logs(tmp_path, max_bytes=0)
     assert [path.name for path in logs.iterdir()] == ["now"]
     with open(logs / "now", "ab", buffering=0) as writer:  # a process that never ends
         os.posix_fallocate(writer.fileno(), 0, 21 * MIB)
-        tending.bound_ray_logs(tmp_path)
+        maintenance.bound_ray_logs(tmp_path)
         writer.write(b"more")
     assert (logs / "now").stat().st_size == 4
     assert (logs / "now.1").stat().st_size == 21 * MIB

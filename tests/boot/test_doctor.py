@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from runtime import doctor, isolation
+from runtime import doctor, sandbox_probe
 from runtime.settings import load
 from terminalpp.types.errors import TerminalError
 
@@ -50,8 +50,8 @@ def test_no_isolation_is_a_failure(facts):
 
 
 async def test_a_sandbox_that_cannot_run_is_told_with_its_words():
-    assert await isolation.try_bwrap("/nonexistent/bwrap")
-    assert await isolation.try_bwrap("/bin/false") == "status 1"
+    assert await sandbox_probe.try_bwrap("/nonexistent/bwrap")
+    assert await sandbox_probe.try_bwrap("/bin/false") == "status 1"
 
 
 async def test_docker_is_asked_over_its_socket(tmp_path):
@@ -63,13 +63,13 @@ async def test_docker_is_asked_over_its_socket(tmp_path):
         writer.close()
 
     async with await asyncio.start_unix_server(answer, path):
-        works, words = await isolation.docker_version({"DOCKER_HOST": f"unix://{path}"})
+        works, words = await sandbox_probe.docker_version({"DOCKER_HOST": f"unix://{path}"})
         assert (works, words.split()[0]) == (True, "27.1")
     path.unlink(missing_ok=True)
-    works, words = await isolation.docker_version({"DOCKER_HOST": f"unix://{path}"})
+    works, words = await sandbox_probe.docker_version({"DOCKER_HOST": f"unix://{path}"})
     assert not works
     assert "does not exist" in words
-    assert not (await isolation.docker_version({"DOCKER_HOST": "tcp://elsewhere:2375"}))[0]
+    assert not (await sandbox_probe.docker_version({"DOCKER_HOST": "tcp://elsewhere:2375"}))[0]
 
 
 async def test_an_old_system_bwrap_gives_way_to_the_wheels(tmp_path, monkeypatch):
@@ -80,11 +80,11 @@ async def test_an_old_system_bwrap_gives_way_to_the_wheels(tmp_path, monkeypatch
 
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     system("0.8.0")
-    choice = await isolation.choose_bwrap()
-    assert choice.path == isolation.wheel_bwrap()
+    choice = await sandbox_probe.choose_bwrap()
+    assert choice.path == sandbox_probe.wheel_bwrap()
     assert "0.8.0 is older" in choice.why
     system("0.12.1")
-    choice = await isolation.choose_bwrap()
+    choice = await sandbox_probe.choose_bwrap()
     assert choice.path == str(tmp_path / "bwrap")
     assert choice.version == "0.12.1"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from runtime.frames import short_name
+from runtime.framing import short_name
 from tests.cli.repositories import git
 
 ID = "11111111-2222-4333-8444-555555555555"

@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from gateway.models import ConversationCreate
-from gateway.tar import Reader, Source
+from gateway.requests import ConversationCreate
+from gateway.tar_reader import Reader, Source
 from terminalpp.cli import archive, patterns, repository
 from terminalpp.types.errors import InvalidInput, TooLarge
 from tests.cli.repositories import Copy, git, listing, make, write

@@ -11,7 +11,7 @@ from typing import Any
 
 from actors.node.entity import make_drivers
 from runtime import Runtime
-from runtime.host import Host
+from runtime.entity_host import Host
 from runtime.registry import Registry
 from runtime.settings import Settings
 from schema import Database, Live

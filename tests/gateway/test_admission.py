@@ -15,7 +15,7 @@ import pytest
 from gateway import admission, auth
 from gateway.admission import Pool
 from gateway.auth import digest
-from gateway.edge import Edge
+from gateway.middleware import Edge
 from schema import Database, Live, users
 from terminalpp.types.errors import Overloaded
 from terminalpp.types.ids import new_id

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import edge, protocol
+from gateway import middleware, protocol
 from schema import Database, Live
 from tests.eventually import eventually
 from tests.gateway.conftest import Served, serving
@@ -135,8 +135,8 @@ async def test_a_head_that_does_not_arrive_is_408(served: Served, monkeypatch: p
 
 
 async def test_a_body_that_stops_arriving_is_408(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge, "PAUSE_S", 0.3)
-    monkeypatch.setattr(edge, "LINGER_S", 0.1)
+    monkeypatch.setattr(middleware, "PAUSE_S", 0.3)
+    monkeypatch.setattr(middleware, "LINGER_S", 0.1)
     head = f"POST /v1/sandboxes HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {served.token}\r\n"
     async with line_to(served) as (reader, writer):
         writer.write(head.encode() + b"Content-Length: 10\r\n\r\n{")

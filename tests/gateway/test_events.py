@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from gateway import feeds, protocol, sse
-from runtime.frames import short_name
+from runtime.framing import short_name
 from schema import Database, Live
 from terminalpp.client.events import Parser
 from terminalpp.types import errors

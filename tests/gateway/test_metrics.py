@@ -9,7 +9,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.figures import MODELS_MAX, Figures
+from gateway.database_metrics import MODELS_MAX, Figures
 from gateway.metrics import Metrics
 from schema import Database, events
 from terminalpp.client import Client
@@ -84,7 +84,7 @@ async def test_latency_counts_at_the_end_of_the_answer(served: Served, talk: Tal
 async def test_what_ends_is_counted_once_and_stays_counted(
     stack: Served, api: Client, box: str, database: Database, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("gateway.figures.FRESH_S", 0.0)
+    monkeypatch.setattr("gateway.database_metrics.FRESH_S", 0.0)
     ok = await api.run_command(box, "true", wait_ms=5000)
     await api.run_command(box, "exit 3", wait_ms=5000)
     running = await api.run_command(box, "sleep 60")
@@ -113,7 +113,7 @@ async def _killed(stack: Served) -> bool:
 
 
 async def test_turns_and_model_calls_are_counted(served: Served, talk: Talk, monkeypatch: Any) -> None:
-    monkeypatch.setattr("gateway.figures.FRESH_S", 0.0)
+    monkeypatch.setattr("gateway.database_metrics.FRESH_S", 0.0)
     usage = {"input_tokens": 100, "output_tokens": 7, "cached_tokens": 0}
     call = {"model": "openai/x", "usage": usage, "cost_usd": 0.25, "duration_ms": 1500}
     batch = [("model.finished", "coder", call), ("model.finished", "coder", {**call, "cost_usd": None}),
@@ -133,8 +133,8 @@ async def test_more_in_a_minute_than_one_reading_holds(
     database: Database, talk: Talk, monkeypatch: Any
 ) -> None:
     """The overlap alone filled a reading: nothing newer was counted until it was a minute old."""
-    monkeypatch.setattr("gateway.figures.BATCH", 3)
-    monkeypatch.setattr("gateway.figures.FRESH_S", 0.0)
+    monkeypatch.setattr("gateway.database_metrics.BATCH", 3)
+    monkeypatch.setattr("gateway.database_metrics.FRESH_S", 0.0)
     metrics = Metrics()
     figures = Figures(metrics.registry, database, datetime.now(UTC))
     for total in (10, 20):

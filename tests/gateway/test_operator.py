@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.extract import HIDDEN, extract
+from gateway.redaction import HIDDEN, extract
 from schema import Database, dead_letters, entities, mailbox, users
 from terminalpp.client import Client
 from terminalpp.types import errors

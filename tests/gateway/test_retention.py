@@ -41,7 +41,7 @@ async def test_finished_output_goes_oldest_first_and_the_gap_is_told(
     ]
     await recorded(database, 3)
     before = await api.command(box, old)
-    place = stack.app.gateway.doors.run_dir(box)
+    place = stack.app.gateway.connections.run_dir(box)
     assert await retention.trim(stack.home, database, Budget(10 * MIB, 10 * MIB, 1e9)) == 0
     freed = await retention.trim(stack.home, database, Budget(7 * MIB // 2, 10**12, 1e9))
     assert freed >= MIB
@@ -68,7 +68,7 @@ async def test_an_end_that_no_row_knows_yet_is_kept(
     await database.execute("ALTER TABLE command_executions DISABLE TRIGGER USER")
     await database.execute("UPDATE command_executions SET status = 'running' WHERE id = $1", ids[0])
     await retention.trim(stack.home, database, Budget(0, 0, 0))
-    assert ids[0] in journal.list_ids(stack.app.gateway.doors.run_dir(box))
+    assert ids[0] in journal.list_ids(stack.app.gateway.connections.run_dir(box))
 
 
 async def test_the_node_looks_around_by_itself(
@@ -85,7 +85,7 @@ async def test_the_node_looks_around_by_itself(
         assert [(one.name, one.every_seconds) for one in kept] == [("trim", 30.0)]
         await database.execute("UPDATE reminders SET due_at = now() WHERE kind = 'node'")
         await reminders.fire_due(database)
-        place = served.app.gateway.doors.run_dir(box)
+        place = served.app.gateway.connections.run_dir(box)
         await eventually(lambda: asyncio.to_thread(lambda: old not in journal.list_ids(place)))
         assert new in journal.list_ids(place)
         assert (await api.output(box, old)).gap_bytes == 6

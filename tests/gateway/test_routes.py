@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from gateway import models, problems, words
+from gateway import field_errors, problems, requests
 from gateway.fast_route import FastRoute, FastRoutes
-from gateway.models import CommandCreate
+from gateway.requests import CommandCreate
 from gateway.routes import Route, _spelling, check_query
 from terminalpp.types.errors import InvalidInput
 
@@ -254,12 +254,14 @@ def test_an_unknown_parameter_is_refused_on_both_ways() -> None:
     assert sent('{"command": "a"}', query="?dry_run=true")[0] == 422
 
 
-MODELS = [kind for kind in vars(models).values() if isinstance(kind, type) and issubclass(kind, models.Body)]
+MODELS = [
+    kind for kind in vars(requests).values() if isinstance(kind, type) and issubclass(kind, requests.Body)
+]
 
 
 @given(model=st.sampled_from(MODELS), value=ANYTHING, seed=st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=300)
-def test_no_sentence_of_pydantics_leaves(model: type[models.Body], value: Any, seed: Any) -> None:
+def test_no_sentence_of_pydantics_leaves(model: type[requests.Body], value: Any, seed: Any) -> None:
     """Every kind of error that our models can give has words of ours."""
     body = {name: seed.choice([value, 10**15, -1, "", " ", "x" * 300, [], {}, None, True, 0.5])
             for name in model.model_fields}  # fmt: skip
@@ -268,8 +270,8 @@ def test_no_sentence_of_pydantics_leaves(model: type[models.Body], value: Any, s
             model.model_validate(given_)
         except ValidationError as error:
             found = error.errors()
-            said = words.listed([{**item, "loc": ("body", *item["loc"])} for item in found], given_)
-            assert {item["type"] for item in found} <= words.WORDS.keys()
+            said = field_errors.listed([{**item, "loc": ("body", *item["loc"])} for item in found], given_)
+            assert {item["type"] for item in found} <= field_errors.WORDS.keys()
             for item in said:
                 assert "Input" not in item["message"]
                 assert "should" not in item["message"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from gateway import answers, models
+from gateway import requests, responses
 from gateway.__main__ import listen
 from schema import Database
 from terminalpp.client import Client, shapes
@@ -68,7 +68,7 @@ async def test_a_pool_that_is_gone_is_a_503(served: Served, database: Database, 
 
 def test_committed_document_is_the_present_one(document: dict) -> None:
     kept = json.loads((ROOT / "docs" / "openapi.json").read_text())
-    assert kept == document, "run: python -m gateway.dump > docs/openapi.json"
+    assert kept == document, "run: python -m gateway.export_openapi > docs/openapi.json"
 
 
 @pytest.fixture
@@ -101,8 +101,8 @@ def test_every_operation_is_described(document: dict) -> None:
 
 
 def test_every_body_has_an_example_that_is_valid() -> None:
-    for name, body in vars(models).items():
-        if isinstance(body, type) and issubclass(body, models.Body) and body is not models.Body:
+    for name, body in vars(requests).items():
+        if isinstance(body, type) and issubclass(body, requests.Body) and body is not requests.Body:
             (example,) = body.model_config["json_schema_extra"]["examples"]
             body.model_validate(example)
             with pytest.raises(ValueError, match="colour"):
@@ -111,7 +111,7 @@ def test_every_body_has_an_example_that_is_valid() -> None:
 
 
 def test_answers_have_examples_and_the_client_knows_their_fields() -> None:
-    for name, shape in vars(answers).items():
+    for name, shape in vars(responses).items():
         if not (isinstance(shape, type) and issubclass(shape, BaseModel)) or name in ("Answer", "BaseModel"):
             continue
         known = getattr(shapes, name, None)
@@ -140,8 +140,8 @@ async def test_docs_page_needs_nothing_from_elsewhere(served: Served) -> None:
 
 async def test_answers_have_the_documented_fields(served: Served, talk: Talk) -> None:
     async with served.http() as http:
-        answers.Sandbox.model_validate((await http.get(f"/v1/sandboxes/{talk.sandbox_id}")).json())
-        answers.Conversation.model_validate((await http.get(f"/v1/conversations/{talk.id}")).json())
+        responses.Sandbox.model_validate((await http.get(f"/v1/sandboxes/{talk.sandbox_id}")).json())
+        responses.Conversation.model_validate((await http.get(f"/v1/conversations/{talk.id}")).json())
 
 
 # ---- the process --------------------------------------------------------------------------------

@@ -80,8 +80,8 @@ class World:
         return [event.payload for event in self.events if event.type in types]
 
 
-class MemoryHands:
-    """`Hands` on the world's files. Commands are answered by `world.runner`, once per exec id."""
+class MemorySandbox:
+    """`SandboxTools` on the world's files. Commands are answered by `world.runner`, once per exec id."""
 
     def __init__(self, world: World, workspace: str = "/home/user/repo") -> None:
         self.world, self.workspace = world, workspace

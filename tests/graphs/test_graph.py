@@ -24,7 +24,7 @@ from terminalpp.types.errors import (
     ModelUnreachable,
     Unavailable,
 )
-from tests.graphs.doubles import Crash, MemoryHands, MemoryPort, MemoryWorkspace, Once, Points, World
+from tests.graphs.doubles import Crash, MemorySandbox, MemoryPort, MemoryWorkspace, Once, Points, World
 
 PLAN = '{"goal": "add works", "acceptance": ["1 + 1 is 2"], "steps": ["fix add"], "test_commands": ["tests"]}'
 APPROVE = '{"verdict": "approve", "issues": []}'
@@ -80,20 +80,20 @@ class Team:
             spent=limits.Spent.from_json(task["spent"]),
             answer=answer,
         )
-        return await loop.run(work, MemoryPort(self.world, work.task_id, role), MemoryHands(self.world))
+        return await loop.run(work, MemoryPort(self.world, work.task_id, role), MemorySandbox(self.world))
 
     async def test(self, task: dict[str, Any]) -> dict[str, Any]:
-        hands = MemoryHands(self.world)
+        sandbox = MemorySandbox(self.world)
         if task["kind"] == "evidence":
             runs = [
-                await hands.run(f"{task['task_id']}-{n}", command, 9)
+                await sandbox.run(f"{task['task_id']}-{n}", command, 9)
                 for n, command in enumerate(task["commands"])
             ]
             return {"status": "done", "failed": [n for n, seen in enumerate(runs) if seen.exit_code]}
         command = task["command"] or next(iter(task["candidates"]), None)
         if command is None:
             return {"status": "done", "command": None, "report": None}
-        seen = await hands.run(f"{task['task_id']}-run", command, 9)
+        seen = await sandbox.run(f"{task['task_id']}-run", command, 9)
         report = digest.read(seen.output, seen.exit_code, command=command).to_json()
         weakened = []
         if task["compare"]:

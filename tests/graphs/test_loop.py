@@ -7,7 +7,7 @@ import pytest
 from graphs import loop, structured, tools
 from graphs.limits import Limits
 from terminalpp.types.errors import ModelReplyCut, ModelReplyInvalid, ModelRequestTooLong
-from tests.graphs.doubles import Crash, MemoryHands, MemoryPort, Points, World
+from tests.graphs.doubles import Crash, MemorySandbox, MemoryPort, Points, World
 
 FILE = "/home/user/repo/a.py"
 
@@ -30,7 +30,7 @@ def task(**changes) -> loop.Task:
 
 
 async def run(world: World, work: loop.Task) -> dict:
-    return await loop.run(work, MemoryPort(world, work.task_id, work.role), MemoryHands(world))
+    return await loop.run(work, MemoryPort(world, work.task_id, work.role), MemorySandbox(world))
 
 
 def bash(command: str) -> tuple:
@@ -223,7 +223,7 @@ async def test_a_message_after_the_answer_goes_on():
         return await original(request)
 
     port.complete = complete
-    result = await loop.run(task(takes_messages=True), port, MemoryHands(world))
+    result = await loop.run(task(takes_messages=True), port, MemorySandbox(world))
     assert result["content"] == "done with both"
 
 
@@ -271,7 +271,7 @@ async def test_a_running_command_leaves_its_id_and_its_output_can_be_read():
         "read",
         {"path": f"output:{finished['exec_id']}"},
         tools.Prepared({}),
-        MemoryHands(world),
+        MemorySandbox(world),
         timeout_s=1,
         limit=1000,
     )

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphs import listing, observation, search, tools
-from tests.graphs.doubles import Crash, MemoryHands, Points, World
+from tests.graphs.doubles import Crash, MemorySandbox, Points, World
 
 FILE = "/home/user/repo/f"
 LE, MARK = codecs.BOM_UTF16_LE, codecs.BOM_UTF8
@@ -42,11 +42,11 @@ def world_with(data: bytes | None, points: Points | None = None) -> World:
 
 
 async def use(world: World, name: str, limit: int = 4000, **arguments: object) -> tools.Result:
-    hands = MemoryHands(world)
-    prepared = await tools.prepare(name, arguments, "e", hands)
+    sandbox = MemorySandbox(world)
+    prepared = await tools.prepare(name, arguments, "e", sandbox)
     if isinstance(prepared, tools.Result):
         return prepared
-    return await tools.perform(name, arguments, prepared, hands, timeout_s=5, limit=limit)
+    return await tools.perform(name, arguments, prepared, sandbox, timeout_s=5, limit=limit)
 
 
 async def test_a_replaced_character_is_said_never_silent():
@@ -104,11 +104,11 @@ async def test_read_counts_lines_as_sed_does(tmp_path):
 async def test_an_output_is_not_cut_inside_a_character():
     world = world_with(None)
     world.outputs["x"] = "aé日𝄞".encode() + b"\xff"
-    hands = MemoryHands(world)
+    sandbox = MemorySandbox(world)
     seen, at = "", 0
     while True:
         arguments = {"path": "output:x", "offset": at, "limit": 4}
-        found = await tools.perform("read", arguments, tools.Prepared({}), hands, timeout_s=5, limit=100)
+        found = await tools.perform("read", arguments, tools.Prepared({}), sandbox, timeout_s=5, limit=100)
         if "nothing at offset" in found.output:
             break
         text, _, note = found.output.rpartition("\n[bytes ")
@@ -156,15 +156,15 @@ async def test_an_edit_that_was_done_before_a_crash_is_recognised(data, die_at):
     calm = world_with(data)
     await use(calm, "edit", **arguments)
     world = world_with(data, Points(die_at))
-    hands = MemoryHands(world)
-    prepared = await tools.prepare("edit", arguments, "e", hands)
+    sandbox = MemorySandbox(world)
+    prepared = await tools.prepare("edit", arguments, "e", sandbox)
     with pytest.raises(Crash):
-        await tools.perform("edit", arguments, prepared, hands, timeout_s=5, limit=4000)
-    again = await tools.perform("edit", arguments, prepared, hands, timeout_s=5, limit=4000)
+        await tools.perform("edit", arguments, prepared, sandbox, timeout_s=5, limit=4000)
+    again = await tools.perform("edit", arguments, prepared, sandbox, timeout_s=5, limit=4000)
     assert again.ok
     assert world.files == calm.files
     world.files[FILE] += b"\n"
-    changed = await tools.perform("edit", arguments, prepared, hands, timeout_s=5, limit=4000)
+    changed = await tools.perform("edit", arguments, prepared, sandbox, timeout_s=5, limit=4000)
     assert (changed.ok, changed.output) == (False, "f was changed meanwhile: read it again")
 
 
@@ -183,11 +183,11 @@ async def test_a_write_that_a_crash_interrupted_says_the_same():
     """The second time the file is there as written, in UTF-8: how it was before comes from the effect."""
     arguments = {"path": "f", "content": "日\n"}
     world = world_with(b"caf\xe9\r\n", Points(2))
-    hands = MemoryHands(world)
-    prepared = await tools.prepare("write", arguments, "e", hands)
+    sandbox = MemorySandbox(world)
+    prepared = await tools.prepare("write", arguments, "e", sandbox)
     with pytest.raises(Crash):
-        await tools.perform("write", arguments, prepared, hands, timeout_s=5, limit=4000)
-    again = await tools.perform("write", arguments, prepared, hands, timeout_s=5, limit=4000)
+        await tools.perform("write", arguments, prepared, sandbox, timeout_s=5, limit=4000)
+    again = await tools.perform("write", arguments, prepared, sandbox, timeout_s=5, limit=4000)
     calm = await use(world_with(b"caf\xe9\r\n"), "write", **arguments)
     assert again == calm
     assert world.files[FILE] == "日\r\n".encode()

@@ -1,7 +1,7 @@
 """A folder of this machine in the place of a sandbox: scripts run under `sh`, each id once.
 
-It keeps the promises of `actors.agent.hands.Sandbox` that a record of a work tree rests on, so that thousands
-of trees can be tried; the suite tries the same on real sandboxes too.
+It keeps the promises of `actors.agent.sandbox_tools.Sandbox` that a record of a work tree rests on, so that
+thousands of trees can be tried; the suite tries the same on real sandboxes too.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Any
 
 from runtime import Runtime, cell, wire
 from runtime.client import CellLost
-from runtime.host import Host
+from runtime.entity_host import Host
 from runtime.registry import Registry
 from runtime.settings import Settings
 from schema import Database, Live

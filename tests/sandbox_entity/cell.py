@@ -15,7 +15,7 @@ from typing import Any
 
 from runtime import settings as settings_module
 from runtime import wire
-from runtime.host import Host
+from runtime.entity_host import Host
 from runtime.registry import Registry
 from schema import Database, Live, mailbox
 from terminalpp.types import errors
@@ -77,7 +77,7 @@ async def main() -> None:
     runtime = LocalRuntime(database)
     live = Live(settings.redis_url or "")
     host = Host(f"cell@{uuid.uuid4().hex}", settings, registry, database, live, runtime)
-    runtime.host = host
+    runtime.entity_host = host
     await host.renew()
     host.start()
     loop = asyncio.get_running_loop()

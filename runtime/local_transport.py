@@ -9,7 +9,7 @@ death of a cell is known at once. The newest incarnation of a cell owns the name
 older one is given up by `Lines.renew` when that one refuses.
 
     request: u32 request id | u8 method | data
-    reply:   u32 request id | data          (frames of `runtime.frames`, little-endian)
+    reply:   u32 request id | data          (frames of `runtime.framing`, little-endian)
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from runtime.frames import Frames, Requests, short_name
+from runtime.framing import Frames, Requests, short_name
 
 log = logging.getLogger("terminalpp.runtime")
 METHODS = ("call", "deliver", "nudge", "locate", "whoami")  # what goes this way: data in, data out

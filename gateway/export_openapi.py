@@ -1,4 +1,4 @@
-"""Prints the OpenAPI document: `python -m gateway.dump > docs/openapi.json`."""
+"""Prints the OpenAPI document: `python -m gateway.export_openapi > docs/openapi.json`."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.once import REPLAYED
+from gateway.idempotency import REPLAYED
 from schema import Database, conversations, idempotency, sandboxes, users
 from terminalpp.client import Client
 from terminalpp.types import errors

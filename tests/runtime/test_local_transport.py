@@ -1,4 +1,4 @@
-"""`runtime.direct` by itself: frames, deaths, takeovers, and names that are too long for a socket."""
+"""`runtime.local_transport` alone: frames, deaths, takeovers, and names that are too long for a socket."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime import direct
+from runtime import local_transport
 from runtime.client import CellLost
 from runtime.cluster import RayCells
 from terminalpp.types.errors import DeadlineExceeded
@@ -29,8 +29,8 @@ async def echo(method: str, data: bytes) -> bytes:
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, 5_000_000])
 async def test_what_is_sent_comes_back(tmp_path: Path, size: int) -> None:
-    server = await direct.serve(tmp_path, CELL, echo)
-    lines = direct.Lines(tmp_path)
+    server = await local_transport.serve(tmp_path, CELL, echo)
+    lines = local_transport.Lines(tmp_path)
     data = os.urandom(size)
     assert await lines.ask(CELL, "deliver", data) == b"deliver:" + data
     lines.close()
@@ -38,8 +38,8 @@ async def test_what_is_sent_comes_back(tmp_path: Path, size: int) -> None:
 
 
 async def test_answers_come_in_their_own_order(tmp_path: Path) -> None:
-    server = await direct.serve(tmp_path, CELL, echo)
-    lines = direct.Lines(tmp_path)
+    server = await local_transport.serve(tmp_path, CELL, echo)
+    lines = local_transport.Lines(tmp_path)
     done: list[bytes] = []
 
     async def ask(data: bytes) -> None:
@@ -53,20 +53,20 @@ async def test_answers_come_in_their_own_order(tmp_path: Path) -> None:
 
 
 async def test_nobody_there(tmp_path: Path) -> None:
-    lines = direct.Lines(tmp_path)
-    with pytest.raises(direct.NoLine):
+    lines = local_transport.Lines(tmp_path)
+    with pytest.raises(local_transport.NoLine):
         await lines.ask(CELL, "call", b"")
-    server = await direct.serve(tmp_path, CELL, echo)
+    server = await local_transport.serve(tmp_path, CELL, echo)
     server.close()
     await server.wait_closed()
-    with pytest.raises(direct.NoLine):
+    with pytest.raises(local_transport.NoLine):
         await lines.ask(CELL, "call", b"")
 
 
 async def test_a_failed_handler_is_an_unknown_outcome(tmp_path: Path) -> None:
-    server = await direct.serve(tmp_path, CELL, echo)
-    lines = direct.Lines(tmp_path)
-    with pytest.raises(direct.LineBroke):
+    server = await local_transport.serve(tmp_path, CELL, echo)
+    lines = local_transport.Lines(tmp_path)
+    with pytest.raises(local_transport.LineBroke):
         await lines.ask(CELL, "call", b"fail")
     assert await lines.ask(CELL, "call", b"again") == b"call:again"
     lines.close()
@@ -74,8 +74,8 @@ async def test_a_failed_handler_is_an_unknown_outcome(tmp_path: Path) -> None:
 
 
 async def test_a_caller_that_gave_up_harms_nobody(tmp_path: Path) -> None:
-    server = await direct.serve(tmp_path, CELL, echo)
-    lines = direct.Lines(tmp_path)
+    server = await local_transport.serve(tmp_path, CELL, echo)
+    lines = local_transport.Lines(tmp_path)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await lines.ask(CELL, "call", b"slow")
@@ -90,10 +90,10 @@ async def test_the_newest_incarnation_has_the_name(tmp_path: Path) -> None:
     async def newer(_method: str, _data: bytes) -> bytes:
         return b"newer"
 
-    old = await direct.serve(tmp_path, CELL, echo)
-    lines = direct.Lines(tmp_path)
+    old = await local_transport.serve(tmp_path, CELL, echo)
+    lines = local_transport.Lines(tmp_path)
     assert await lines.ask(CELL, "call", b"1") == b"call:1"
-    new = await direct.serve(tmp_path, CELL, newer)
+    new = await local_transport.serve(tmp_path, CELL, newer)
     assert await lines.ask(CELL, "call", b"2") == b"call:2"  # the old one is still connected
     under_way = asyncio.create_task(lines.ask(CELL, "call", b"slow"))
     await asyncio.sleep(0.05)
@@ -109,18 +109,18 @@ async def test_what_has_ended_what_is_frozen_and_what_never_was_are_told_apart(t
     """The steward takes entities over at once from what has ended, and only from that."""
     program = (
         "import asyncio, pathlib, sys\n"
-        "from runtime import direct\n"
+        "from runtime import local_transport\n"
         "async def name(method, data):\n"
         "    return b'owner@1'\n"
         "async def main():\n"
-        f"    await direct.serve(pathlib.Path(sys.argv[1]), {CELL!r}, name)\n"
+        f"    await local_transport.serve(pathlib.Path(sys.argv[1]), {CELL!r}, name)\n"
         "    print('serving', flush=True)\n"
         "    await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
     cells = RayCells(object, tmp_path)
     assert await cells.incarnation(CELL, 5.0) is None, "there is no such socket: only Ray can tell"
-    root = Path(direct.__file__).parents[1]
+    root = Path(local_transport.__file__).parents[1]
     command = [sys.executable, "-c", program, str(tmp_path)]
     process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE)
     try:
@@ -139,7 +139,7 @@ async def test_what_has_ended_what_is_frozen_and_what_never_was_are_told_apart(t
         assert lost.value.gone, "nothing was sent, so the caller may go on elsewhere"
     finally:
         process.kill()
-    server = await direct.serve(tmp_path, CELL, echo)
+    server = await local_transport.serve(tmp_path, CELL, echo)
     assert await cells.incarnation(CELL, 5.0) == "whoami:", "the next one answers under the same name"
     server.close()
     await cells.close()
@@ -148,28 +148,28 @@ async def test_what_has_ended_what_is_frozen_and_what_never_was_are_told_apart(t
 async def test_a_killed_process_is_known_at_once(tmp_path: Path) -> None:
     program = (
         "import asyncio, pathlib, sys\n"
-        "from runtime import direct\n"
+        "from runtime import local_transport\n"
         "async def never(method, data):\n"
         "    print('asked', flush=True)\n"
         "    await asyncio.sleep(60)\n"
         "async def main():\n"
-        f"    await direct.serve(pathlib.Path(sys.argv[1]), {CELL!r}, never)\n"
+        f"    await local_transport.serve(pathlib.Path(sys.argv[1]), {CELL!r}, never)\n"
         "    print('serving', flush=True)\n"
         "    await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
-    root = Path(direct.__file__).parents[1]
+    root = Path(local_transport.__file__).parents[1]
     command = [sys.executable, "-c", program, str(tmp_path)]
     process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
         assert await asyncio.to_thread(process.stdout.readline) == b"serving\n"
-        lines = direct.Lines(tmp_path)
+        lines = local_transport.Lines(tmp_path)
         asking = asyncio.create_task(lines.ask(CELL, "call", b""))
         assert await asyncio.to_thread(process.stdout.readline) == b"asked\n"
         process.send_signal(signal.SIGKILL)
         async with asyncio.timeout(5):
-            with pytest.raises(direct.LineBroke):
+            with pytest.raises(local_transport.LineBroke):
                 await asking
     finally:
         process.kill()
@@ -179,9 +179,9 @@ async def test_a_killed_process_is_known_at_once(tmp_path: Path) -> None:
 
 async def test_a_very_long_home(tmp_path: Path) -> None:
     home = tmp_path.joinpath(*["long name with spaces " * 5] * 3)
-    server = await direct.serve(home, CELL, echo)
-    lines = direct.Lines(home)
+    server = await local_transport.serve(home, CELL, echo)
+    lines = local_transport.Lines(home)
     assert await lines.ask(CELL, "nudge", b"x") == b"nudge:x"
-    assert (home / direct.FOLDER).stat().st_mode & 0o777 == 0o700
+    assert (home / local_transport.FOLDER).stat().st_mode & 0o777 == 0o700
     lines.close()
     server.close()

@@ -1,4 +1,4 @@
-"""An agent's hands: commands and files of its sandbox, told to the turn's log.
+"""What an agent's tools work on: commands and files of its sandbox, told to the turn's log.
 
 A command starts at most once per exec id, whoever asks and how often: the sandbox entity keeps the
 record. `bash` keeps directory and exported variables from call to call in a folder of the sandbox's home,
@@ -13,7 +13,7 @@ import shlex
 import time
 from typing import Any
 
-from actors.agent.calls import patient
+from actors.agent.calls import call_until_done
 from actors.agent.turn_log import TurnLog
 from actors.sandbox.door import Door
 from graphs.ports import Observation
@@ -60,7 +60,7 @@ class Sandbox:
 
     async def attach(self) -> dict[str, Any]:
         """Start the sandbox if it sleeps and get a fresh attachment."""
-        return await patient(self.runtime, self.ref, "attach", {})
+        return await call_until_done(self.runtime, self.ref, "attach", {})
 
     async def door(self) -> Door:
         if self._door is None:
@@ -109,7 +109,7 @@ class Sandbox:
         wait_ms = int(max(0.0, min(WAIT_MS, timeout_s * 1000)))
         while True:
             try:
-                seen = await patient(self.runtime, self.ref, "run", {**payload, "wait_ms": wait_ms})
+                seen = await call_until_done(self.runtime, self.ref, "run", {**payload, "wait_ms": wait_ms})
                 break
             except SandboxNotRunning:
                 await self.attach()
@@ -121,7 +121,7 @@ class Sandbox:
         """The record after the command's end, or after `timeout_s` seconds."""
         deadline = time.monotonic() + timeout_s
         while True:
-            seen = await patient(
+            seen = await call_until_done(
                 self.runtime,
                 self.ref,
                 "wait",
@@ -132,7 +132,7 @@ class Sandbox:
 
     async def kill(self, exec_id: str) -> None:
         with contextlib.suppress(NotFound, SandboxNotRunning):
-            await patient(self.runtime, self.ref, "kill", {"exec_id": exec_id})
+            await call_until_done(self.runtime, self.ref, "kill", {"exec_id": exec_id})
 
     async def end(self, exec_id: str, timeout_s: float = 30.0) -> dict[str, Any]:
         """See to it that the command does not run, now or later; its record.
@@ -201,11 +201,11 @@ class Sandbox:
         )
 
 
-class SandboxHands:
-    """`graphs.ports.Hands` of one agent in one turn."""
+class AgentSandbox:
+    """`graphs.ports.Sandbox` of one agent in one turn."""
 
-    def __init__(self, sandbox: Sandbox, log: TurnLog, agent: str, workspace: str) -> None:
-        self.sandbox, self.log, self.agent, self.workspace = sandbox, log, agent, workspace
+    def __init__(self, access: Sandbox, log: TurnLog, agent: str, workspace: str) -> None:
+        self.access, self.log, self.agent, self.workspace = access, log, agent, workspace
 
     async def run(self, exec_id: str, command: str, timeout_s: float, *, quiet: bool = False) -> Observation:
         if quiet:
@@ -221,11 +221,11 @@ class SandboxHands:
 
     async def plain(self, exec_id: str, script: str, timeout_s: float) -> Observation:
         """A command of our own that the person need not see."""
-        return await self.sandbox.observation(exec_id, await self.sandbox.run(exec_id, script, timeout_s))
+        return await self.access.observation(exec_id, await self.access.run(exec_id, script, timeout_s))
 
     async def end(self, exec_id: str) -> Observation:
         """Kill a command with all it started; its record."""
-        return await self.sandbox.observation(exec_id, await self.sandbox.end(exec_id))
+        return await self.access.observation(exec_id, await self.access.end(exec_id))
 
     async def told(
         self, exec_id: str, command: str, script: str, timeout_s: float, env: dict[str, str] | None = None,
@@ -240,24 +240,24 @@ class SandboxHands:
             self.agent,
             {"exec_id": exec_id, "command": command, "cwd": self.workspace, "agent": self.agent},
         )
-        seen = await self.sandbox.observation(
-            exec_id, await self.sandbox.run(exec_id, script, timeout_s, env=env, room=True, limited=limited)
+        seen = await self.access.observation(
+            exec_id, await self.access.run(exec_id, script, timeout_s, env=env, room=True, limited=limited)
         )
         if not seen.running:
             await self.log.emit_once("command.finished", self.agent, finished(exec_id, seen))
         return seen
 
     async def kill(self, exec_id: str) -> None:
-        await self.sandbox.kill(exec_id)
+        await self.access.kill(exec_id)
 
     async def output(self, exec_id: str, offset: int, limit: int) -> tuple[bytes, int]:
-        return await self.sandbox.bytes_of(exec_id, offset, limit)
+        return await self.access.bytes_of(exec_id, offset, limit)
 
     async def read_file(self, path: str) -> bytes:
-        return await self.sandbox.read_file(path)
+        return await self.access.read_file(path)
 
     async def write_file(self, path: str, data: bytes) -> None:
-        await self.sandbox.write_file(path, data)
+        await self.access.write_file(path, data)
 
 
 def _from_a_character(data: bytes) -> str:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from gateway import words
+from gateway import field_errors
 from terminalpp.types import errors
 from terminalpp.types.limits import MESSAGE_BYTES
 
@@ -39,10 +39,10 @@ def _usual(value: Any) -> Any:
 
 
 Id = Annotated[UUID, Field(strict=False), BeforeValidator(_usual)]
-AbsolutePath = Annotated[str, Field(max_length=512, pattern=words.ABSOLUTE)]
-Pattern = Annotated[str, Field(min_length=1, max_length=1000, pattern=words.ONE_LINE)]
-Model = Annotated[str, Field(min_length=1, max_length=200, pattern=words.NOT_BLANK)]
-Size = Annotated[int, Field(ge=1, le=2**60)] | Annotated[str, Field(pattern=words.SIZE)] | None
+AbsolutePath = Annotated[str, Field(max_length=512, pattern=field_errors.ABSOLUTE)]
+Pattern = Annotated[str, Field(min_length=1, max_length=1000, pattern=field_errors.ONE_LINE)]
+Model = Annotated[str, Field(min_length=1, max_length=200, pattern=field_errors.NOT_BLANK)]
+Size = Annotated[int, Field(ge=1, le=2**60)] | Annotated[str, Field(pattern=field_errors.SIZE)] | None
 
 
 def _alone(name: str, other: str) -> dict[str, Any]:
@@ -60,8 +60,8 @@ def _one_of(*names: str) -> dict[str, Any]:
 class ResourceLimits(Body):
     model_config = _example(cpu="2", memory="2GB", disk="10GB", pids=512)
 
-    cpu: Annotated[float, Field(gt=0, le=1024)] | Annotated[str, Field(pattern=words.CPUS)] | None = Field(
-        None, description="CPUs, such as `2`, `0.5` or `500m`."
+    cpu: Annotated[float, Field(gt=0, le=1024)] | Annotated[str, Field(pattern=field_errors.CPUS)] | None = (
+        Field(None, description="CPUs, such as `2`, `0.5` or `500m`.")
     )
     memory: Size = Field(None, description="Bytes, or with a unit: `512MB`, `2GB`.")
     disk: Size = Field(None, description="Bytes, or with a unit.")
@@ -72,7 +72,7 @@ class ResourceLimits(Body):
 class SandboxCreate(Body):
     model_config = _example(name="parser", network="none", resource_limits={"memory": "2GB"})
 
-    name: Annotated[str, Field(min_length=1, max_length=255, pattern=words.NOT_BLANK)] | None = None
+    name: Annotated[str, Field(min_length=1, max_length=255, pattern=field_errors.NOT_BLANK)] | None = None
     image: str | None = Field(None, min_length=1, max_length=255, description="Null: the built-in image.")
     network: Literal["none", "open"] | None = Field(None, description="Null: the server's default.")
     resource_limits: ResourceLimits | None = None
@@ -96,8 +96,8 @@ class CommandCreate(Body):
         json_schema_extra={"prefixItems": [{"type": "string", "minLength": 1}]},
     )
     cwd: AbsolutePath | None = None
-    env: dict[Annotated[str, Field(pattern=words.VARIABLE)], str] | None = Field(
-        None, max_length=256, json_schema_extra={"propertyNames": {"pattern": words.VARIABLE}}
+    env: dict[Annotated[str, Field(pattern=field_errors.VARIABLE)], str] | None = Field(
+        None, max_length=256, json_schema_extra={"propertyNames": {"pattern": field_errors.VARIABLE}}
     )
     stdin: bool = Field(False, description="Keep standard input open for `POST …/stdin`.")
     wait_ms: int = Field(0, ge=0, le=WAIT_LIMIT_MS, description="Wait so long for the end of the command.")
@@ -166,7 +166,7 @@ class MessageCreate(Body):
     model_config = _example(text="The test of the parser fails on empty input. Fix it.")
 
     text: str = Field(
-        pattern=words.NOT_BLANK,
+        pattern=field_errors.NOT_BLANK,
         description=f"The task, or the next word in it; at most {MESSAGE_BYTES} bytes of UTF-8.",
         json_schema_extra={"maxLength": MESSAGE_BYTES},
     )
@@ -186,9 +186,9 @@ class MessageCreate(Body):
 class FileChange(Body):
     model_config = _example(_one_of("mode", "modified_at"), mode="755")
 
-    mode: str | None = Field(None, pattern=words.OCTAL, description="Octal digits.")
+    mode: str | None = Field(None, pattern=field_errors.OCTAL, description="Octal digits.")
     modified_at: str | None = Field(
-        None, pattern=words.MOMENT, description="When it was changed last, RFC 3339."
+        None, pattern=field_errors.MOMENT, description="When it was changed last, RFC 3339."
     )
 
     @model_validator(mode="after")
@@ -203,7 +203,7 @@ class ConversationChange(Body):
         _one_of("title", "archived"), title="Dates", archived=False
     )
 
-    title: Annotated[str, Field(min_length=1, max_length=255, pattern=words.NOT_BLANK)] | None = None
+    title: Annotated[str, Field(min_length=1, max_length=255, pattern=field_errors.NOT_BLANK)] | None = None
     archived: bool | None = Field(None, description="Archived ones are in lists that ask for them.")
 
     @model_validator(mode="after")

@@ -20,11 +20,11 @@ import time
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway import guard, problems
+from gateway import origin_checks, problems
 from gateway.admission import Ticket
 from gateway.auth import bearer
 from gateway.metrics import Metrics
-from gateway.state import Gateway
+from gateway.state import AppState
 from terminalpp.types import errors
 from terminalpp.types.ids import new_id
 
@@ -44,10 +44,10 @@ _ARCHIVE = re.compile(r"/v1/sandboxes/[^/]+/archive/?")
 class Edge:
     """The outermost layer of the application."""
 
-    def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
+    def __init__(self, app: ASGIApp, gateway: AppState) -> None:
         self._app = app
         self._gateway = gateway
-        self._guard = guard.Guard((gateway.settings.allowed_hosts or "").split(","))
+        self._guard = origin_checks.Guard((gateway.settings.allowed_hosts or "").split(","))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -179,7 +179,7 @@ class _Answer:
             message["headers"] = [
                 *said,
                 (b"x-request-id", self._scope["request_id"].encode()),
-                *(pair for pair in guard.headers(self._scope["path"]) if pair[0] not in names),
+                *(pair for pair in origin_checks.headers(self._scope["path"]) if pair[0] not in names),
                 *([(b"connection", b"close")] if self._closing else []),
             ]
             self._status = message["status"]

@@ -1,4 +1,4 @@
-"""Frames over Unix sockets: what the way to a cell (`runtime.direct`) and into a sandbox share.
+"""Frames over Unix sockets: what the way to a cell (`runtime.local_transport`) and into a sandbox share.
 
 A frame is a u32, the length of the rest (little-endian), and the rest. `Frames` cuts the stream into
 them; `Requests` is the asking end, with any number of requests under way, answered in any order. What

@@ -31,7 +31,7 @@ from gateway.files import clearly
 from gateway.paths import PathQuery, raw_path, text_of
 from gateway.routes import Route
 from gateway.sandboxes import owned
-from gateway.state import Gateway, gateway_of
+from gateway.state import AppState, app_state
 from terminalpp.types.errors import FileProblem, NotFound, TerminalError
 
 log = logging.getLogger("gateway")
@@ -70,9 +70,9 @@ async def get_archive(
 ) -> Response:
     """A file or a directory with all that is in it, as a tar whose names are relative to `path`. It flows as
     it is made and is no snapshot. Fifos, sockets and devices are left out."""
-    gateway, id = gateway_of(request), await owned(request, sandbox_id)
+    gateway, id = app_state(request), await owned(request, sandbox_id)
     name, form = raw_path(request), format or wanted(request.headers.get("accept", ""))
-    async with gateway.doors.into(id) as door:
+    async with gateway.connections.into(id) as door:
         with clearly():  # what is wrong from the start is said before the answer begins
             root = await door.do(lambda t, _: files.state(t, name))
             if root.kind == "other":
@@ -117,10 +117,10 @@ def packer(form: Format) -> Packer:
     return _Plain()
 
 
-async def _flowing(gateway: Gateway, id: str, name: str, root: State, pack: Packer) -> AsyncIterator[bytes]:
+async def _flowing(gateway: AppState, id: str, name: str, root: State, pack: Packer) -> AsyncIterator[bytes]:
     plain = isinstance(pack, _Plain)
     try:
-        async with gateway.doors.into(id) as door, aclosing(_archive(door, name, root)) as parts:
+        async with gateway.connections.into(id) as door, aclosing(_archive(door, name, root)) as parts:
             gathered = bytearray()
             async for part in parts:
                 gathered += part

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.sandbox.door import Door
-from gateway.tar import Entry, Reader, Source, shown
+from gateway.tar_reader import Entry, Reader, Source, shown
 from terminalpp.types.errors import InvalidInput, NotFound, TerminalError
 
 PIECE = 1024 * 1024

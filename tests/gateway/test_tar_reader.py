@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.tar import Entry, Reader, Source, clean
+from gateway.tar_reader import Entry, Reader, Source, clean
 from terminalpp.types.errors import InvalidInput
 
 FORMATS = (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
 
-from gateway.models import SANDBOX_EXAMPLE
+from gateway.requests import SANDBOX_EXAMPLE
 from terminalpp.types import text
 from terminalpp.types.states import AgentRole, AgentState, ExecutionState, Isolation, Network, SandboxState
 

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from fastapi import Request
 from starlette.responses import Response
 
-from gateway.state import gateway_of, user_of
+from gateway.state import app_state, user_of
 from schema import idempotency
 from terminalpp.types.errors import InvalidInput, TerminalError
 from terminalpp.types.ids import derived_id, new_id
@@ -53,7 +53,7 @@ async def once(request: Request, work: Callable[[], Awaitable[Response]]) -> Res
     key = key_of(request)
     if key is None:
         return await work()
-    database, user_id = gateway_of(request).database, user_of(request)
+    database, user_id = app_state(request).database, user_of(request)
     target = request.url.path + ("?" + request.url.query if request.url.query else "")
     body = hashlib.sha256(await request.body()).hexdigest()
     kept = await idempotency.begin(database, user_id, key, request.method, target, body)

@@ -15,15 +15,15 @@ from starlette.responses import Response
 
 from actors.sandbox import files
 from actors.sandbox.files import Entry, State
-from gateway import answers, problems
-from gateway.answers import Json
+from gateway import problems, responses
 from gateway.files import clearly, found, located
-from gateway.once import once
+from gateway.idempotency import once
 from gateway.paging import Limit
 from gateway.paths import FromQuery, Octal, PathQuery, ToQuery, below, mode_of, raw_path, shown
+from gateway.responses import Json
 from gateway.routes import Route, refused
 from gateway.sandboxes import owned
-from gateway.state import gateway_of
+from gateway.state import app_state
 from terminalpp.types.errors import FileProblem, NotFound
 
 DEPTH_MAX = 32
@@ -34,7 +34,7 @@ Parents = Annotated[bool, Query(description="Make the directories above it.")]
 BLOCKED = {409: {"description": "There is something already.", "content": problems.CONTENT}}
 
 
-@router.get("/stat", operation_id="statFile", response_model=answers.File)
+@router.get("/stat", operation_id="statFile", response_model=responses.File)
 async def stat(
     request: Request,
     sandbox_id: UUID,
@@ -42,19 +42,19 @@ async def stat(
     follow: Annotated[bool, Query(description="Tell of a symlink's target.")] = False,
 ) -> Response:
     """What is at a path."""
-    gateway, id = gateway_of(request), await owned(request, sandbox_id)
+    gateway, id = app_state(request), await owned(request, sandbox_id)
     name = raw_path(request)
 
     async def look(tppd: Any, _: int) -> State:
         seen = await files.state(tppd, name, follow=follow)
         return await files.settled(tppd, name, seen)
 
-    async with gateway.doors.into(id) as door:
+    async with gateway.connections.into(id) as door:
         with clearly():
             return found(name, await door.do(look))
 
 
-@router.get("/list", operation_id="listFiles", response_model=answers.FilePage)
+@router.get("/list", operation_id="listFiles", response_model=responses.FilePage)
 async def list_all(
     request: Request,
     sandbox_id: UUID,
@@ -67,9 +67,9 @@ async def list_all(
 ) -> Response:
     """What is in a directory, in the order of the names' bytes, a directory before what is in it. Symlinks
     are not followed. Pages go on behind the last name: what is there all the time comes exactly once."""
-    gateway, id = gateway_of(request), await owned(request, sandbox_id)
+    gateway, id = app_state(request), await owned(request, sandbox_id)
     name, after = raw_path(request), _position(cursor)
-    async with gateway.doors.into(id) as door:
+    async with gateway.connections.into(id) as door:
         with clearly():
             page, more = await door.do(
                 lambda t, _: files.tree(t, name, depth=depth, after=after, limit=limit)
@@ -98,14 +98,14 @@ def _listed(base: str, entry: Entry) -> dict[str, Any]:
 @router.post(
     "/mkdir",
     operation_id="makeDirectory",
-    response_model=answers.File,
-    responses={201: {"model": answers.File, "description": "It was made."}, **BLOCKED},
+    response_model=responses.File,
+    responses={201: {"model": responses.File, "description": "It was made."}, **BLOCKED},
 )
 async def mkdir(
     request: Request, sandbox_id: UUID, path: PathQuery, mode: Octal = None, parents: Parents = True
 ) -> Response:
     """Makes a directory. With `parents` it may be there already (200). `mode` left out: 755."""
-    gateway, id = gateway_of(request), await owned(request, sandbox_id)
+    gateway, id = app_state(request), await owned(request, sandbox_id)
     name = raw_path(request)
 
     async def act(tppd: Any, epoch: int) -> tuple[State, bool]:
@@ -121,7 +121,7 @@ async def mkdir(
         return await files.state(tppd, name), made
 
     async def work() -> Response:
-        async with gateway.doors.into(id) as door:
+        async with gateway.connections.into(id) as door:
             with clearly():
                 state, made = await door.do(act)
         return located(id, name, found(name, state, 201 if made else 200))
@@ -129,7 +129,7 @@ async def mkdir(
     return await once(request, work)
 
 
-@router.post("/move", operation_id="moveFile", response_model=answers.File, responses={**BLOCKED})
+@router.post("/move", operation_id="moveFile", response_model=responses.File, responses={**BLOCKED})
 async def move(
     request: Request,
     sandbox_id: UUID,
@@ -146,7 +146,7 @@ async def move(
     "/copy",
     operation_id="copyFile",
     status_code=201,
-    response_model=answers.File,
+    response_model=responses.File,
     responses={**BLOCKED},
 )
 async def copy(
@@ -163,14 +163,14 @@ async def copy(
 
 
 async def _two(request: Request, sandbox_id: UUID, operation: Any, status: int, **options: bool) -> Response:
-    gateway, id = gateway_of(request), await owned(request, sandbox_id)
+    gateway, id = app_state(request), await owned(request, sandbox_id)
     source, to = raw_path(request, "from"), raw_path(request, "to")
 
     async def look(tppd: Any, _: int) -> State:
         return await files.settled(tppd, to, await files.state(tppd, to, follow=False))
 
     async def work() -> Response:
-        async with gateway.doors.into(id) as door:
+        async with gateway.connections.into(id) as door:
             with clearly():
                 await door.do(lambda t, epoch: operation(t, source, to, epoch=epoch, **options))
                 return located(id, to, found(to, await door.do(look), status))

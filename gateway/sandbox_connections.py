@@ -26,11 +26,11 @@ SWEEP_S = 15.0
 ATTACH_S = 60.0
 
 
-class Doors:
+class SandboxConnections:
     def __init__(self, home: Path, runtime: Any) -> None:
         self._home = home
         self._runtime = runtime
-        self._doors: OrderedDict[str, Door] = OrderedDict()
+        self._open: OrderedDict[str, Door] = OrderedDict()
         self._watchers: OrderedDict[str, Tppd] = OrderedDict()
         self._used: dict[str, int] = {}         # doors that somebody stands in
         self._seen: dict[str, float] = {}       # when a door or watcher was last asked for
@@ -45,14 +45,14 @@ class Doors:
         async def attach() -> dict[str, Any]:
             return await self._runtime.call(Ref("sandbox", sandbox_id), "attach", {}, timeout_s=ATTACH_S)
 
-        door = self._doors.get(sandbox_id)
+        door = self._open.get(sandbox_id)
         if door is None:
             attachment = await attach()
             # Another request may have attached meanwhile: one door per sandbox.
-            door = self._doors.get(sandbox_id)
+            door = self._open.get(sandbox_id)
             if door is None:
-                door = self._doors[sandbox_id] = Door(attachment, attach)
-        self._doors.move_to_end(sandbox_id)
+                door = self._open[sandbox_id] = Door(attachment, attach)
+        self._open.move_to_end(sandbox_id)
         self._seen[sandbox_id] = time.monotonic()
         self._used[sandbox_id] = self._used.get(sandbox_id, 0) + 1
         try:
@@ -89,18 +89,18 @@ class Doors:
     async def forget(self, sandbox_id: str) -> None:
         """Close what is open for a sandbox that is gone, or was not used for long."""
         self._seen.pop(sandbox_id, None)
-        for kept in (self._doors.pop(sandbox_id, None), self._watchers.pop(sandbox_id, None)):
+        for kept in (self._open.pop(sandbox_id, None), self._watchers.pop(sandbox_id, None)):
             if kept is not None:
                 await kept.close()
 
     async def close(self) -> None:
-        for sandbox_id in [*self._doors, *self._watchers]:
+        for sandbox_id in [*self._open, *self._watchers]:
             await self.forget(sandbox_id)
 
     async def _trim(self) -> None:
         # A watcher that is closed while it waits is opened again by the wait's own retry.
         while len(self._watchers) > KEPT:
             await self._watchers.popitem(last=False)[1].close()
-        idle = [id for id in self._doors if id not in self._used]
-        for sandbox_id in idle[: max(0, len(self._doors) - KEPT)]:
-            await self._doors.pop(sandbox_id).close()
+        idle = [id for id in self._open if id not in self._used]
+        for sandbox_id in idle[: max(0, len(self._open) - KEPT)]:
+            await self._open.pop(sandbox_id).close()

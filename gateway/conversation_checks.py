@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from actors.model import scripted
 from gateway.routes import refused
-from gateway.state import Gateway
+from gateway.state import AppState
 from schema import sandboxes
 from terminalpp.types.errors import FileProblem, ModelUnknown, NotFound, TerminalError
 from terminalpp.types.ids import Ref
@@ -20,11 +20,11 @@ MODEL = Ref("model", "0")
 MODEL_S = 10.0  # litellm takes about 5 s to import, once
 
 
-async def look_for(gateway: Gateway, sandbox_id: str, workspace: str) -> None:
+async def look_for(gateway: AppState, sandbox_id: str, workspace: str) -> None:
     """Raises InvalidInput when there is no such directory, and what the sandbox raises."""
     if (await sandboxes.get(gateway.database, sandbox_id)).status == "starting":
         return
-    async with gateway.doors.into(sandbox_id) as door:
+    async with gateway.connections.into(sandbox_id) as door:
         try:
             kind = (await door.stat(workspace)).kind
         except (NotFound, FileProblem):
@@ -35,7 +35,7 @@ async def look_for(gateway: Gateway, sandbox_id: str, workspace: str) -> None:
         raise refused("body.workspace", there, hint)
 
 
-async def ask_about(gateway: Gateway, model: str | None) -> None:
+async def ask_about(gateway: AppState, model: str | None) -> None:
     """Raises ModelUnknown."""
     if model is None:
         return
