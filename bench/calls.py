@@ -21,7 +21,8 @@ async def main(n: int) -> None:
     with booted() as home:
         # Before Ray is imported: it reads its token's place from the environment then.
         os.environ |= {k: v for k, v in resolved(home).items() if k.startswith(("TPP_", "RAY_"))}
-        from runtime import connect, wire
+        from runtime import wire
+        from runtime.connect import connect
         from runtime.settings import load
 
         runtime = await connect.connect(load(os.environ))

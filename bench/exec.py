@@ -22,7 +22,7 @@ from pathlib import Path
 
 from actors.node.bubblewrap import Bubblewrap
 from actors.node.driver import SandboxSpec
-from actors.sandbox.tppd import Tppd
+from actors.sandbox.tppd.client import Tppd
 from bench.measure import row, table
 from runtime.services import helper
 from terminalpp.types.ids import new_id

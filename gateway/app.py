@@ -198,7 +198,7 @@ async def _open(
         live = Live(settings.redis_url)
         stack.push_async_callback(live.close)
     if runtime is None:
-        from runtime import connect  # imports Ray, which tools that only read the routes do not need
+        from runtime.connect import connect  # imports Ray, which tools that only read the routes do not need
 
         runtime = await connect(settings, wait=False)
         stack.push_async_callback(runtime.close)

@@ -24,9 +24,9 @@ import zstandard
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from actors.sandbox import files
-from actors.sandbox.door import Door
-from actors.sandbox.files import Entry, State
+from actors.sandbox.access import SandboxAccess
+from actors.sandbox.tppd import files
+from actors.sandbox.tppd.files import Entry, State
 from gateway.files import clearly
 from gateway.paths import PathQuery, raw_path, text_of
 from gateway.routes import Route
@@ -72,15 +72,15 @@ async def get_archive(
     it is made and is no snapshot. Fifos, sockets and devices are left out."""
     gateway, id = app_state(request), await owned(request, sandbox_id)
     name, form = raw_path(request), format or wanted(request.headers.get("accept", ""))
-    async with gateway.connections.into(id) as door:
+    async with gateway.connections.into(id) as access:
         with clearly():  # what is wrong from the start is said before the answer begins
-            root = await door.do(lambda t, _: files.state(t, name))
+            root = await access.do(lambda t, _: files.state(t, name))
             if root.kind == "other":
                 raise FileProblem("it is neither a file nor a directory")
             if root.kind == "directory":
-                await door.do(lambda t, _: files.tree(t, name, limit=1))
+                await access.do(lambda t, _: files.tree(t, name, limit=1))
             else:
-                await door.do(lambda t, _: files.read(t, name, 0, 1))
+                await access.do(lambda t, _: files.read(t, name, 0, 1))
     body = _flowing(gateway, id, name, root, packer(form))
     return StreamingResponse(body, headers={"content-type": TYPES[form], "vary": "accept"})
 
@@ -120,7 +120,7 @@ def packer(form: Format) -> Packer:
 async def _flowing(gateway: AppState, id: str, name: str, root: State, pack: Packer) -> AsyncIterator[bytes]:
     plain = isinstance(pack, _Plain)
     try:
-        async with gateway.connections.into(id) as door, aclosing(_archive(door, name, root)) as parts:
+        async with gateway.connections.into(id) as access, aclosing(_archive(access, name, root)) as parts:
             gathered = bytearray()
             async for part in parts:
                 gathered += part
@@ -137,11 +137,11 @@ async def _flowing(gateway: AppState, id: str, name: str, root: State, pack: Pac
         raise
 
 
-async def _archive(door: Door, name: str, root: State) -> AsyncIterator[bytes]:
+async def _archive(access: SandboxAccess, name: str, root: State) -> AsyncIterator[bytes]:
     written = 0
-    entries = _tree(door, name) if root.kind == "directory" else _single(name, root)
+    entries = _tree(access, name) if root.kind == "directory" else _single(name, root)
     base = name if root.kind == "directory" else os.path.dirname(name)
-    async with aclosing(entries), aclosing(_members(door, base, entries)) as members:
+    async with aclosing(entries), aclosing(_members(access, base, entries)) as members:
         async for part in members:
             written += len(part)
             yield part
@@ -153,10 +153,10 @@ async def _single(name: str, root: State) -> AsyncIterator[Entry]:
     yield Entry(os.fsencode(os.path.basename(name)), root, 0)
 
 
-async def _tree(door: Door, name: str) -> AsyncIterator[Entry]:
+async def _tree(access: SandboxAccess, name: str) -> AsyncIterator[Entry]:
     after, more = b"", True
     while more:
-        page, more = await door.do(lambda t, _, at=after: files.tree(t, name, depth=DEPTH, after=at))
+        page, more = await access.do(lambda t, _, at=after: files.tree(t, name, depth=DEPTH, after=at))
         for entry in page:
             after = entry.path
             if entry.errno:
@@ -164,7 +164,7 @@ async def _tree(door: Door, name: str) -> AsyncIterator[Entry]:
             yield entry
 
 
-async def _members(door: Door, base: str, entries: AsyncIterator[Entry]) -> AsyncIterator[bytes]:
+async def _members(access: SandboxAccess, base: str, entries: AsyncIterator[Entry]) -> AsyncIterator[bytes]:
     """Headers and contents, in the order of `entries`; the next small files are read meanwhile."""
     waiting: deque[tuple[Entry, asyncio.Task[bytes | None] | None]] = deque()
     held, over = 0, False
@@ -177,10 +177,11 @@ async def _members(door: Door, base: str, entries: AsyncIterator[Entry]) -> Asyn
                 elif entry.state.kind in _TAR_TYPES:
                     small = entry.state.kind == "file" and entry.state.size_bytes <= files.PIECE_BYTES
                     held += entry.state.size_bytes if small else 0
-                    waiting.append((entry, asyncio.create_task(_whole(door, base, entry)) if small else None))
+                    task = asyncio.create_task(_whole(access, base, entry)) if small else None
+                    waiting.append((entry, task))
             if waiting:
                 entry, task = waiting.popleft()
-                async for part in _member(door, base, entry, task):
+                async for part in _member(access, base, entry, task):
                     yield part
                 held -= entry.state.size_bytes if task else 0
     finally:
@@ -190,17 +191,17 @@ async def _members(door: Door, base: str, entries: AsyncIterator[Entry]) -> Asyn
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _whole(door: Door, base: str, entry: Entry) -> bytes | None:
+async def _whole(access: SandboxAccess, base: str, entry: Entry) -> bytes | None:
     """Up to a piece of the file: what it is now, whatever it was when it was listed; None: it is gone."""
     try:
-        _, data = await door.do(lambda t, _: files.read(t, _path(base, entry), 0))
+        _, data = await access.do(lambda t, _: files.read(t, _path(base, entry), 0))
     except NotFound:
         return None
     return data
 
 
 async def _member(
-    door: Door, base: str, entry: Entry, task: asyncio.Task[bytes | None] | None
+    access: SandboxAccess, base: str, entry: Entry, task: asyncio.Task[bytes | None] | None
 ) -> AsyncIterator[bytes]:
     if entry.state.kind != "file":
         yield _header(entry, 0)
@@ -209,14 +210,14 @@ async def _member(
         if data is not None:
             yield _header(entry, len(data)) + data + bytes(-len(data) % 512)
     else:
-        async for part in _large(door, base, entry):
+        async for part in _large(access, base, entry):
             yield part
 
 
-async def _large(door: Door, base: str, entry: Entry) -> AsyncIterator[bytes]:
+async def _large(access: SandboxAccess, base: str, entry: Entry) -> AsyncIterator[bytes]:
     """As many bytes as it had when it was first read. Raises FileProblem when they are no longer there."""
     try:
-        state, data = await door.do(lambda t, _: files.read(t, _path(base, entry), 0))
+        state, data = await access.do(lambda t, _: files.read(t, _path(base, entry), 0))
     except NotFound:
         return
     size, sent = max(state.size_bytes, len(data)), 0
@@ -227,7 +228,7 @@ async def _large(door: Door, base: str, entry: Entry) -> AsyncIterator[bytes]:
         yield data[: size - sent]
         sent += len(data)
         if sent < size:
-            _, data = await door.do(lambda t, _, at=sent: files.read(t, _path(base, entry), at))
+            _, data = await access.do(lambda t, _, at=sent: files.read(t, _path(base, entry), at))
     yield bytes(-size % 512)
 
 

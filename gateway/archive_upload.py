@@ -1,4 +1,4 @@
-"""An archive into a sandbox: entries go through the Door as they arrive, many at once, bounded.
+"""An archive into a sandbox: entries go through `SandboxAccess` as they arrive, many at once, bounded.
 
 At most `IN_FLIGHT` operations and `IN_FLIGHT_BYTES` of content are under way; a file larger than
 `PIECE` is sent piece by piece. Operations on one path keep their order. Files replace what is there,
@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.sandbox.door import Door
+from actors.sandbox.access import SandboxAccess
 from gateway.tar_reader import Entry, Reader, Source, shown
 from terminalpp.types.errors import InvalidInput, NotFound, TerminalError
 
@@ -71,12 +71,12 @@ class _Pipeline:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def unpack(door: Door, base: str, chunks: AsyncIterator[bytes]) -> Counts:
+async def unpack(access: SandboxAccess, base: str, chunks: AsyncIterator[bytes]) -> Counts:
     """Unpack the tar under the directory `base`. Raises InvalidInput, FileProblem, DiskFull, Unavailable."""
     counts, reader, pipeline = Counts(), Reader(Source(chunks)), _Pipeline()
     links: set[str] = set()
     # First and alone: it opens the connection, and an unusable base is reported before anything else.
-    await door.mkdir(base)
+    await access.mkdir(base)
     try:
         while (entry := await reader.next()) is not None:
             _refuse_through_links(entry, links)
@@ -89,9 +89,9 @@ async def unpack(door: Door, base: str, chunks: AsyncIterator[bytes]) -> Counts:
                 links.add(entry.name)
             elif entry.name in links:  # a write would go to where it points
                 await pipeline.drain()
-                await door.remove(path)
+                await access.remove(path)
                 links.discard(entry.name)
-            await _put(door, base, path, entry, reader, pipeline, counts)
+            await _put(access, base, path, entry, reader, pipeline, counts)
         await pipeline.drain()
     finally:
         await pipeline.abandon()
@@ -122,27 +122,34 @@ def _through(name: str, links: set[str]) -> bool:
 
 
 async def _put(
-    door: Door, base: str, path: str, entry: Entry, reader: Reader, pipeline: _Pipeline, counts: Counts
+    access: SandboxAccess,
+    base: str,
+    path: str,
+    entry: Entry,
+    reader: Reader,
+    pipeline: _Pipeline,
+    counts: Counts,
 ) -> None:
     match entry.kind:
         case "directory":
             if entry.name:
-                await pipeline.add(path, 0, door.mkdir(path, mode=entry.mode | 0o700))
+                await pipeline.add(path, 0, access.mkdir(path, mode=entry.mode | 0o700))
             counts.directories += 1
             return
         case "symlink":
-            await pipeline.add(path, 0, door.symlink(path, entry.target))
+            await pipeline.add(path, 0, access.symlink(path, entry.target))
             counts.symlinks += 1
             return
         case "hardlink":
             # The sandbox has no hard links over the wire: the content is copied.
             await pipeline.drain()
-            await pipeline.add(path, 0, _copy(door, f"{base.rstrip('/')}/{entry.target}", path, entry.target))
+            source = f"{base.rstrip('/')}/{entry.target}"
+            await pipeline.add(path, 0, _copy(access, source, path, entry.target))
         case "file" if entry.size <= PIECE:
             data = await reader.content(entry.size)
-            await pipeline.add(path, entry.size, door.write_file(path, data, entry.mode))
+            await pipeline.add(path, entry.size, access.write_file(path, data, entry.mode))
         case _:
-            await pipeline.add(path, PIECE, door.write_stream(path, _content(reader), entry.mode))
+            await pipeline.add(path, PIECE, access.write_stream(path, _content(reader), entry.mode))
             await pipeline.drain()
     counts.files += 1
     counts.bytes += entry.size
@@ -153,18 +160,18 @@ async def _content(reader: Reader) -> AsyncIterator[bytes]:
         yield data
 
 
-async def _copy(door: Door, source: str, path: str, name: str) -> None:
+async def _copy(access: SandboxAccess, source: str, path: str, name: str) -> None:
     try:
-        found = await door.stat(source, follow=False)
+        found = await access.stat(source, follow=False)
     except NotFound:
         raise InvalidInput(f"a hard link to {shown(name)}, which did not come before it") from None
     if found.kind != "file":
         raise InvalidInput(f"a hard link to {shown(name)}, which is no file")
-    await door.write_stream(path, _pieces(door, source), found.mode)
+    await access.write_stream(path, _pieces(access, source), found.mode)
 
 
-async def _pieces(door: Door, source: str) -> AsyncIterator[bytes]:
+async def _pieces(access: SandboxAccess, source: str) -> AsyncIterator[bytes]:
     offset = 0
-    while data := await door.read_file(source, offset, PIECE):
+    while data := await access.read_file(source, offset, PIECE):
         yield data
         offset += len(data)

@@ -19,8 +19,8 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from actors.sandbox import journal
-from actors.sandbox.answers import row_with_end
+from actors.sandbox.commands.views import row_with_end
+from actors.sandbox.tppd import journal
 from gateway import responses
 from gateway.fast_route import FastRoute
 from gateway.idempotency import REPLAYED, id_for, once
@@ -326,8 +326,8 @@ async def stdin(
     gateway, sandbox = app_state(request), await owned(request, sandbox_id)
     command, data = str(command_id), await request.body()
     await _alive(gateway, sandbox, command)
-    async with gateway.connections.into(sandbox) as door:
-        following = await door.stdin(command, offset, data, eof=eof)
+    async with gateway.connections.into(sandbox) as access:
+        following = await access.stdin(command, offset, data, eof=eof)
     if following < offset + len(data):
         raise OffsetMismatch("not all of it was taken", "", {"expected": following})
     return Json({"offset": following})
@@ -343,11 +343,11 @@ async def signal(request: Request, sandbox_id: UUID, command_id: UUID, body: Sig
     async def work() -> Response:
         if not (body.tree and await _left(gateway, sandbox, command)):
             await _alive(gateway, sandbox, command)
-        async with gateway.connections.into(sandbox) as door:
+        async with gateway.connections.into(sandbox) as access:
             if body.signal == "KILL" and body.tree:
-                await door.kill_tree(command)
+                await access.kill_tree(command)
             else:
-                await door.signal(command, Signals[f"SIG{body.signal}"], tree=body.tree)
+                await access.signal(command, Signals[f"SIG{body.signal}"], tree=body.tree)
         return Response(status_code=204)
 
     return await once(request, work)

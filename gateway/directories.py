@@ -13,8 +13,8 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from actors.sandbox import files
-from actors.sandbox.files import Entry, State
+from actors.sandbox.tppd import files
+from actors.sandbox.tppd.files import Entry, State
 from gateway import problems, responses
 from gateway.files import clearly, found, located
 from gateway.idempotency import once
@@ -49,9 +49,9 @@ async def stat(
         seen = await files.state(tppd, name, follow=follow)
         return await files.settled(tppd, name, seen)
 
-    async with gateway.connections.into(id) as door:
+    async with gateway.connections.into(id) as access:
         with clearly():
-            return found(name, await door.do(look))
+            return found(name, await access.do(look))
 
 
 @router.get("/list", operation_id="listFiles", response_model=responses.FilePage)
@@ -69,9 +69,9 @@ async def list_all(
     are not followed. Pages go on behind the last name: what is there all the time comes exactly once."""
     gateway, id = app_state(request), await owned(request, sandbox_id)
     name, after = raw_path(request), _position(cursor)
-    async with gateway.connections.into(id) as door:
+    async with gateway.connections.into(id) as access:
         with clearly():
-            page, more = await door.do(
+            page, more = await access.do(
                 lambda t, _: files.tree(t, name, depth=depth, after=after, limit=limit)
             )
     following = base64.urlsafe_b64encode(page[-1].path).rstrip(b"=").decode() if more and page else None
@@ -121,9 +121,9 @@ async def mkdir(
         return await files.state(tppd, name), made
 
     async def work() -> Response:
-        async with gateway.connections.into(id) as door:
+        async with gateway.connections.into(id) as access:
             with clearly():
-                state, made = await door.do(act)
+                state, made = await access.do(act)
         return located(id, name, found(name, state, 201 if made else 200))
 
     return await once(request, work)
@@ -170,9 +170,9 @@ async def _two(request: Request, sandbox_id: UUID, operation: Any, status: int, 
         return await files.settled(tppd, to, await files.state(tppd, to, follow=False))
 
     async def work() -> Response:
-        async with gateway.connections.into(id) as door:
+        async with gateway.connections.into(id) as access:
             with clearly():
-                await door.do(lambda t, epoch: operation(t, source, to, epoch=epoch, **options))
-                return located(id, to, found(to, await door.do(look), status))
+                await access.do(lambda t, epoch: operation(t, source, to, epoch=epoch, **options))
+                return located(id, to, found(to, await access.do(look), status))
 
     return await once(request, work)

@@ -26,8 +26,8 @@ from fastapi import APIRouter, Query, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 
-from actors.sandbox import files
-from actors.sandbox.files import State
+from actors.sandbox.tppd import files
+from actors.sandbox.tppd.files import State
 from gateway import problems, responses
 from gateway.paths import Octal, PathQuery, mode_of, nanoseconds, quoted, raw_path, shown
 from gateway.preconditions import conditions_of, range_counts, span, tag_of, verdict
@@ -137,9 +137,9 @@ async def get(request: Request, sandbox_id: UUID, path: PathQuery) -> Response:
     `If-Match` and `If-None-Match` are kept to."""
     gateway, id = app_state(request), await owned(request, sandbox_id)
     name = raw_path(request)
-    async with gateway.connections.into(id) as door:
+    async with gateway.connections.into(id) as access:
         for _ in range(ATTEMPTS):
-            state = await _settled(door, name)
+            state = await _settled(access, name)
             regular(state)
             headers = _headers(name, state)
             match verdict(conditions_of(request.headers), state):
@@ -154,7 +154,7 @@ async def get(request: Request, sandbox_id: UUID, path: PathQuery) -> Response:
                 return _unsatisfiable(request, state, str(error))
             first, behind = part or (0, state.size_bytes)
             limit = min(files.PIECE_BYTES, behind - first) if state.size_bytes else files.PIECE_BYTES
-            now, data = await door.do(lambda t, _, at=first, n=limit: files.read(t, name, at, n))
+            now, data = await access.do(lambda t, _, at=first, n=limit: files.read(t, name, at, n))
             if now.stamp == state.stamp or not state.settled or not now.size_bytes:
                 break
         else:
@@ -177,12 +177,12 @@ def _without_size(headers: MutableMapping[str, str]) -> None:
             del headers[name]
 
 
-async def _settled(door: Any, name: str) -> State:
+async def _settled(access: Any, name: str) -> State:
     async def look(tppd: Any, _: int) -> State:
         return await files.settled(tppd, name, await files.state(tppd, name))
 
     with clearly():
-        return await door.do(look)
+        return await access.do(look)
 
 
 def _unsatisfiable(request: Request, state: State, why: str) -> Response:
@@ -197,14 +197,14 @@ async def _pieces(
     gateway: AppState, id: str, name: str, state: State, data: bytes, first: int, behind: int
 ) -> AsyncIterator[bytes]:
     """`data`, then the rest up to `behind`. Raises Conflict when the file is no longer what `state` says."""
-    async with gateway.connections.into(id) as door:
+    async with gateway.connections.into(id) as access:
         while True:
             yield data
             first += len(data)
             if first >= behind:
                 return
             limit = min(files.PIECE_BYTES, behind - first)
-            now, data = await door.do(lambda t, _, at=first, n=limit: files.read(t, name, at, n))
+            now, data = await access.do(lambda t, _, at=first, n=limit: files.read(t, name, at, n))
             grown = now.size_bytes > state.size_bytes and _same_file(now, state)
             if len(data) < limit or (now.stamp != state.stamp and not grown):
                 log.warning("an answer was cut: the file was changed while it was read")
@@ -219,11 +219,11 @@ def _same_file(a: State, b: State) -> bool:
 
 async def _until_its_end(gateway: AppState, id: str, name: str, data: bytes) -> AsyncIterator[bytes]:
     offset = 0
-    async with gateway.connections.into(id) as door:
+    async with gateway.connections.into(id) as access:
         while data:
             yield data
             offset += len(data)
-            _, data = await door.do(lambda t, _, at=offset: files.read(t, name, at))
+            _, data = await access.do(lambda t, _, at=offset: files.read(t, name, at))
 
 
 # ---- changing -----------------------------------------------------------------------------------
@@ -266,33 +266,33 @@ async def put(
     for header in ("content-range", "content-encoding"):
         if header in request.headers:
             raise BadRequest(f"{header}: the body must be the file as it is", "Send the whole, plain.")
-    async with gateway.connections.into(id) as door:
+    async with gateway.connections.into(id) as access:
         with clearly():
-            if not conditions.met_by(await _state_or_none(door, name)):
+            if not conditions.met_by(await _state_or_none(access, name)):
                 raise PreconditionFailed
             written = await files.write(
-                door.tppd, name, _body(request, gateway), epoch=door.epoch, mode=mode_of(mode),
+                access.tppd, name, _body(request, gateway), epoch=access.epoch, mode=mode_of(mode),
                 parents=parents, conditions=conditions,
             )  # fmt: skip
         status = 201 if written.created else 200
-        return located(id, name, await _as_written(door, name, written, status))
+        return located(id, name, await _as_written(access, name, written, status))
 
 
-async def _as_written(door: Any, name: str, written: State, status: int) -> Response:
+async def _as_written(access: Any, name: str, written: State, status: int) -> Response:
     """With its tag once that is settled, if it is still what was written."""
     if written.settled:
         return found(name, written, status)
     try:
         await asyncio.sleep(files.TICK_SECONDS)
-        now = await door.do(lambda t, _: files.state(t, name))
+        now = await access.do(lambda t, _: files.state(t, name))
     except TerminalError:
         return found(name, written, status, tag=False)
     return found(name, now if now.stamp == written.stamp else written, status)
 
 
-async def _state_or_none(door: Any, name: str) -> State | None:
+async def _state_or_none(access: Any, name: str) -> State | None:
     try:
-        return await door.do(lambda t, _: files.state(t, name))
+        return await access.do(lambda t, _: files.state(t, name))
     except (NotFound, FileProblem):
         return None  # writing says what is wrong
 
@@ -327,10 +327,10 @@ async def change(request: Request, sandbox_id: UUID, path: PathQuery, body: File
             tppd, name, epoch=epoch, mode=mode, mtime_ns=mtime_ns, conditions=conditions
         )
 
-    async with gateway.connections.into(id) as door:
+    async with gateway.connections.into(id) as access:
         with clearly():
-            changed = await door.do(act)
-        return await _as_written(door, name, changed, 200)
+            changed = await access.do(act)
+        return await _as_written(access, name, changed, 200)
 
 
 @router.delete("", operation_id="deleteFile", status_code=204, responses={**MET})
@@ -349,7 +349,7 @@ async def delete(
     async def act(tppd: Any, epoch: int) -> None:
         await files.remove(tppd, name, epoch=epoch, recursive=recursive, conditions=conditions)
 
-    async with gateway.connections.into(id) as door:
+    async with gateway.connections.into(id) as access:
         with clearly():
-            await door.do(act)
+            await access.do(act)
     return Response(status_code=204)

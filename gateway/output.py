@@ -25,7 +25,7 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
-from actors.sandbox import journal
+from actors.sandbox.tppd import journal
 from gateway.commands import life, row_of
 from gateway.responses import Execution, from_row
 from gateway.routes import Route

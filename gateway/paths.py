@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, quote_from_bytes
 
 from fastapi import Query, Request
 
-from actors.sandbox.files import State
+from actors.sandbox.tppd.files import State
 from gateway import field_errors
 from gateway.responses import moment
 from gateway.routes import refused

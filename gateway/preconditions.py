@@ -1,7 +1,7 @@
 """Entity tags, conditions and ranges of RFC 9110, without the web around them.
 
-A tag is a stamp (`actors.sandbox.files`) in quotes. It is strong when the stamp is settled; a file that is
-written to all the time gets a weak one, which no If-Match and no If-Range accepts.
+A tag is a stamp (`actors.sandbox.tppd.files`) in quotes. It is strong when the stamp is settled; a file that
+is written to all the time gets a weak one, which no If-Match and no If-Range accepts.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-from actors.sandbox.files import Conditions, State
+from actors.sandbox.tppd.files import Conditions, State
 from terminalpp.types.errors import BadRequest
 
 _TAG = r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"'

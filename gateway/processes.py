@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import Response
 
-from actors.sandbox import replies
+from actors.sandbox.tppd import replies
 from gateway.idempotency import once
 from gateway.responses import _ID, _TIME, Answer, Json, example, moment_of
 from gateway.routes import Route
@@ -92,8 +92,8 @@ async def kill(request: Request, sandbox_id: UUID) -> Response:
     async def work() -> Response:
         killed = 0
         if await _processes(gateway, sandbox):
-            async with gateway.connections.into(sandbox) as door:
-                killed = await door.kill_all()
+            async with gateway.connections.into(sandbox) as access:
+                killed = await access.kill_all()
         return Json({"killed": killed})
 
     return await once(request, work)

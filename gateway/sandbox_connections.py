@@ -1,7 +1,7 @@
 """The gateway's ways into sandboxes, kept open: bytes go straight to `tppd`, not through an actor.
 
-A `Door` (files, standard input, signals) needs an attachment from the sandbox's entity, asked for once
-and again when the sandbox has moved or was started anew. Watching a command's output needs none: the
+A `SandboxAccess` (files, standard input, signals) needs an attachment from the sandbox's entity, asked for
+once and again when the sandbox has moved or was started anew. Watching a command's output needs none: the
 journals lie in the run directory, and a `Tppd` without an epoch may wait there.
 At most `KEPT` of each stay open, and none that nobody used for `IDLE_S`; the one unused longest goes first.
 """
@@ -16,8 +16,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from actors.sandbox.door import Door
-from actors.sandbox.tppd import Tppd
+from actors.sandbox.access import SandboxAccess
+from actors.sandbox.tppd.client import Tppd
 from terminalpp.types.ids import Ref
 
 KEPT = 64
@@ -30,7 +30,7 @@ class SandboxConnections:
     def __init__(self, home: Path, runtime: Any) -> None:
         self._home = home
         self._runtime = runtime
-        self._open: OrderedDict[str, Door] = OrderedDict()
+        self._open: OrderedDict[str, SandboxAccess] = OrderedDict()
         self._watchers: OrderedDict[str, Tppd] = OrderedDict()
         self._used: dict[str, int] = {}         # doors that somebody stands in
         self._seen: dict[str, float] = {}       # when a door or watcher was last asked for
@@ -40,23 +40,23 @@ class SandboxConnections:
         return self._home / "sandboxes" / sandbox_id / "run"
 
     @asynccontextmanager
-    async def into(self, sandbox_id: str) -> AsyncIterator[Door]:
+    async def into(self, sandbox_id: str) -> AsyncIterator[SandboxAccess]:
         """A door into the sandbox, which is started if it sleeps. Raises TerminalError."""
         async def attach() -> dict[str, Any]:
             return await self._runtime.call(Ref("sandbox", sandbox_id), "attach", {}, timeout_s=ATTACH_S)
 
-        door = self._open.get(sandbox_id)
-        if door is None:
+        access = self._open.get(sandbox_id)
+        if access is None:
             attachment = await attach()
             # Another request may have attached meanwhile: one door per sandbox.
-            door = self._open.get(sandbox_id)
-            if door is None:
-                door = self._open[sandbox_id] = Door(attachment, attach)
+            access = self._open.get(sandbox_id)
+            if access is None:
+                access = self._open[sandbox_id] = SandboxAccess(attachment, attach)
         self._open.move_to_end(sandbox_id)
         self._seen[sandbox_id] = time.monotonic()
         self._used[sandbox_id] = self._used.get(sandbox_id, 0) + 1
         try:
-            yield door
+            yield access
         finally:
             self._seen[sandbox_id] = time.monotonic()
             self._used[sandbox_id] -= 1

@@ -1,6 +1,6 @@
 """The actor system on Ray, settings, embedded services and boot. The only importer of ray.
 
-Authors of entities need what is named here. `Context`, `Runtime` and `connect` are loaded at first use:
+Authors of entities need what is named here. `Context` and `Runtime` are loaded at first use:
 the boot verbs import this package too, and answer without waiting for asyncpg.
 """
 
@@ -13,14 +13,13 @@ from runtime.entity import Action, Entity, Turn, typed
 
 if TYPE_CHECKING:
     from runtime.client import Runtime
-    from runtime.connect import connect
     from runtime.context import Context
 
 __all__ = [
-    "Action", "Context", "Entity", "Runtime", "Turn", "connect", "durable", "effect", "readonly", "typed",
+    "Action", "Context", "Entity", "Runtime", "Turn", "durable", "effect", "readonly", "typed",
     "volatile",
 ]
-_LATER = {"Context": "runtime.context", "Runtime": "runtime.client", "connect": "runtime.connect"}
+_LATER = {"Context": "runtime.context", "Runtime": "runtime.client"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,5 @@
 /* tppd: process 1 of a sandbox. docs/tppd.md holds the wire protocol, the journal format and what is
- * guaranteed; the numbers below also stand in actors/sandbox/wire.py and a test compares the two.
+ * guaranteed; the numbers below also stand in actors/sandbox/tppd/protocol.py and a test compares the two.
  *
  *   main.c      options, process-wide set-up, the one epoll loop
  *   launch.c    before all of it, outside: the user namespace in which tppd and its commands are two accounts

@@ -15,7 +15,7 @@ from typing import Any
 
 from actors.agent.calls import call_until_done
 from actors.agent.turn_log import TurnLog
-from actors.sandbox.door import Door
+from actors.sandbox.access import SandboxAccess
 from graphs.ports import Observation
 from runtime import Runtime
 from terminalpp.types.errors import IdempotencyMismatch, NotFound, SandboxNotRunning, Unavailable
@@ -50,27 +50,27 @@ eval ' ' {command}
 
 
 class Sandbox:
-    """Calls to one sandbox entity, and a door to its files and journals. `close` it when done."""
+    """Calls to one sandbox entity, and the way to its files and journals. `close` it when done."""
 
     def __init__(self, runtime: Runtime, sandbox_id: str, conversation_id: str, agent: str | None) -> None:
         self.runtime, self.sandbox_id = runtime, sandbox_id
         self.conversation_id, self.agent = conversation_id, agent
         self.ref = Ref("sandbox", sandbox_id)
-        self._door: Door | None = None
+        self._access: SandboxAccess | None = None
 
     async def attach(self) -> dict[str, Any]:
         """Start the sandbox if it sleeps and get a fresh attachment."""
         return await call_until_done(self.runtime, self.ref, "attach", {})
 
-    async def door(self) -> Door:
-        if self._door is None:
-            self._door = Door(await self.attach(), self.attach)
-        return self._door
+    async def access(self) -> SandboxAccess:
+        if self._access is None:
+            self._access = SandboxAccess(await self.attach(), self.attach)
+        return self._access
 
     async def close(self) -> None:
-        if self._door is not None:
-            await self._door.close()
-            self._door = None
+        if self._access is not None:
+            await self._access.close()
+            self._access = None
 
     async def run(
         self,
@@ -159,10 +159,10 @@ class Sandbox:
         self, exec_id: str, offset: int, limit: int, stream: Any = "stdout"
     ) -> tuple[bytes, int]:
         """Output from the journal, as many bytes as there are up to `limit`, and where to go on."""
-        door = await self.door()
+        access = await self.access()
         out, at = bytearray(), offset
         while len(out) < limit:
-            chunk = await door.output(exec_id, stream, at, min(limit - len(out), 1 << 20))
+            chunk = await access.output(exec_id, stream, at, min(limit - len(out), 1 << 20))
             if chunk.gap_bytes:
                 out += f"\n[… {chunk.gap_bytes} bytes were not kept …]\n".encode()
             out += chunk.data
@@ -173,11 +173,11 @@ class Sandbox:
 
     async def read_file(self, path: str) -> bytes:
         """A file's bytes, by its absolute path. Raises NotFound, FileProblem."""
-        return await (await self.door()).read_file(path)
+        return await (await self.access()).read_file(path)
 
     async def write_file(self, path: str, data: bytes) -> None:
         """Make or replace a file, with its parent folders. Raises FileProblem, DiskFull."""
-        await (await self.door()).write_file(path, data)
+        await (await self.access()).write_file(path, data)
 
     async def observation(self, exec_id: str, seen: dict[str, Any]) -> Observation:
         """The record with the output's end beside its head when it is longer than that."""

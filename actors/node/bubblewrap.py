@@ -40,8 +40,8 @@ from actors.node import bubblewrap_folder as folders
 from actors.node import cgroups, pasta
 from actors.node.driver import Probe, Progress, SandboxSpec, Started
 from actors.node.threads import Threads
-from actors.sandbox.host import boot_id
-from actors.sandbox.tppd import Tppd
+from actors.sandbox.machine import boot_id
+from actors.sandbox.tppd.client import Tppd
 from terminalpp.types.errors import Conflict, InvalidInput, IsolationUnavailable, SandboxFailed, TerminalError
 from terminalpp.types.ids import new_id
 from terminalpp.types.states import Isolation, Network

@@ -14,7 +14,7 @@ from typing import Any
 from actors.node import cgroups
 from actors.node.accounts import Accounts
 from actors.node.bubblewrap_command import Fds
-from actors.sandbox.wire import SOCKET
+from actors.sandbox.tppd.protocol import SOCKET
 
 
 def make_folders(folder: Path, accounts: Accounts) -> None:

@@ -37,7 +37,7 @@ from actors.node.driver import Probe, Progress, SandboxSpec, Started
 from actors.node.images import Images
 from actors.node.threads import Threads
 from actors.sandbox.image import check_image
-from actors.sandbox.tppd import Tppd
+from actors.sandbox.tppd.client import Tppd
 from terminalpp.types.errors import (
     Conflict,
     InvalidInput,

@@ -3,7 +3,7 @@
 A driver starts one *sandbox* per id: an isolated system in which `tppd` runs as process 1 and user
 commands run as uid 1000, and gives back the *run directory* on the host. Everything that happens
 inside afterwards (commands, output, files) goes through `tppd` by that directory
-(`actors/sandbox/tppd.py`), so a driver has no exec, no copy and no attach.
+(`actors/sandbox/tppd/client.py`), so a driver has no exec, no copy and no attach.
 
 Who owns what. The driver owns the processes, mounts, limits and the run directory of its sandboxes,
 and keeps what it must remember on disk or in the daemon, never only in memory: the process that

@@ -13,7 +13,7 @@ import os
 import sys
 
 from actors.node.entity import make_drivers
-from actors.sandbox.host import ENDED_MARK
+from actors.sandbox.machine import ENDED_MARK
 from runtime import settings
 from terminalpp.types.errors import TerminalError
 

@@ -21,12 +21,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from actors.sandbox import core, host, record
-from actors.sandbox.command import whole
-from actors.sandbox.commands import Commands, id_of, wait_of
+from actors.sandbox import core, machine, state
+from actors.sandbox.commands.ends import insist
+from actors.sandbox.commands.following import attached_of
+from actors.sandbox.commands.runner import CommandRunner, id_of, wait_of
+from actors.sandbox.commands.spec import whole
 from actors.sandbox.core import Wanted
-from actors.sandbox.ends import insist
-from actors.sandbox.following import attached_of
 from runtime import Action, Context, Entity, Turn, durable, effect, readonly, volatile
 from runtime.disk import Disk
 from schema import sandboxes
@@ -48,7 +48,7 @@ class Sandbox(Entity):
     def __init__(self, ref: Ref, context: Context) -> None:
         super().__init__(ref, context)
         self.run_dir = str(Path(context.settings.home) / "sandboxes" / ref.id / "run")
-        self.commands = Commands(context, ref.id, self.run_dir, self._look_after, self._usable)
+        self.commands = CommandRunner(context, ref.id, self.run_dir, self._look_after, self._usable)
         self._disk = Disk(context.settings.home, context.settings.disk_reserve_bytes)
         self._changed = asyncio.Event()
         self._looking = asyncio.Lock()
@@ -56,7 +56,7 @@ class Sandbox(Entity):
 
     @property
     def core(self) -> core.Sandbox:
-        return record.core_of(self.state)
+        return state.core_of(self.state)
 
     async def activated(self) -> None:
         if self.state:
@@ -76,26 +76,26 @@ class Sandbox(Entity):
         Raises InvalidInput, Conflict (deleted, or another user's).
         """
         if not turn.state:
-            turn.state.update(await record.create(turn.connection, self.ref.id, payload, self.context))
-        elif record.core_of(turn.state).wanted is Wanted.DESTROYED:
+            turn.state.update(await state.create(turn.connection, self.ref.id, payload, self.context))
+        elif state.core_of(turn.state).wanted is Wanted.DESTROYED:
             raise errors.Conflict(f"sandbox {self.ref.id} was deleted")
         if payload.get("start", True):
             await self._step(turn, core.Start())
-        return record.describe(self.ref.id, turn.state)
+        return state.describe(self.ref.id, turn.state)
 
     @durable
     async def start(self, turn: Turn, _payload: dict[str, Any]) -> dict[str, Any]:
         """Start it if it does not run. Returns `status` at once; it may still be starting."""
         self._exists(turn.state)
         await self._step(turn, core.Start())
-        return record.describe(self.ref.id, turn.state)
+        return state.describe(self.ref.id, turn.state)
 
     @durable
     async def stop(self, turn: Turn, _payload: dict[str, Any]) -> dict[str, Any]:
         """End it and its commands; the workspace stays. Returns at once; `settled` waits."""
         self._exists(turn.state)
         await self._step(turn, core.Stop())
-        return record.describe(self.ref.id, turn.state)
+        return state.describe(self.ref.id, turn.state)
 
     @durable
     async def destroy(self, turn: Turn, _payload: dict[str, Any]) -> dict[str, Any]:
@@ -175,7 +175,7 @@ class Sandbox(Entity):
 
     @volatile
     async def attach(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """The way in for a `Door`, after starting the sandbox where needed. `timeout_ms`: longest wait.
+        """What `SandboxAccess` needs; starts the sandbox where needed, and waits at most `timeout_ms` for it.
 
         Raises NotFound, DeadlineExceeded (still starting), and what starting a sandbox raises. In quarantine
         it lets readers into one that runs, and starts none.
@@ -220,13 +220,13 @@ class Sandbox(Entity):
     async def status(self, _payload: dict[str, Any] | None = None) -> dict[str, Any]:
         """What it is now: status, generation, driver, isolation, limits, error, … Raises NotFound."""
         self._exists(self.state)
-        return record.describe(self.ref.id, self.state)
+        return state.describe(self.ref.id, self.state)
 
     @readonly
     async def settled(self, payload: dict[str, Any]) -> dict[str, Any]:
         """`status` once nothing is under way (no start, no stop), or after `timeout_ms`."""
         deadline = time.monotonic() + float(payload.get("timeout_ms", 30_000)) / 1000
-        while not record.at_rest(self.core) and time.monotonic() < deadline:
+        while not state.at_rest(self.core) and time.monotonic() < deadline:
             await self._news(deadline)
         return await self.status()
 
@@ -245,9 +245,9 @@ class Sandbox(Entity):
                 raise
             await self._apply(core.StartFailed(generation, error.to_json()))
             return
-        started = {**answer["started"], "boot_id": host.boot_id(),
-                   "shell": await host.find_shell(answer["started"]["run_dir"])}
-        host.forget_mark(self.run_dir)
+        started = {**answer["started"], "boot_id": machine.boot_id(),
+                   "shell": await machine.find_shell(answer["started"]["run_dir"])}
+        machine.forget_mark(self.run_dir)
         await self._apply(core.Started(generation, answer["driver"], started, answer.get("note") or ""))
         await self._adopt()
 
@@ -294,22 +294,21 @@ class Sandbox(Entity):
 
     async def _inspect(self) -> Any:
         """The driver's record if it runs, else None; an open network that was cut is connected again."""
-        s = self.core
-        return await self._node("inspect_sandbox", {"sandbox_id": self.ref.id, "driver": s.driver}, 30)
+        asked = {"sandbox_id": self.ref.id, "driver": self.core.driver}
+        return await self._node("inspect_sandbox", asked, 30)
 
     # ---- inside ---------------------------------------------------------------------------------
 
-    def _exists(self, state: dict[str, Any]) -> None:
-        if not state or record.core_of(state).wanted is Wanted.DESTROYED:
+    def _exists(self, saved: dict[str, Any]) -> None:
+        if not saved or state.core_of(saved).wanted is Wanted.DESTROYED:
             raise errors.NotFound(f"there is no sandbox {self.ref.id}")
 
     async def _step(self, turn: Turn, op: core.Op) -> core.Applied | None:
         """Apply `op` within the turn: state, row, effects and the reminder are committed together."""
-        before = record.core_of(turn.state)
-        applied = core.apply(before, op)
-        if applied is None:
+        before = state.core_of(turn.state)
+        if (applied := core.apply(before, op)) is None:
             return None
-        await record.write_row(turn.connection, self.ref.id, before, applied.sandbox, self.context.node_id)
+        await state.write_row(turn.connection, self.ref.id, before, applied.sandbox, self.context.node_id)
         turn.state["core"] = applied.sandbox.to_json()
         for action in applied.actions:
             name = {"start": "launch", "stop": "halt", "remove": "remove"}[action.name]
@@ -396,6 +395,6 @@ class Sandbox(Entity):
                 return False  # the node does not know just now; the reminder asks again
             if found is not None and found["generation"] == s.generation:
                 return False
-            detail, expected = host.why_it_died(s.started or {}, self.run_dir)
+            detail, expected = machine.why_it_died(s.started or {}, self.run_dir)
             await self._apply(core.Died(s.generation, detail, expected))
             return True

@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.sandbox import journal
+from actors.sandbox.tppd import journal
 from schema import Database, executions
 
 

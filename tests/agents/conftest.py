@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from actors.node.entity import make_drivers
-from actors.sandbox.door import Door
+from actors.sandbox.access import SandboxAccess
 from runtime import settings as settings_module
 from runtime.settings import Settings
 from schema import Database, entities, events
@@ -96,15 +96,15 @@ class Talk:
         await eventually(there, timeout_s=timeout_s)
         return (await self.events("turn.finished"))[-1].payload
 
-    async def door(self) -> Door:
-        return Door(await self.cell.call(self.sandbox_id, "attach"))
+    async def access(self) -> SandboxAccess:
+        return SandboxAccess(await self.cell.call(self.sandbox_id, "attach"))
 
     async def read(self, path: str) -> str:
-        door = await self.door()
+        access = await self.access()
         try:
-            return (await door.read_file(f"{REPO}/{path}")).decode()
+            return (await access.read_file(f"{REPO}/{path}")).decode()
         finally:
-            await door.close()
+            await access.close()
 
 
 @pytest.fixture
@@ -127,10 +127,10 @@ async def talk(cell: Cell, database: Database, owner: str) -> Callable[..., Any]
         sandbox_id, id = new_id(), new_id()
         await cell.send(sandbox_id, "create", user_id=owner, name="test")
         talk = Talk(cell, database, id, sandbox_id)
-        door = await talk.door()
+        access = await talk.access()
         for path, text in (FILES if files is None else files).items():
-            await door.write_file(f"{REPO}/{path}", text.encode())
-        await door.close()
+            await access.write_file(f"{REPO}/{path}", text.encode())
+        await access.close()
         await talk.send(
             "create", user_id=owner, sandbox_id=sandbox_id, workspace=REPO, model=model, **settings
         )

@@ -21,20 +21,20 @@ async def outputs(talk, script, calls, files, prepare=None) -> tuple[Any, list[t
     scene = [{"replies": [*calls, {"content": "Done \u2028 \u0085 \x0c."}]}]
     chat = await talk(script({"coder": scene}), files, mode="single")
     if prepare is not None:
-        door = await chat.door()
-        await prepare(door)
-        await door.close()
+        access = await chat.access()
+        await prepare(access)
+        await access.close()
     await chat.post("Do it")
     await chat.finished()
     return chat, [(e.payload["ok"], e.payload["output"]) for e in await chat.events("tool.finished")]
 
 
 async def bytes_of(chat, *paths: str) -> list[bytes]:
-    door = await chat.door()
+    access = await chat.access()
     try:
-        return [await door.read_file(f"{REPO}/{path}") for path in paths]
+        return [await access.read_file(f"{REPO}/{path}") for path in paths]
     finally:
-        await door.close()
+        await access.close()
 
 
 async def test_line_ends_and_encodings(talk, script):
@@ -48,9 +48,9 @@ async def test_line_ends_and_encodings(talk, script):
         call("bash", command="od -An -c app.py | tail -4"),
     ]
 
-    async def prepare(door):
-        await door.write_file(f"{REPO}/wide.txt", LE + "wide\r\nfoo\r\n".encode("utf-16-le"))
-        await door.write_file(f"{REPO}/latin.txt", b"caf\xe9\nx = 1\n")
+    async def prepare(access):
+        await access.write_file(f"{REPO}/wide.txt", LE + "wide\r\nfoo\r\n".encode("utf-16-le"))
+        await access.write_file(f"{REPO}/latin.txt", b"caf\xe9\nx = 1\n")
 
     chat, seen = await outputs(talk, script, calls, {"app.py": CRLF, "whole.txt": "a\r\nb\r\n"}, prepare)
     assert all(ok for ok, _ in seen), seen
@@ -73,11 +73,11 @@ async def test_links_stay_links_and_modes_stay(talk, script):
         call("edit", path="out.txt", old="root", new="x"),
     ]
 
-    async def prepare(door):
-        await door.symlink(f"{REPO}/CLAUDE.md", "AGENTS.md")
-        await door.symlink(f"{REPO}/out.txt", "/etc/passwd")
-        await door.write_file(f"{REPO}/run.sh", b"#!/bin/sh\necho one\n", 0o755)
-        await door.write_file(f"{REPO}/ro.txt", b"r\n", 0o444)
+    async def prepare(access):
+        await access.symlink(f"{REPO}/CLAUDE.md", "AGENTS.md")
+        await access.symlink(f"{REPO}/out.txt", "/etc/passwd")
+        await access.write_file(f"{REPO}/run.sh", b"#!/bin/sh\necho one\n", 0o755)
+        await access.write_file(f"{REPO}/ro.txt", b"r\n", 0o444)
 
     _, seen = await outputs(talk, script, calls, {"AGENTS.md": "Rules\n"}, prepare)
     assert [ok for ok, _ in seen] == [True] * 6 + [False]

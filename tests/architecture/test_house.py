@@ -79,7 +79,7 @@ def test_doors():
         f"{path.relative_to(ROOT)}:{line} imports {module}"
         for path in sources()
         for module, line in imports(path)
-        if (door := DOORS.get(module.split(".")[0])) and not str(path.relative_to(ROOT)).startswith(door)
+        if (access := DOORS.get(module.split(".")[0])) and not str(path.relative_to(ROOT)).startswith(access)
     ]
     assert not wrong, "\n".join(wrong)
 

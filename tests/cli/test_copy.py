@@ -173,8 +173,8 @@ def test_refusals_and_warnings(tmp_path: Path) -> None:
     assert ".tppignore" in refused.value.next_step
     write(repo, {".gitignore": b"huge\n"})
     os.mkfifo(repo / "pipe")
-    with socket.socket(socket.AF_UNIX) as door:
-        door.bind(str(repo / "s"))
+    with socket.socket(socket.AF_UNIX) as access:
+        access.bind(str(repo / "s"))
         copy = Copy(repo, tmp_path / "copy")
     assert set(listing(copy.root)) == {b"f", b".gitignore"}
 

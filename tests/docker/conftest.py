@@ -17,8 +17,8 @@ import pytest
 
 from actors.node.docker import DockerDriver
 from actors.node.driver import SandboxSpec, Started
-from actors.sandbox import journal
-from actors.sandbox.tppd import Tppd
+from actors.sandbox.tppd import journal
+from actors.sandbox.tppd.client import Tppd
 from runtime.services import helper
 from terminalpp.types.ids import new_id
 

@@ -19,7 +19,7 @@ from actors.node.docker import DockerDriver
 from actors.node.driver import SandboxSpec
 from actors.node.images import TRANSFERS, Images
 from actors.node.stop_all import stop_all
-from actors.sandbox.tppd import Tppd
+from actors.sandbox.tppd.client import Tppd
 from runtime import settings as settings_module
 from terminalpp.types.errors import (
     CommandNotStarted,

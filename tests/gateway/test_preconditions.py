@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from actors.sandbox.files import Conditions, State
+from actors.sandbox.tppd.files import Conditions, State
 from gateway.paths import below, nanoseconds, quoted, raw_path, shown
 from gateway.preconditions import conditions_of, range_counts, span, tag_of, verdict
 from terminalpp.client.transport import segment

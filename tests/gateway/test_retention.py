@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from actors.sandbox import journal, retention
+from actors.sandbox import retention
 from actors.sandbox.retention import Budget
+from actors.sandbox.tppd import journal
 from schema import Database, Live, reminders
 from terminalpp.client import Client
 from terminalpp.types.ids import Ref

@@ -24,7 +24,7 @@ from terminalpp.types.errors import (
     ModelUnreachable,
     Unavailable,
 )
-from tests.graphs.doubles import Crash, MemorySandbox, MemoryPort, MemoryWorkspace, Once, Points, World
+from tests.graphs.doubles import Crash, MemoryPort, MemorySandbox, MemoryWorkspace, Once, Points, World
 
 PLAN = '{"goal": "add works", "acceptance": ["1 + 1 is 2"], "steps": ["fix add"], "test_commands": ["tests"]}'
 APPROVE = '{"verdict": "approve", "issues": []}'

@@ -7,7 +7,7 @@ import pytest
 from graphs import loop, structured, tools
 from graphs.limits import Limits
 from terminalpp.types.errors import ModelReplyCut, ModelReplyInvalid, ModelRequestTooLong
-from tests.graphs.doubles import Crash, MemorySandbox, MemoryPort, Points, World
+from tests.graphs.doubles import Crash, MemoryPort, MemorySandbox, Points, World
 
 FILE = "/home/user/repo/a.py"
 

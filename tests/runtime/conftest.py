@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime import Runtime, connect
+from runtime import Runtime
+from runtime.connect import connect
 from runtime.settings import Settings
 from schema import Database
 from terminalpp.types.ids import Ref, new_id

@@ -20,9 +20,9 @@ import pytest
 from actors.node.bubblewrap import Bubblewrap
 from actors.node.docker import DockerDriver
 from actors.node.driver import Driver, SandboxSpec, Started
-from actors.sandbox import journal
-from actors.sandbox.door import Door
-from actors.sandbox.tppd import Status, Tppd
+from actors.sandbox.access import SandboxAccess
+from actors.sandbox.tppd import journal
+from actors.sandbox.tppd.client import Status, Tppd
 from runtime.services import helper
 from terminalpp.types.ids import new_id
 
@@ -97,8 +97,9 @@ class Sandbox:
         await self.tppd.start(exec_id, ["/bin/sh", "-c", command], epoch=self.epoch, **options)
         return exec_id
 
-    def door(self) -> Door:
-        return Door({"sandbox_id": self.spec.sandbox_id, "run_dir": self.run_dir, "epoch": self.epoch})
+    def access(self) -> SandboxAccess:
+        attachment = {"sandbox_id": self.spec.sandbox_id, "run_dir": self.run_dir, "epoch": self.epoch}
+        return SandboxAccess(attachment)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.sandbox import journal
+from actors.sandbox.tppd import journal
 from terminalpp.types.errors import (
     CommandFinished,
     CommandNotStarted,
@@ -122,12 +122,12 @@ async def test_output_is_binary_exact_by_offset(sandbox: Sandbox) -> None:
 
 async def test_output_is_there_while_it_runs(sandbox: Sandbox) -> None:
     exec_id = await sandbox.begin("read x; echo one; read x; echo two >&2; read x", stdin=True)
-    door = sandbox.door()
+    access = sandbox.access()
     seen: list[tuple[str, bytes]] = []
     offset = 0
 
     async def follow() -> None:
-        async for piece in door.follow(exec_id):
+        async for piece in access.follow(exec_id):
             seen.append((piece.stream, piece.chunk.data))
 
     following = asyncio.create_task(follow())
@@ -138,8 +138,8 @@ async def test_output_is_there_while_it_runs(sandbox: Sandbox) -> None:
     await sandbox.tppd.stdin(exec_id, offset, b"", epoch=sandbox.epoch, eof=True)
     async with asyncio.timeout(10):
         await following
-    assert (await door.wait(exec_id, 5)).exit_code == 1  # read at the end of its input
-    await door.close()
+    assert (await access.wait(exec_id, 5)).exit_code == 1  # read at the end of its input
+    await access.close()
 
 
 async def test_input_is_taken_once_per_offset(sandbox: Sandbox) -> None:

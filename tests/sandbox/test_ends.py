@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from actors.sandbox import journal
-from actors.sandbox.tppd import Tppd
-from actors.sandbox.wire import Connection, Op
+from actors.sandbox.tppd import journal
+from actors.sandbox.tppd.client import Tppd
+from actors.sandbox.tppd.protocol import Connection, Op
 from terminalpp.types.errors import CommandFinished, CommandNotStarted, DiskFull, Fenced, Overloaded
 from terminalpp.types.ids import new_id
 from terminalpp.types.states import ExecutionState
@@ -89,10 +89,10 @@ async def test_the_end_of_the_output_has_its_own_record(sandbox: Sandbox) -> Non
 
 async def test_following_goes_on_to_the_end_of_the_streams(sandbox: Sandbox) -> None:
     exec_id = await sandbox.begin("(sleep 0.6; echo late) & echo early")
-    door = sandbox.door()
-    seen = [piece.chunk.data async for piece in door.follow(exec_id)]
+    access = sandbox.access()
+    seen = [piece.chunk.data async for piece in access.follow(exec_id)]
     assert b"".join(seen) == b"early\nlate\n"
-    await door.close()
+    await access.close()
 
 
 # ---- what a command leaves behind ---------------------------------------------------------------

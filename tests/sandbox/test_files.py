@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from actors.sandbox.tppd import Tppd
+from actors.sandbox.tppd.client import Tppd
 from terminalpp.types.errors import FileProblem, InvalidInput, NotFound, TooLarge
 from tests.sandbox.conftest import Sandbox
 

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from actors.sandbox import files, link
-from actors.sandbox.files import Conditions
-from actors.sandbox.tppd import Tppd
+from actors.sandbox.tppd import connection, files
+from actors.sandbox.tppd.client import Tppd
+from actors.sandbox.tppd.files import Conditions
 from terminalpp.types.errors import (
     FileProblem,
     InvalidInput,
@@ -263,7 +263,7 @@ async def test_copying(sandbox: Sandbox) -> None:
 async def test_long_work_is_bounded_and_ends_with_its_caller(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link, "ALONE_MAX", 2)
+    monkeypatch.setattr(connection, "ALONE_MAX", 2)
     await sandbox.sh("mkdir d; truncate -s 9G /dev/shm/huge")  # of another file system: nothing is shared
     tppd, epoch = sandbox.tppd, sandbox.epoch
     copies = [asyncio.create_task(files.copy(tppd, "/dev/shm/huge", f"d/{n}", epoch=epoch)) for n in range(2)]

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from actors.sandbox.tppd import Tppd
+from actors.sandbox.tppd.client import Tppd
 from tests.sandbox.conftest import Make, Sandbox
 
 PYTHON = "/usr/bin/env python3 -c"

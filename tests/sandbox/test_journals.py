@@ -7,7 +7,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from actors.sandbox import journal
+from actors.sandbox.tppd import journal
 from tests.eventually import eventually
 from tests.sandbox.conftest import Make, Sandbox
 

@@ -14,9 +14,9 @@ import pytest
 
 from actors.node import bubblewrap
 from actors.node.driver import Driver, SandboxSpec, Started
-from actors.sandbox import journal
-from actors.sandbox.door import Door
-from actors.sandbox.tppd import Tppd
+from actors.sandbox.access import SandboxAccess
+from actors.sandbox.tppd import journal
+from actors.sandbox.tppd.client import Tppd
 from terminalpp.types.errors import Conflict, SandboxNotRunning
 from terminalpp.types.ids import new_id
 from terminalpp.types.states import ExecutionState
@@ -25,7 +25,7 @@ from tests.sandbox.conftest import ROOT, Make
 
 CLIENT = """
 import asyncio, sys
-from actors.sandbox.tppd import Tppd
+from actors.sandbox.tppd.client import Tppd
 async def main():
     tppd = Tppd(sys.argv[1])
     await tppd.start("job", ["/bin/sh", "-c", "for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.1; done"],
@@ -150,11 +150,11 @@ async def test_a_door_attaches_again(make: Make, driver: Driver) -> None:
         asked += 1
         return attachment | {"epoch": 7}
 
-    door = Door(attachment, reattach)
-    await asyncio.gather(*(door.write_file(f"f{i}", b"x") for i in range(5)))
+    access = SandboxAccess(attachment, reattach)
+    await asyncio.gather(*(access.write_file(f"f{i}", b"x") for i in range(5)))
     assert asked == 1
-    assert len(await door.listdir(".")) == 5
-    await door.close()
+    assert len(await access.listdir(".")) == 5
+    await access.close()
 
 
 async def test_a_run_directory_of_an_earlier_version_is_taken_over(make: Make, driver: Driver) -> None:

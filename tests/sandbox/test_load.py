@@ -6,9 +6,9 @@ import asyncio
 import os
 from pathlib import Path
 
-from actors.sandbox import journal
-from actors.sandbox.tppd import Tppd
-from actors.sandbox.wire import Connection, Op, Tag, number, payload
+from actors.sandbox.tppd import journal
+from actors.sandbox.tppd.client import Tppd
+from actors.sandbox.tppd.protocol import Connection, Op, Tag, number, payload
 from terminalpp.types.ids import new_id
 from tests.eventually import eventually
 from tests.sandbox.conftest import Make, Sandbox

@@ -17,7 +17,7 @@ import pytest
 
 from actors.node.bubblewrap import Bubblewrap
 from actors.node.driver import Driver, SandboxSpec
-from actors.sandbox.tppd import Tppd
+from actors.sandbox.tppd.client import Tppd
 from terminalpp.types.errors import IsolationUnavailable
 from terminalpp.types.ids import new_id
 from terminalpp.types.states import Network

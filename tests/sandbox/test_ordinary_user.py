@@ -20,8 +20,8 @@ import pytest
 from actors.node import bubblewrap_command
 from actors.node.bubblewrap import Bubblewrap
 from actors.node.driver import SandboxSpec
-from actors.sandbox import journal
-from actors.sandbox.tppd import Tppd
+from actors.sandbox.tppd import journal
+from actors.sandbox.tppd.client import Tppd
 
 UID = 54_321
 LINES = 10_000

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.sandbox import journal
-from actors.sandbox.journal import Outcome
+from actors.sandbox.tppd import journal
+from actors.sandbox.tppd.journal import Outcome
 from terminalpp.types.errors import DiskFull
 from terminalpp.types.ids import new_id
 from tests.eventually import eventually

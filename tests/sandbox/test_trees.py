@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from actors.sandbox import journal
+from actors.sandbox.tppd import journal
 from terminalpp.types.errors import NotFound
 from tests.eventually import eventually
 from tests.sandbox.conftest import Make, Sandbox

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from actors.conversation.workspace import GitWorkspace
-from actors.sandbox import journal
+from actors.sandbox.tppd import journal
 from terminalpp.types.errors import SandboxFailed
 from terminalpp.types.ids import new_id
 

@@ -77,7 +77,7 @@ async def main() -> None:
     runtime = LocalRuntime(database)
     live = Live(settings.redis_url or "")
     host = Host(f"cell@{uuid.uuid4().hex}", settings, registry, database, live, runtime)
-    runtime.entity_host = host
+    runtime.host = host
     await host.renew()
     host.start()
     loop = asyncio.get_running_loop()

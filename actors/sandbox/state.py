@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from actors.sandbox import core, limits
-from actors.sandbox.command import check_environment
+from actors.sandbox.commands.spec import check_environment
 from actors.sandbox.core import Wanted
-from actors.sandbox.host import machine_limits
 from actors.sandbox.image import check_image
+from actors.sandbox.machine import machine_limits
 from runtime import Context, typed
 from schema import Connection, sandboxes
 from terminalpp.types.errors import InvalidInput, NotFound

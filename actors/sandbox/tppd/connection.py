@@ -11,7 +11,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from actors.sandbox.wire import Connection, Fields, Op, Reply, Tag
+from actors.sandbox.tppd.protocol import Connection, Fields, Op, Reply, Tag
 from terminalpp.types.errors import InvalidInput, Overloaded, SandboxNotRunning, TooLarge, Unavailable
 
 REPLY_SECONDS = 30.0
@@ -28,7 +28,7 @@ def path_field(path: str) -> bytes:
     return raw
 
 
-class Link:
+class TppdConnections:
     """Of one event loop. `run_dir` is the sandbox's run directory on this host."""
 
     def __init__(self, run_dir: str | Path) -> None:

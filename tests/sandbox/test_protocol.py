@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.node.driver import Driver
-from actors.sandbox import journal, wire
-from actors.sandbox.tppd import Tppd
+from actors.sandbox.tppd import journal, protocol
+from actors.sandbox.tppd.client import Tppd
 from terminalpp.types.errors import InvalidInput, NotFound, SandboxNotRunning, TooLarge
 from tests.sandbox.conftest import ROOT
 
@@ -25,7 +25,9 @@ END = (
 HEADER = (ROOT / "tppd" / "tppd.h").read_text()
 
 
-@pytest.mark.parametrize(("prefix", "names"), [("OP", wire.Op), ("TAG", wire.Tag), ("STATUS", wire.Status)])
+@pytest.mark.parametrize(
+    ("prefix", "names"), [("OP", protocol.Op), ("TAG", protocol.Tag), ("STATUS", protocol.Status)]
+)
 def test_numbers_agree_with_the_header(prefix: str, names: type[IntEnum]) -> None:
     found = {name: int(value) for name, value in re.findall(rf"\b{prefix}_(\w+) = (\d+)", HEADER)}
     assert found == {member.name: member.value for member in names}
@@ -33,20 +35,20 @@ def test_numbers_agree_with_the_header(prefix: str, names: type[IntEnum]) -> Non
 
 def test_every_number_is_documented() -> None:
     text = (ROOT / "docs" / "tppd.md").read_text()
-    for names in (wire.Op, wire.Tag, wire.Status):
+    for names in (protocol.Op, protocol.Tag, protocol.Status):
         for member in names:
             assert f"{member.name} {member.value}" in text, f"{names.__name__}.{member.name}"
 
 
 @given(st.integers(0, 255), st.integers(0, 2**32 - 1), st.lists(st.tuples(st.integers(0, 255), st.binary())))
-def test_frames_round_trip(kind: int, request_id: int, fields: wire.Fields) -> None:
-    got_id, reply = wire.Reply.decode(wire.payload(kind, request_id, fields))
+def test_frames_round_trip(kind: int, request_id: int, fields: protocol.Fields) -> None:
+    got_id, reply = protocol.Reply.decode(protocol.payload(kind, request_id, fields))
     assert (reply.status, got_id, reply.fields) == (kind, request_id, fields)
 
 
 def test_a_frame_has_a_limit() -> None:
     with pytest.raises(TooLarge):
-        wire.payload(1, 1, [(1, bytes(wire.MAX_FRAME_BYTES))])
+        protocol.payload(1, 1, [(1, bytes(protocol.MAX_FRAME_BYTES))])
 
 
 def segment(folder: Path, stream: str, offset: int, data: bytes) -> None:

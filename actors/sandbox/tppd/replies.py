@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from enum import IntFlag
 from typing import Literal
 
-from actors.sandbox import journal
-from actors.sandbox.wire import Reply, Tag
+from actors.sandbox.tppd import journal
+from actors.sandbox.tppd.protocol import Reply, Tag
 from terminalpp.types.errors import CommandNotStarted
 
 State = Literal["running", "ended", "lost"]

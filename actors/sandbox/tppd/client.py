@@ -23,9 +23,10 @@ import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Literal
 
-from actors.sandbox import journal
-from actors.sandbox.link import REPLY_SECONDS, Link
-from actors.sandbox.replies import (
+from actors.sandbox.tppd import journal
+from actors.sandbox.tppd.connection import REPLY_SECONDS, TppdConnections
+from actors.sandbox.tppd.protocol import Fields, Op, Reply, Tag, number
+from actors.sandbox.tppd.replies import (
     Hello,
     Process,
     StartFlag,
@@ -38,7 +39,6 @@ from actors.sandbox.replies import (
     stat_of,
     status_of,
 )
-from actors.sandbox.wire import Fields, Op, Reply, Tag, number
 from terminalpp.types.errors import (
     DeadlineExceeded,
     InvalidInput,
@@ -49,7 +49,7 @@ CHUNK_BYTES = 1024 * 1024
 _UNTIL = {"exit": 0, "output": 1, "closed": 2}
 
 
-class Tppd(Link):
+class Tppd(TppdConnections):
     """See the head of this file. `run_dir` is the sandbox's run directory on this host."""
 
     # ---- commands -------------------------------------------------------------------------------

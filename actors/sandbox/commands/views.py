@@ -9,8 +9,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from actors.sandbox import journal
-from actors.sandbox.journal import ExitRecord
+from actors.sandbox.tppd import journal
+from actors.sandbox.tppd.journal import ExitRecord
 from schema.executions import End, Execution
 from terminalpp.types.errors import NotFound, TerminalError
 from terminalpp.types.states import ExecutionState

@@ -19,10 +19,10 @@ import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from actors.sandbox.link import path_field
-from actors.sandbox.replies import KINDS
-from actors.sandbox.tppd import Tppd
-from actors.sandbox.wire import Fields, Op, Reply, Tag, number
+from actors.sandbox.tppd.client import Tppd
+from actors.sandbox.tppd.connection import path_field
+from actors.sandbox.tppd.protocol import Fields, Op, Reply, Tag, number
+from actors.sandbox.tppd.replies import KINDS
 
 PIECE_BYTES = 1024 * 1024
 PAGE_MAX = 1000

@@ -19,11 +19,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from actors.sandbox import answers, command, journal
-from actors.sandbox.command import Command
-from actors.sandbox.ends import RETRY_SECONDS, WEATHER, Ends, insist
-from actors.sandbox.journal import ExitRecord, Outcome
-from actors.sandbox.tppd import Tppd
+from actors.sandbox.commands import spec, views
+from actors.sandbox.commands.ends import RETRY_SECONDS, WEATHER, EndWriter, insist
+from actors.sandbox.commands.spec import Command
+from actors.sandbox.tppd import journal
+from actors.sandbox.tppd.client import Tppd
+from actors.sandbox.tppd.journal import ExitRecord, Outcome
 from runtime.context import Context
 from schema import executions
 from terminalpp.types.errors import (
@@ -54,7 +55,7 @@ class Attached:
     environment: dict[str, str]
 
 
-class Following:
+class CommandFollower:
     """See the head of this file; `Commands` is what callers use.
 
     `died` is called when nobody answers in the sandbox, and says whether it is really dead.
@@ -72,7 +73,7 @@ class Following:
         self._tasks: dict[str, asyncio.Task[Any]] = {}    # until their ends are recorded
         self._closing: dict[str, asyncio.Task[Any]] = {}  # ended, with a stream that something left open
         self._starting: set[str] = set()
-        self._ends = Ends(context, run_dir)
+        self._ends = EndWriter(context, run_dir)
         self.used_at = time.monotonic()  # when a command last began or ended
 
     async def _start(self, exec_id: str, wanted: Command, wait_s: float) -> ExitRecord | None:
@@ -169,7 +170,7 @@ class Following:
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 if status.state != "running":
-                    await self._finish(status.record or answers.end_of(self.run_dir, exec_id))
+                    await self._finish(status.record or views.end_of(self.run_dir, exec_id))
                     return
 
     async def _start_again(self, row: executions.Execution) -> ExitRecord | None:
@@ -177,11 +178,11 @@ class Following:
         try:
             wanted = Command.from_row(row.command, row.working_directory, row.environment_vars)
         except (ValueError, TypeError, AttributeError) as error:
-            return answers.not_started(row.id, InvalidInput(f"its row cannot be read: {error}"))
+            return views.not_started(row.id, InvalidInput(f"its row cannot be read: {error}"))
         try:
             return await self._start(row.id, wanted, 0.0)
         except Overloaded as error:
-            return answers.not_started(row.id, error)
+            return views.not_started(row.id, error)
         except DiskFull:
             await asyncio.sleep(RETRY_SECONDS)  # nobody was told no: it starts when there is room
             return None
@@ -258,7 +259,7 @@ class Following:
             await self._mind(exec_id, lambda id=exec_id: self._ends.close(id))
 
     async def _settle(self, exec_id: str) -> None:
-        await self._ends.record(answers.end_of(self.run_dir, exec_id))
+        await self._ends.record(views.end_of(self.run_dir, exec_id))
 
     async def kill_all(self, grace_s: float = 2.0) -> None:
         """End what runs inside: a polite signal, then, after `grace_s`, the other one."""
@@ -282,4 +283,4 @@ def attached_of(started: dict[str, Any], generation: int, own: dict[str, str]) -
     """From the driver's record as the entity keeps it. `own`: the sandbox's own variables."""
     shell = str(started.get("shell") or "/bin/sh")
     image = dict((started.get("details") or {}).get("environment") or {})
-    return Attached(str(started["run_dir"]), generation, shell, command.environment(image, own, shell))
+    return Attached(str(started["run_dir"]), generation, shell, spec.environment(image, own, shell))

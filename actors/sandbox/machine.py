@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.sandbox.limits import Limits
-from actors.sandbox.tppd import Tppd
+from actors.sandbox.tppd.client import Tppd
 from terminalpp.types.errors import TerminalError
 
 # `./tpp down` leaves this beside the run directory of what it ended (actors/node/stop_all.py).

@@ -23,11 +23,12 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from actors.sandbox import answers, command, journal
-from actors.sandbox.command import Command, whole
-from actors.sandbox.following import Following
-from actors.sandbox.journal import ExitRecord, Outcome
-from actors.sandbox.wire import Fields
+from actors.sandbox.commands import spec, views
+from actors.sandbox.commands.following import CommandFollower
+from actors.sandbox.commands.spec import Command, whole
+from actors.sandbox.tppd import journal
+from actors.sandbox.tppd.journal import ExitRecord, Outcome
+from actors.sandbox.tppd.protocol import Fields
 from runtime.context import Context
 from schema import executions
 from terminalpp.types.errors import (
@@ -49,7 +50,7 @@ MAX_HEAD_BYTES = 1024 * 1024
 STARTING_SECONDS = 0.005
 
 
-class Commands(Following):
+class CommandRunner(CommandFollower):
     """See the head of this file. `revive` starts the sandbox anew; it raises why it could not."""
 
     def __init__(
@@ -79,7 +80,7 @@ class Commands(Following):
                 record = await self._begin(exec_id, wanted, wait_s, await prepared)
                 if record is not None:
                     self._background(exec_id, lambda: self._finish(record))
-                    answer = answers.of_record(self.run_dir, record, head)
+                    answer = views.of_record(self.run_dir, record, head)
                     return _accepted(answer, row, created)
         except (Fenced, Overloaded, DiskFull):
             raise  # the new owner adopts it; it is recorded as refused; it is withdrawn
@@ -104,7 +105,7 @@ class Commands(Following):
         try:
             return await self._start(exec_id, wanted, wait_s, prepared)
         except Overloaded as error:
-            await self._ends.record(answers.not_started(exec_id, error))
+            await self._ends.record(views.not_started(exec_id, error))
             hint = "It is recorded so and will not run. End processes, then send it as a new command."
             raise Overloaded(error.detail, hint, {"command_id": exec_id}) from None
         except DiskFull:
@@ -156,7 +157,7 @@ class Commands(Following):
             else:
                 status = await tppd.run_prepared(exec_id, prepared, wait_s)
         except CommandNotStarted as error:
-            return journal.exit_record(self.run_dir, exec_id) or answers.not_started(exec_id, error)
+            return journal.exit_record(self.run_dir, exec_id) or views.not_started(exec_id, error)
         except SandboxNotRunning:
             if not await self._died():
                 self._watch(exec_id)
@@ -165,14 +166,14 @@ class Commands(Following):
                 with contextlib.suppress(TerminalError):  # its own state tells why it did not start
                     await self._revive()
                     return await self._start(exec_id, wanted, wait_s, again=False)
-            return answers.end_of(self.run_dir, exec_id)
+            return views.end_of(self.run_dir, exec_id)
         except (Unavailable, DeadlineExceeded):
             self._watch(exec_id)  # whether it runs is not known: the watcher finds out
             return None
         except (Fenced, Overloaded, DiskFull):
             raise
         except (TerminalError, ValueError) as error:
-            return answers.not_started(exec_id, error)
+            return views.not_started(exec_id, error)
         if status.record is not None:
             return status.record
         self._watch(exec_id)
@@ -180,7 +181,7 @@ class Commands(Following):
 
     # ---- waiting and reading --------------------------------------------------------------------
 
-    async def wait(self, exec_id: str, wait_s: float, head: int = answers.HEAD_BYTES) -> dict[str, Any]:
+    async def wait(self, exec_id: str, wait_s: float, head: int = views.HEAD_BYTES) -> dict[str, Any]:
         """The command after its end or after `wait_s` seconds. Raises NotFound."""
         record = journal.exit_record(self.run_dir, exec_id) or await self._end_within(exec_id, wait_s)
         if record is None:
@@ -188,11 +189,11 @@ class Commands(Following):
             if row.sandbox_id != self._sandbox_id:
                 raise NotFound(f"sandbox {self._sandbox_id} has no command {exec_id}")
             if ExecutionState(row.status).final:
-                return answers.of_row(row)
+                return views.of_row(row)
             record = journal.exit_record(self.run_dir, exec_id)
             if record is None:
-                return answers.of_open(self.run_dir, row, head)
-        return answers.of_record(self.run_dir, record, head)
+                return views.of_open(self.run_dir, row, head)
+        return views.of_record(self.run_dir, record, head)
 
     async def _end_within(self, exec_id: str, wait_s: float) -> ExitRecord | None:
         """Asks tppd, not a watcher: the command may be in the hands of another call just now."""
@@ -216,7 +217,7 @@ def _accepted(answer: dict[str, Any], row: executions.Execution, created: bool) 
 def id_of(payload: dict[str, Any]) -> str:
     """The command's id. Raises InvalidInput unless it is a UUID."""
     exec_id = payload.get("exec_id")
-    if not command.is_uuid(exec_id):
+    if not spec.is_uuid(exec_id):
         raise InvalidInput("exec_id: a UUID")
     return str(exec_id)
 
@@ -224,5 +225,5 @@ def id_of(payload: dict[str, Any]) -> str:
 def wait_of(payload: dict[str, Any], name: str) -> tuple[float, int]:
     """How long to wait (seconds), and how much of each stream an answer holds. Raises InvalidInput."""
     wait_ms = whole(payload, name, 0, 2**53)
-    head = whole(payload, "head_bytes", 0, MAX_HEAD_BYTES, answers.HEAD_BYTES)
+    head = whole(payload, "head_bytes", 0, MAX_HEAD_BYTES, views.HEAD_BYTES)
     return min(wait_ms, MAX_WAIT_MS) / 1000, head

@@ -1,7 +1,7 @@
 """The way into a sandbox for everybody who is not its entity: commands' output, files, signals.
 
 The sandbox entity gives an *attachment* (`attach`): where the run directory is and at which epoch one
-may act. With it a `Door` talks to the sandbox directly, so bytes pass through no actor. When the
+may act. With it a `SandboxAccess` talks to the sandbox directly, so bytes pass through no actor. When the
 sandbox has moved to another owner meanwhile (Fenced) or was started anew (SandboxNotRunning), the
 door asks `reattach` for a fresh attachment and tries once more; without that callback the error is
 the caller's. New commands are not started here: the entity does, because it keeps the record.
@@ -14,10 +14,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from actors.sandbox import journal
-from actors.sandbox.journal import Chunk, ExitRecord, Stream
-from actors.sandbox.replies import Process
-from actors.sandbox.tppd import Stat, Tppd
+from actors.sandbox.tppd import journal
+from actors.sandbox.tppd.client import Stat, Tppd
+from actors.sandbox.tppd.journal import Chunk, ExitRecord, Stream
+from actors.sandbox.tppd.replies import Process
 from terminalpp.types.errors import Fenced, NotFound, SandboxNotRunning, Unavailable
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class Piece:
     chunk: Chunk
 
 
-class Door:
+class SandboxAccess:
     """See the head of this file. Belongs to one event loop; `close` it when done."""
 
     def __init__(self, attachment: dict[str, Any], reattach: Reattach | None = None) -> None:
@@ -68,8 +68,8 @@ class Door:
         await self.tppd.close()
 
     async def do(self, act: Callable[[Tppd, int], Awaitable[T]]) -> T:
-        """`act` with the client and the epoch, of which more is in `actors.sandbox.files`; once more after
-        a change of owner, so `act` must be safe to repeat."""
+        """`act` with the client and the epoch (see `actors.sandbox.tppd.files`); once more after a
+        change of owner, so `act` must be safe to repeat."""
         return await self._do(act)
 
     # ---- files ----------------------------------------------------------------------------------

@@ -14,8 +14,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-from actors.sandbox import answers, journal
-from actors.sandbox.journal import ExitRecord
+from actors.sandbox.commands import views
+from actors.sandbox.tppd import journal
+from actors.sandbox.tppd.journal import ExitRecord
 from runtime.context import Context
 from schema import executions
 from terminalpp.types.errors import DeadlineExceeded, DiskFull, TerminalError, Unavailable
@@ -27,7 +28,7 @@ GATHER_SECONDS = 0.05
 WEATHER = (Unavailable, DeadlineExceeded, DiskFull)  # it passes, and nobody is to blame
 
 
-class Ends:
+class EndWriter:
     """See the head of this file. `run_dir`: where the journals are."""
 
     def __init__(self, context: Context, run_dir: str) -> None:
@@ -38,7 +39,7 @@ class Ends:
 
     async def record(self, record: ExitRecord) -> None:
         """Returns when it is written. Raises Fenced for a judgement of one who is not the owner any more."""
-        end = answers.end_for_row(self._run_dir, record)
+        end = views.end_for_row(self._run_dir, record)
         if record.reason == "lost" or not record.generation:
             await insist(lambda: self._judge(end))
             return
@@ -63,11 +64,11 @@ class Ends:
 
     async def close(self, exec_id: str) -> None:
         """Its streams have ended after it had: its extract becomes that of all it printed."""
-        size = {s: journal.end(self._run_dir, exec_id, s) for s in answers.STREAMS}
-        text = {s: answers.extract(self._run_dir, exec_id, s, size[s]) for s in answers.STREAMS}
+        size = {s: journal.end(self._run_dir, exec_id, s) for s in views.STREAMS}
+        text = {s: views.extract(self._run_dir, exec_id, s, size[s]) for s in views.STREAMS}
         await insist(lambda: executions.close(
             self._context.database, exec_id, text["stdout"], text["stderr"], size["stdout"], size["stderr"],
-            max(size.values()) > answers.ROW_BYTES))
+            max(size.values()) > views.ROW_BYTES))
 
     async def _judge(self, end: executions.End) -> None:
         async with self._context.fenced() as connection:
