@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from graphs import digest, routing, weakening, words
+from graphs import digest, routing, turn_messages, weakening
 from graphs.limits import Spent
 from graphs.ports import Services
 from graphs.state import State
@@ -319,7 +319,7 @@ async def executor(at: Visit) -> dict[str, Any]:
         or state["route"] == "single"
         or (state["route"] == "trivial" and state["snapshot"] == state.get("began"))
     ):
-        return {"summary": words.summary(state)}
+        return {"summary": turn_messages.summary(state)}
     diff = await workspace.diff(at.key, turn.baseline, state["snapshot"])
     result = await at.ask(
         "executor",
@@ -344,7 +344,8 @@ async def executor(at: Visit) -> dict[str, Any]:
         )
     ended = State(**{**state, "failed": result.get("trouble"), "stopped": at.stopped(result)})
     done = result["status"] == "done" and result["content"].strip()
-    summary = words.with_notes(result["content"][:ANSWER_CHARACTERS], ended) if done else words.summary(ended)
+    answer = result["content"][:ANSWER_CHARACTERS]
+    summary = turn_messages.with_notes(answer, ended) if done else turn_messages.summary(ended)
     return {"summary": summary, "stopped": ended["stopped"], "failed": ended["failed"]}
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from graphs import arguments, protocol, written
+from graphs import arguments, inline_calls, protocol
 from graphs.limits import Spent
 from graphs.ports import Event
 from graphs.stuck import Deed
@@ -127,7 +127,7 @@ def _step(out: Transcript, payload: dict[str, Any], schemas: dict[str, Any]) -> 
         parsed = protocol.parse(content, schemas)
         raw, problem = parsed.calls, parsed.problem
     if not raw and problem is None:
-        found = written.read(content, out.tools or tuple(schemas), schemas)
+        found = inline_calls.read(content, out.tools or tuple(schemas), schemas)
         raw, doubt = found.calls, found.doubt
     calls = [_call(out, number, index, item, schemas) for index, item in enumerate(raw)]
     return Step(payload, calls, written=bool(calls) and not native, problem=problem, doubt=doubt)

@@ -24,7 +24,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from graphs import cases, cases_pattern, cases_python, runner_settings, wishes
+from graphs import cases, cases_pattern, cases_python, runner_settings, task_requests
 from graphs.cases import Case, Suite
 from graphs.runner_settings import Change, Finding
 
@@ -91,7 +91,7 @@ def words(found: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _to_json(finding: Finding, task: str) -> dict[str, Any]:
-    wished = wishes.asked(task, finding)
+    wished = task_requests.asked(task, finding)
     severity = "low" if wished else "medium" if finding.kind in ("expectation", "ci") else "high"
     return {
         "kind": finding.kind,

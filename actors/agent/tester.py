@@ -22,7 +22,7 @@ from typing import Any
 
 from actors.agent import changes
 from actors.agent.sandbox_tools import AgentSandbox, finished
-from graphs import detection, digest, probe, reporting, setups, weakening
+from graphs import detection, digest, probe, reporting, setup_suggestions, weakening
 from graphs.detection import Choice
 from graphs.ports import Observation
 from graphs.probe import Found
@@ -86,10 +86,10 @@ def _to_json(
     told = {**report.to_json(), "exec_id": exec_id, "exit_code": seen.exit_code}
     if not report.ran and told["missing"] is None:
         told["missing"] = choice.missing
-    told["setup"] = setups.bringing(told["missing"], choice.command or "", found)
+    told["setup"] = setup_suggestions.bringing(told["missing"], choice.command or "", found)
     if told["missing"] and not told["reason"]:
         told["reason"] = f"cannot run: {told['missing']} is missing"
-    if setups.image_lacks(told["missing"]):
+    if setup_suggestions.image_lacks(told["missing"]):
         told["reason"] = f"{told['reason']} (the sandbox's image has to bring it: --image)"
     return told
 

@@ -24,7 +24,7 @@ Entry = tuple[str, str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Ending:
+class TurnEnd:
     """How the work ended. `tests` is the last standing report with its command."""
 
     outcome: TurnOutcome
@@ -81,7 +81,7 @@ def loose(events: Sequence[Any]) -> Loose:
 def entries(
     events: Sequence[Any],
     turn: dict[str, Any],
-    ending: Ending,
+    ending: TurnEnd,
     now: float,
     ended_commands: Sequence[Entry] = (),
 ) -> list[Entry]:

@@ -22,7 +22,7 @@ from typing import Any
 from actors.agent.sandbox_tools import Sandbox, finished
 from actors.agent.turn_log import Superseded, TurnLog
 from actors.conversation import closing, core, turns, worktree
-from actors.conversation.closing import Ending
+from actors.conversation.closing import TurnEnd
 from graphs.limits import Limits
 from runtime import Action, Entity, Turn, durable, effect, model_keys, readonly, typed, volatile
 from schema import agents, checkpoints, conversations, events, messages
@@ -230,7 +230,7 @@ class Conversation(Entity):
             ended: list[closing.Entry] = []
             if ending is None:
                 ended = await self._stop_everything(turn, sandbox)
-                ending = Ending(TurnOutcome.CANCELLED, "cancelled by the person")
+                ending = TurnEnd(TurnOutcome.CANCELLED, "cancelled by the person")
             ending = await turns.with_diff(ending, turn, turns.workspace(self, sandbox), sandbox)
         finally:
             await sandbox.close()
@@ -249,9 +249,9 @@ class Conversation(Entity):
                 ended = await self._stop_everything(turn, sandbox)
         finally:
             await sandbox.close()
-        await self._finish(turn, Ending(TurnOutcome.CANCELLED, "cancelled by the person"), ended)
+        await self._finish(turn, TurnEnd(TurnOutcome.CANCELLED, "cancelled by the person"), ended)
 
-    async def _until_cancelled(self, turn: dict[str, Any], sandbox: Sandbox) -> Ending | None:
+    async def _until_cancelled(self, turn: dict[str, Any], sandbox: Sandbox) -> TurnEnd | None:
         """The work's ending, or None when the person cancelled it first."""
         if self.state["cancel"] == turn["turn_id"]:
             return None
@@ -266,14 +266,14 @@ class Conversation(Entity):
                 task.cancel()
             await asyncio.gather(work, watch, return_exceptions=True)
 
-    async def _work(self, turn: dict[str, Any], sandbox: Sandbox) -> Ending:
+    async def _work(self, turn: dict[str, Any], sandbox: Sandbox) -> TurnEnd:
         """Run the graph. Raises Fenced when superseded, and what shall be waited out."""
         try:
             return await turns.run(self, turn, sandbox, self._log(turn))
         except (*WAITED_OUT, Fenced):
             raise
         except TerminalError as error:
-            return Ending(TurnOutcome.ERROR, error.detail, error=error.to_json())
+            return TurnEnd(TurnOutcome.ERROR, error.detail, error=error.to_json())
 
     async def _stop_everything(self, turn: dict[str, Any], sandbox: Sandbox) -> list[closing.Entry]:
         """End agents, model call and commands of a cancelled turn; the ends of its commands."""
@@ -313,14 +313,14 @@ class Conversation(Entity):
         with contextlib.suppress(TerminalError):
             await self.context.runtime.call(ref, method, payload, timeout_s=STOP_SECONDS, idempotent=True)
 
-    async def _finish(self, turn: dict[str, Any], ending: Ending, ended: list[closing.Entry]) -> None:
+    async def _finish(self, turn: dict[str, Any], ending: TurnEnd, ended: list[closing.Entry]) -> None:
         """Close the turn and begin the next, in one transaction."""
         async with self.context.turn() as t:
             last = await self._close(t, turn["turn_id"], ending, ended)
         if last is not None:
             await self.context.live.publish(self.ref.id, last)
 
-    async def _close(self, t: Turn, turn_id: str, ending: Ending, ended: list[closing.Entry]) -> int | None:
+    async def _close(self, t: Turn, turn_id: str, ending: TurnEnd, ended: list[closing.Entry]) -> int | None:
         """Write the end of the turn; the number of the last event. None when it was closed already."""
         turn = t.state.get("turn")
         if turn is None or turn["turn_id"] != turn_id:
@@ -359,7 +359,7 @@ class Conversation(Entity):
     async def on_effect_failed(self, turn: Turn, payload: dict[str, Any]) -> None:
         """The turn could not go on after many tries: close it with the error, keep what was done."""
         error = payload["error"]
-        ending = Ending(TurnOutcome.ERROR, str(error.get("detail", "")), error=error)
+        ending = TurnEnd(TurnOutcome.ERROR, str(error.get("detail", "")), error=error)
         await self._close(turn, payload["action"]["payload"]["turn_id"], ending, [])
 
     # ---- small things -------------------------------------------------------------------------------

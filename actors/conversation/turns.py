@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from actors.agent.sandbox_tools import AgentSandbox, Sandbox, finished
 from actors.agent.turn_log import TurnLog
 from actors.conversation import worktree
-from actors.conversation.closing import Ending
+from actors.conversation.closing import TurnEnd
 from actors.conversation.team import GraphLog, Team
 from actors.conversation.workspace import GitWorkspace
-from graphs import graph, routing, tools, words
+from graphs import graph, routing, tools, turn_messages
 from graphs.limits import Limits
 from graphs.ports import Services, TurnSpec
 from graphs.saver import Saver
@@ -30,7 +30,7 @@ SETUP_SECONDS = 1800.0
 RUNNING_TOLD = 10  # processes that are told one by one
 
 
-async def run(entity: Conversation, turn: dict[str, Any], sandbox: Sandbox, log: TurnLog) -> Ending:
+async def run(entity: Conversation, turn: dict[str, Any], sandbox: Sandbox, log: TurnLog) -> TurnEnd:
     """Run the turn's graph from where it stands. Raises what agents and sandbox raise."""
     context, state = entity.context, entity.state
     place = workspace(entity, sandbox)
@@ -104,7 +104,7 @@ async def _set_up(command: str, access: Sandbox, log: TurnLog, workspace: str, i
     )
 
 
-def ending(state: State) -> Ending:
+def ending(state: State) -> TurnEnd:
     """How the turn ended, from the graph's final state.
 
     `tests` is None where there is no test command (or the turn ended before any could be run). A model's
@@ -115,7 +115,7 @@ def ending(state: State) -> Ending:
     error = None
     if outcome is TurnOutcome.ERROR and failed:
         error = {name: failed[name] for name in ("code", "detail", "hint", "retryable")}
-    return Ending(outcome, words.reason(state), state.get("summary", ""), report, error)
+    return TurnEnd(outcome, turn_messages.reason(state), state.get("summary", ""), report, error)
 
 
 # Every process but tppd's own and this shell, by its command line; listed before anything is started.
@@ -136,7 +136,7 @@ async def still_running(sandbox: Sandbox, key: str) -> list[str]:
     return [line[:200] for line in lines[:RUNNING_TOLD]] + more
 
 
-async def with_diff(found: Ending, turn: dict[str, Any], place: GitWorkspace, sandbox: Sandbox) -> Ending:
+async def with_diff(found: TurnEnd, turn: dict[str, Any], place: GitWorkspace, sandbox: Sandbox) -> TurnEnd:
     """The ending with what the turn changed, what stays behind, and what still runs.
 
     "Passed" is said of the very files that come home: not when some of the work cannot, not when files
@@ -170,7 +170,7 @@ async def with_diff(found: Ending, turn: dict[str, Any], place: GitWorkspace, sa
     return found
 
 
-def _unproven(found: Ending, why: str) -> Ending:
+def _unproven(found: TurnEnd, why: str) -> TurnEnd:
     """The ending with one reason more why it is not to be called passed; a worse outcome stays."""
     if found.outcome is TurnOutcome.PASSED:
         return dataclasses.replace(found, outcome=TurnOutcome.UNVERIFIED, reason=f"the tests pass, but {why}")

@@ -26,7 +26,7 @@ from typing import Any
 from actors.conversation import store as git_store
 from actors.conversation import worktree
 from actors.conversation.store import Place, Store
-from actors.conversation.worktree import PLACEHOLDER, Left, Listing, Rule
+from actors.conversation.worktree import PLACEHOLDER, Excluded, Listing, Rule
 from terminalpp.types.errors import SandboxFailed, TooLarge
 from terminalpp.types.ids import derived_id, new_id
 
@@ -42,7 +42,7 @@ class Record:
     """A recorded tree, and what of the work stays outside it."""
 
     tree: str
-    left: list[Left]
+    left: list[Excluded]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Change:
     files: list[dict[str, Any]]
     patch: bytes
     patch_bytes: int
-    left: list[Left]
+    left: list[Excluded]
 
 
 class GitWorkspace:
@@ -140,12 +140,13 @@ class GitWorkspace:
         patch = unambiguous(made.patch)
         return Change(made.files, patch, len(patch), [*record.left, *heavy]), record.tree
 
-    async def too_large(self, key: str, base: str, to: str, patch_bytes: int) -> list[Left]:
+    async def too_large(self, key: str, base: str, to: str, patch_bytes: int) -> list[Excluded]:
         """The changed files that a patch leaves out, when the whole of it would have `patch_bytes`."""
         if patch_bytes <= PATCH_BYTES:
             return []
         why = "too large for a patch; fetch it with GET /v1/sandboxes/{sandbox_id}/files"
-        return [Left(path, 1, why, True) for path in await self._heavy(derived_id(key, "heavy"), base, to)]
+        heavy = await self._heavy(derived_id(key, "heavy"), base, to)
+        return [Excluded(path, 1, why, True) for path in heavy]
 
     # ---- a record's two halves ----------------------------------------------------------------------
 

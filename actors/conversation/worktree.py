@@ -101,7 +101,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class Excluded:
     """What stays behind: `files` at or below `path`. `lost`: by no rule, so it is missing at home."""
 
     path: bytes
@@ -197,7 +197,7 @@ class Sorted:
     gone: list[bytes]  # known, but no longer there
     again: list[bytes]  # of `files`: those whose content must be read whatever their stat data say
     folders: list[bytes]
-    left: list[Left]
+    left: list[Excluded]
 
 
 def sort(listing: Listing, ruled: Mapping[bytes, Rule], authored: Iterable[bytes] = ()) -> Sorted:
@@ -233,7 +233,8 @@ def sort(listing: Listing, ruled: Mapping[bytes, Rule], authored: Iterable[bytes
         if _below_pruned(path, kinds):
             files[path] = None
             again.append(path)
-    history = [Left(b".git", 1, "commits, branches or stashes made in the copy")] if listing.history else []
+    made = "commits, branches or stashes made in the copy"
+    history = [Excluded(b".git", 1, made)] if listing.history else []
     # What cannot be looked at is not gone: the record keeps it as it was.
     gone = [path for path in listing.known - files.keys() if not closed.intersection(_upwards(path))]
     folders = []
@@ -260,7 +261,7 @@ class _Leaving:
     def __init__(self, began: float) -> None:
         self.began = began
         self._ruled: dict[tuple[bytes, str], int] = {}
-        self._lost: list[Left] = []
+        self._lost: list[Excluded] = []
 
     def by_rule(self, entry: Seen, top: bytes, why: str) -> None:
         if entry.changed >= self.began:
@@ -268,10 +269,10 @@ class _Leaving:
 
     def lost(self, entry: Seen, why: str) -> None:
         if entry.changed >= self.began:
-            self._lost.append(Left(entry.path, 1, why, True))
+            self._lost.append(Excluded(entry.path, 1, why, True))
 
-    def told(self) -> list[Left]:
-        ruled = [Left(top, files, why) for (top, why), files in sorted(self._ruled.items())]
+    def told(self) -> list[Excluded]:
+        ruled = [Excluded(top, files, why) for (top, why), files in sorted(self._ruled.items())]
         return self._lost + ruled
 
 
@@ -305,7 +306,7 @@ def parse(raw: bytes, separator: bytes) -> list[Seen]:
     return found
 
 
-def bounded(left: list[Left]) -> list[dict[str, Any]]:
+def bounded(left: list[Excluded]) -> list[dict[str, Any]]:
     """At most TOLD entries as JSON, the lost ones first; the rest as one entry with their number."""
     ordered = sorted(left, key=lambda item: (not item.lost, item.path))
     told = [item.to_json() for item in ordered[:TOLD]]

@@ -30,12 +30,12 @@ from pathlib import Path
 from typing import Any
 
 from terminalpp.cli import diffs
-from terminalpp.cli.deliver import Wish, deliver
+from terminalpp.cli.deliver import Destination, deliver
 from terminalpp.cli.exits import Exit, NotApplied, of_outcome
-from terminalpp.cli.folds import Folds
-from terminalpp.cli.neutral import Neutralizer, clean, overwritten
+from terminalpp.cli.folded_output import FoldedOutputs
 from terminalpp.cli.prompt import Prompt, possible
 from terminalpp.cli.run import not_applied
+from terminalpp.cli.sanitize import Sanitizer, clean, overwritten
 from terminalpp.cli.screen import Screen
 from terminalpp.cli.session import Options, Session, check_task, open_session, resumed
 from terminalpp.cli.watch import interruptible
@@ -199,7 +199,7 @@ class Chat:
             return
         try:
             changes = await self.session.changes()
-            deliver(self.screen, self.session.record, changes, Wish(to_tree=True), green=True,
+            deliver(self.screen, self.session.record, changes, Destination(to_tree=True), green=True,
                     as_json=self.as_json)
         except NotApplied as problem:
             not_applied(self.screen, problem, self.as_json)
@@ -212,14 +212,14 @@ class Chat:
         self.screen.line(f"Model: {clean(self.totals.model, one_line=True)}")
 
     async def _show(self, number: str) -> None:
-        folds = self.session.watch.renderer.folds or Folds()
+        folds = self.session.watch.renderer.folds or FoldedOutputs()
         fold = folds.get(number)
         self.screen.line(clean(fold.title, one_line=True), "bold")
         if not fold.exec_id:
             for line in clean(fold.text).split("\n"):
                 self.screen.line(f"  │ {line}")
             return
-        neutral, offset, partial = Neutralizer(), 0, ""
+        neutral, offset, partial = Sanitizer(), 0, ""
         client, sandbox_id = self.session.client, self.session.watch.sandbox_id
         while offset < SHOW_BYTES and not self.quitting.is_set():
             piece = await client.output(sandbox_id, fold.exec_id, offset=offset)
@@ -260,7 +260,7 @@ class Chat:
 async def chat(directory: str, options: Options, screen: Screen, *, as_json: bool) -> Exit:
     """A new conversation about a directory."""
     async with open_session(directory, screen, options, "", as_json=as_json) as session:
-        session.watch.renderer.folds = Folds()
+        session.watch.renderer.folds = FoldedOutputs()
         _greet(screen, as_json)
         return await Chat(session, screen, as_json).run()
 
@@ -268,7 +268,7 @@ async def chat(directory: str, options: Options, screen: Screen, *, as_json: boo
 async def chat_again(prefix: str, screen: Screen, *, as_json: bool) -> Exit:
     """An old conversation: everything so far is shown first."""
     async with resumed(prefix, screen, as_json=as_json) as session:
-        session.watch.renderer.folds = Folds()
+        session.watch.renderer.folds = FoldedOutputs()
         await session.watch.replay(follow=False)
         _greet(screen, as_json)
         return await Chat(session, screen, as_json).run()

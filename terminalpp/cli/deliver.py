@@ -18,16 +18,16 @@ from typing import Any
 
 from terminalpp.cli import apply, branch, diffs, git, home, patches
 from terminalpp.cli.exits import NotApplied
-from terminalpp.cli.neutral import clean
 from terminalpp.cli.records import Record
 from terminalpp.cli.repository import show
+from terminalpp.cli.sanitize import clean
 from terminalpp.cli.screen import Screen
 from terminalpp.client import Diff
 from terminalpp.types.errors import Conflict, InvalidInput, TerminalError
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Destination:
     """What the flags asked for; nothing set: ask, or keep."""
 
     to_tree: bool = False
@@ -47,7 +47,7 @@ def deliver(
     screen: Screen,
     record: Record,
     diff: Diff,
-    wish: Wish,
+    destination: Destination,
     *,
     green: bool,
     as_json: bool,
@@ -67,21 +67,21 @@ def deliver(
         screen.line()
         diffs.show(screen, patch)
         screen.line()
-    if wish.open and ask and not as_json and sys.stdin.isatty() and screen.tty:
-        wish = _ask(screen, record)
-    elif not green and not wish.open and wish.patch is None:
+    if destination.open and ask and not as_json and sys.stdin.isatty() and screen.tty:
+        destination = _ask(screen, record)
+    elif not green and not destination.open and destination.patch is None:
         kept = record.keep(patch)
         because = why_not or "The tests are not green"
         _say(screen, as_json, "kept", f"{because}, so nothing was applied; kept: {kept}", patch=str(kept))
         _how(screen, record, kept, as_json)
         return
-    _carry_out(screen, record, patch, wish, as_json)
+    _carry_out(screen, record, patch, destination, as_json)
 
 
-def _carry_out(screen: Screen, record: Record, patch: bytes, wish: Wish, as_json: bool) -> None:
+def _carry_out(screen: Screen, record: Record, patch: bytes, destination: Destination, as_json: bool) -> None:
     kept = record.keep(patch)
     try:
-        if wish.to_tree:
+        if destination.to_tree:
             done = apply.to_tree(patch, record.project())
             record.note_applied(patch, done.changed)
             if done.changed:
@@ -98,14 +98,15 @@ def _carry_out(screen: Screen, record: Record, patch: bytes, wish: Wish, as_json
                     "The team's versions are in the patch; compare and take them by hand.",
                     {"paths": done.yours},
                 )
-        elif wish.branch is not None:
-            commit = branch.to_branch(patch, record.project(), wish.branch, _message(record))
-            _say(screen, as_json, "branch", f"Branch {wish.branch} made at {commit[:12]}. "
-                 f"See it: git log -p {shlex.quote(wish.branch)}", branch=wish.branch, commit=commit)
+        elif destination.branch is not None:
+            commit = branch.to_branch(patch, record.project(), destination.branch, _message(record))
+            _say(screen, as_json, "branch", f"Branch {destination.branch} made at {commit[:12]}. "
+                 f"See it: git log -p {shlex.quote(destination.branch)}",
+                 branch=destination.branch, commit=commit)
             if not as_json:
                 _tell_branch(screen, record, patch)
-        elif wish.patch is not None:
-            _to_file(screen, patch, wish.patch, as_json)
+        elif destination.patch is not None:
+            _to_file(screen, patch, destination.patch, as_json)
         else:
             _say(screen, as_json, "kept", f"The changes are kept: {kept}", patch=str(kept))
             _how(screen, record, kept, as_json)
@@ -189,7 +190,7 @@ def _message(record: Record) -> str:
     return f"{body}\n\nMade by Terminal++ ({record.conversation_id})\n"
 
 
-def _ask(screen: Screen, record: Record) -> Wish:
+def _ask(screen: Screen, record: Record) -> Destination:
     branch_words = ", [b]ranch" if record.is_git else ""
     while True:
         where = f"[a]pply to {show(record.root)}{branch_words}, [p]atch file, [n]ot now"
@@ -197,15 +198,15 @@ def _ask(screen: Screen, record: Record) -> Wish:
         answer = sys.stdin.readline().strip().lower()
         screen.end_words()
         if answer in ("a", "apply"):
-            return Wish(to_tree=True)
+            return Destination(to_tree=True)
         if answer in ("b", "branch") and record.is_git:
             screen.words(f"Name of the branch [tpp/{record.conversation_id[:8]}]: ")
-            return Wish(branch=sys.stdin.readline().strip() or f"tpp/{record.conversation_id[:8]}")
+            return Destination(branch=sys.stdin.readline().strip() or f"tpp/{record.conversation_id[:8]}")
         if answer in ("p", "patch"):
             screen.words(f"File [{record.name}.patch]: ")
-            return Wish(patch=sys.stdin.readline().strip() or f"{record.name}.patch")
+            return Destination(patch=sys.stdin.readline().strip() or f"{record.name}.patch")
         if answer in ("", "n", "no", "q"):
-            return Wish()
+            return Destination()
 
 
 def _say(screen: Screen, as_json: bool, what: str, words: str, **facts: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from terminalpp.cli.neutral import Neutralizer
+from terminalpp.cli.sanitize import Sanitizer
 from terminalpp.cli.screen import Screen
 from terminalpp.types.patch import EMPTY_FOLDER
 
@@ -21,7 +21,7 @@ _MINOR = ("index ", "new file", "deleted file", "similarity", "rename", "old mod
 
 def show(screen: Screen, patch: bytes, max_lines: int = MAX_LINES) -> None:
     """Print the patch; past `max_lines` only how much more there is."""
-    neutral = Neutralizer()
+    neutral = Sanitizer()
     text = neutral.feed_bytes(_FOLDER.sub(_folder, patch[:_READ_BYTES]), final=True)
     lines = text.replace("\r", "").split("\n")
     if lines and not lines[-1]:

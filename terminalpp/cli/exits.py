@@ -60,7 +60,7 @@ def of_outcome(outcome: str) -> Exit:
 
 def tell(error: TerminalError, as_json: bool) -> None:
     """One line and the next step on stderr, or one object on stdout."""
-    from terminalpp.cli.neutral import clean
+    from terminalpp.cli.sanitize import clean
 
     if as_json:
         value: dict[str, Any] = {"type": "cli.error", "payload": error.to_json()}

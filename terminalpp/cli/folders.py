@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from terminalpp.cli import git
-from terminalpp.cli.grounds import Ground, folders_ignored
+from terminalpp.cli.project_roots import ProjectRoot, folders_ignored
 
 FOLDERS_LIMIT = 20_000  # empty ones; more are left out and told
 RULES = (".gitignore", ".gitattributes")
@@ -61,20 +61,20 @@ def parents(names: Iterable[str]) -> set[str]:
     return found
 
 
-def look(root: Path, grounds: list[Ground], names: set[str]) -> Folders:
+def look(root: Path, roots: list[ProjectRoot], names: set[str]) -> Folders:
     """`names` are the files that will be copied."""
     found = Folders()
     full = parents(names)
-    starts = {ground.prefix.rstrip("/") for ground in grounds}
-    for ground in grounds:
-        level = [ground.prefix.rstrip("/")]
+    starts = {project_root.prefix.rstrip("/") for project_root in roots}
+    for project_root in roots:
+        level = [project_root.prefix.rstrip("/")]
         while level:
             inside = [folder for where in level for folder in _listed(root, where, full, names, found)]
-            # another repository has a ground of its own, or is nested too deeply
+            # another repository is a project root of its own, or is nested too deeply
             inside = [folder for folder in inside
                       if folder not in starts and not os.path.lexists(root / folder / ".git")]
             try:
-                out = folders_ignored(ground, [folder for folder in inside if folder not in full])
+                out = folders_ignored(project_root, [folder for folder in inside if folder not in full])
             except git.GitFailed as error:
                 found.problems.append(error.words.splitlines()[0])
                 break

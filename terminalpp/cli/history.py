@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from terminalpp.cli import git, likeness
+from terminalpp.cli import git, git_mirror
 from terminalpp.cli.repository import Survey
 
 _SHARED = ("refs/heads", "refs/tags", "refs/replace")
@@ -42,7 +42,7 @@ def copy_history(found: Survey, scratch: Path) -> Path | None:
         git.run("update-ref", "-d", "refs/terminalpp/head", cwd=made)
     _remotes(found.root, made)
     git.run("config", "core.bare", "false", cwd=made)
-    likeness.carry(found, made, scratch)
+    git_mirror.carry(found, made, scratch)
     if lender is not None:  # last: from here on git may ask the server for what is missing
         git.run("config", "core.repositoryFormatVersion", "1", cwd=made)
         git.run("config", "extensions.partialClone", lender, cwd=made)

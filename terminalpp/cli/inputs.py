@@ -48,7 +48,7 @@ def secret(text: str) -> bool:
     return bool(_SECRET.search(text))
 
 
-class Past(History):
+class PromptHistory(History):
     """The history of all chats of this home, newest last. A file that cannot be used is no history."""
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class Past(History):
                 file.write(b"\n" + json.dumps(string).encode())  # a half line before it stays its own
 
 
-class Names(Completer):
+class PromptCompleter(Completer):
     """Completes `/commands` at the beginning, `@files` anywhere, and a model after `/model`.
 
     A name with spaces is completed in quotes: `@"my notes.txt"`.

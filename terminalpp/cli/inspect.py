@@ -15,7 +15,7 @@ from typing import Any
 from terminalpp import __version__
 from terminalpp.cli import home, server
 from terminalpp.cli.exits import Exit
-from terminalpp.cli.neutral import clean
+from terminalpp.cli.sanitize import clean
 from terminalpp.cli.screen import Screen
 from terminalpp.cli.session import connected, resolve
 from terminalpp.cli.watch import Watch, interruptible

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from terminalpp.cli.finish import Json, finish
+from terminalpp.cli.verb import Json, finish
 
 if TYPE_CHECKING:
     from terminalpp.cli.exits import Exit
@@ -59,7 +59,7 @@ def ls(json: Json = False) -> None:
     async def work(screen: Screen) -> Exit:
         from terminalpp.cli.exits import Exit
         from terminalpp.cli.inspect import age
-        from terminalpp.cli.neutral import clean
+        from terminalpp.cli.sanitize import clean
 
         async with _connected(screen, json) as client:
             keys, models = await client.model_keys(), await client.models()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from terminalpp.cli import keys, manage, operator
-from terminalpp.cli.finish import Json, finish, one_of
+from terminalpp.cli.verb import Json, finish, one_of
 
 if TYPE_CHECKING:
     from terminalpp.cli.screen import Screen
@@ -104,20 +104,20 @@ def run(
       git log -1 --format=%B | ./tpp run --apply -
     """
     from terminalpp.cli import run as verb
-    from terminalpp.cli.deliver import Wish
+    from terminalpp.cli.deliver import Destination
 
     one_of(agents, "--agents", "team", "single")
     one_of(network, "--network", "none", "open")
 
     def work(screen: Screen) -> Any:
-        wish = Wish(apply, branch, patch)
+        destination = Destination(apply, branch, patch)
         if resume is not None:
             text = verb.task_text(task) if task is not None else None
-            return verb.resume(resume, text, wish, screen, as_json=json)
+            return verb.resume(resume, text, destination, screen, as_json=json)
         text = verb.task_text(task)
         options = _options(model, image=image, network=network, mode=agents, test_command=test_cmd,
                            setup_command=setup_cmd, include=tuple(include or ()))
-        return verb.run(repo, text, options, wish, screen, as_json=json)
+        return verb.run(repo, text, options, destination, screen, as_json=json)
 
     finish(work, json)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from terminalpp.cli.finish import Json, finish
+from terminalpp.cli.verb import Json, finish
 
 if TYPE_CHECKING:
     from terminalpp.cli.exits import Exit
@@ -190,7 +190,7 @@ async def _conversation(client: Client, id: str) -> dict[str, Any]:
 
 
 async def _sandbox(client: Client, id: str) -> Any:
-    from terminalpp.cli.chosen import chosen
+    from terminalpp.cli.id_prefix import chosen
 
     return chosen(await client.sandboxes(LIMIT), id, "a sandbox", "`./tpp sandbox ls` lists them.")
 
@@ -247,7 +247,7 @@ def _delete(
 
 def _agreed(screen: Screen, told: str, as_json: bool) -> bool:
     """Raises InvalidInput where nobody can be asked."""
-    from terminalpp.cli.neutral import clean
+    from terminalpp.cli.sanitize import clean
     from terminalpp.types.errors import InvalidInput
 
     told = clean(told, one_line=True)

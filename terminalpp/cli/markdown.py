@@ -16,7 +16,7 @@ import re
 from collections import Counter
 from typing import Any
 
-from terminalpp.cli.neutral import clean
+from terminalpp.cli.sanitize import clean
 
 LONGEST = 20_000  # characters that are laid out at once: 0.7 s; more is shown as it is
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from terminalpp.cli.finish import Json, finish
+from terminalpp.cli.verb import Json, finish
 
 if TYPE_CHECKING:
     from terminalpp.cli.exits import Exit
@@ -172,7 +172,7 @@ def _client() -> Any:
 
 async def _entity(client: Client, words: str) -> dict[str, Any]:
     """The one in quarantine that is meant. Raises NotFound, InvalidInput (several are)."""
-    from terminalpp.cli.chosen import chosen
+    from terminalpp.cli.id_prefix import chosen
 
     kind, _, id = words.rpartition("/")
     rows = [row for row in await client.quarantine() if kind in ("", row["kind"])]
@@ -181,7 +181,7 @@ async def _entity(client: Client, words: str) -> dict[str, Any]:
 
 async def _letter(client: Client, words: str) -> str:
     """The id that begins so. Raises NotFound, InvalidInput."""
-    from terminalpp.cli.chosen import chosen
+    from terminalpp.cli.id_prefix import chosen
 
     if len(words) == 36:
         return words
@@ -191,7 +191,7 @@ async def _letter(client: Client, words: str) -> str:
 
 def _show(screen: Screen, as_json: bool, row: Any) -> Exit:
     from terminalpp.cli.exits import Exit
-    from terminalpp.cli.neutral import clean
+    from terminalpp.cli.sanitize import clean
 
     if as_json:
         screen.line(json.dumps(row))

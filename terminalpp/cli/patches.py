@@ -20,16 +20,16 @@ _HINT = "The patch is kept; read it before applying anything by hand."
 
 
 @dataclass(frozen=True, slots=True)
-class Touch:
+class TouchedPath:
     """One file of a patch: its name before and after; None before when new, None after when deleted."""
 
     old: str | None
     new: str | None
 
 
-def touches(patch: bytes) -> list[Touch]:
+def touches(patch: bytes) -> list[TouchedPath]:
     """Every file that the patch touches. Raises InvalidInput for a patch that is malformed or escapes."""
-    found: list[Touch] = []
+    found: list[TouchedPath] = []
     header: list[str] = []
     in_header = False
     for raw in patch.split(b"\n"):
@@ -52,7 +52,7 @@ def touches(patch: bytes) -> list[Touch]:
     return found
 
 
-def agreed(patch: bytes, found: list[Touch], cwd: Path) -> None:
+def agreed(patch: bytes, found: list[TouchedPath], cwd: Path) -> None:
     """Raises InvalidInput unless git reads the same names out of the patch."""
     if not patch:
         return
@@ -75,7 +75,7 @@ def check(name: str) -> None:
         raise InvalidInput(f"the patch touches {show(name)}, which belongs to git itself", _HINT)
 
 
-def _touch(header: list[str]) -> Touch:
+def _touch(header: list[str]) -> TouchedPath:
     old = new = None
     created = deleted = renamed = False
     for line in header[1:]:
@@ -95,8 +95,8 @@ def _touch(header: list[str]) -> Touch:
     if not renamed and old is None and new is None:
         old = new = _same_name(header[0][len("diff --git "):])
     if created:
-        return Touch(None, new or old)
-    return Touch(old or new, None if deleted else new or old)
+        return TouchedPath(None, new or old)
+    return TouchedPath(old or new, None if deleted else new or old)
 
 
 def _mode(line: str) -> None:

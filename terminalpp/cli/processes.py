@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from terminalpp.cli.chosen import chosen
 from terminalpp.cli.exits import Exit
+from terminalpp.cli.id_prefix import chosen
 from terminalpp.cli.inspect import age, table
 from terminalpp.cli.screen import Screen
 from terminalpp.cli.session import connected

@@ -111,13 +111,14 @@ class Prompt:
         from prompt_toolkit.output.color_depth import ColorDepth
         from prompt_toolkit.styles import Style
 
-        from terminalpp.cli.inputs import Names, Past
+        from terminalpp.cli.inputs import PromptCompleter, PromptHistory
 
         style = Style.from_dict({"bottom-toolbar": "noreverse", "standing": "ansibrightblack",
                                  "passing": "ansibrightblack"})
         session: Any = PromptSession(
-            history=Past(), completer=Names(commands, root), complete_in_thread=True, multiline=True,
-            complete_while_typing=Condition(lambda: Names.wanted(session.default_buffer.document)),
+            history=PromptHistory(), completer=PromptCompleter(commands, root),
+            complete_in_thread=True, multiline=True,
+            complete_while_typing=Condition(lambda: PromptCompleter.wanted(session.default_buffer.document)),
             key_bindings=self._keys(), bottom_toolbar=self._below, style=style, erase_when_done=True,
             enable_suspend=True, color_depth=None if self._screen.colour else ColorDepth.DEPTH_1_BIT,
             prompt_continuation="      ", reserve_space_for_menu=6,

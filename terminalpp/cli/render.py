@@ -15,9 +15,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from terminalpp.cli.folds import Fold, Folds
+from terminalpp.cli.folded_output import FoldedOutput, FoldedOutputs
 from terminalpp.cli.markdown import Blocks, rendered
-from terminalpp.cli.neutral import Neutralizer, clean, overwritten
+from terminalpp.cli.sanitize import Sanitizer, clean, overwritten
 from terminalpp.cli.screen import Screen
 from terminalpp.cli.totals import Totals, counts_words, duration
 
@@ -40,7 +40,7 @@ _OUTCOMES = {
 class _Command:
     """What of a command's output is on the screen."""
 
-    neutral: Neutralizer = field(default_factory=Neutralizer)
+    neutral: Sanitizer = field(default_factory=Sanitizer)
     title: str = ""
     partial: str = ""
     shown: int = 0
@@ -54,7 +54,7 @@ class _Call:
     """A model's reply while it comes in. Replies that are data (a plan, a verdict) are not shown raw."""
 
     agent: str
-    neutral: Neutralizer = field(default_factory=Neutralizer)
+    neutral: Sanitizer = field(default_factory=Sanitizer)
     seen: str = ""
     held: str = ""
     data: bool = False
@@ -66,7 +66,7 @@ class Renderer:
     whoever can show more, remembers what was not shown."""
 
     def __init__(self, screen: Screen, *, live: bool = True) -> None:
-        self.folds: Folds | None = None
+        self.folds: FoldedOutputs | None = None
         self.screen = screen
         self.live = live
         self.totals = Totals()
@@ -114,7 +114,7 @@ class Renderer:
 
     def _fold(self, title: str, *, exec_id: str = "", text: str = "") -> str:
         """How to see what is hidden, to stand after its number of lines; empty where nobody can ask."""
-        return self.folds.add(Fold(title, exec_id, text)) if self.folds else ""
+        return self.folds.add(FoldedOutput(title, exec_id, text)) if self.folds else ""
 
     # ---- the course of a turn --------------------------------------------------------------------
 
@@ -348,7 +348,7 @@ class Renderer:
         command.skipped_bytes += gap_bytes
         if gap_bytes:
             command.partial = ""
-            command.neutral = Neutralizer()
+            command.neutral = Sanitizer()
         text = command.partial + command.neutral.feed_bytes(data)
         *lines, command.partial = text.split("\n")
         command.partial = command.partial[-4 * LINE_CHARACTERS :]  # a line without end must not grow for ever

@@ -23,8 +23,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from terminalpp.cli import folders, git, grounds, home, patterns
-from terminalpp.cli.grounds import Ground
+from terminalpp.cli import folders, git, home, patterns, project_roots
+from terminalpp.cli.project_roots import ProjectRoot
 from terminalpp.types.errors import InvalidInput, TooLarge
 
 FILE_LIMIT_BYTES = 2_000_000_000
@@ -107,19 +107,19 @@ def survey(directory: str | os.PathLike[str], scratch: Path, include: Iterable[s
         result.branch = git.maybe("symbolic-ref", "-q", "HEAD", cwd=result.root)
         if result.head is None and git.maybe("rev-parse", "-q", "--verify", "HEAD", cwd=result.root):
             result.warnings.append("git cannot read the commit that HEAD names: files come without history")
-    areas = grounds.survey(result.root, result.is_git, ignoring, result.warnings)
+    areas = project_roots.survey(result.root, result.is_git, ignoring, result.warnings)
     _choose(result, areas, asked, patterns.Matcher(ignoring, scratch))
     return result
 
 
-def _choose(result: Survey, areas: list[Ground], asked: list[str], matcher: patterns.Matcher) -> None:
+def _choose(result: Survey, areas: list[ProjectRoot], asked: list[str], matcher: patterns.Matcher) -> None:
     """From all names to the ones that are copied."""
     root = result.root
     names = {name for area in areas for name in area.names}
     shared = patterns.of_file(root / ".tppinclude")
     patterns.check(shared + asked)
     result.include = [pattern for pattern in shared + asked if _is_text(pattern)]
-    hidden = {name for area in areas for name in grounds.ignored(area)} if shared + asked else set()
+    hidden = {name for area in areas for name in project_roots.ignored(area)} if shared + asked else set()
     found = folders.look(root, areas, names)
     every = names | hidden
     asked_by_file = matcher.matched(shared, hidden)

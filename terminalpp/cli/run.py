@@ -13,14 +13,14 @@ from typing import Any
 
 from terminalpp.cli import git, home, models
 from terminalpp.cli.branch import check_branch
-from terminalpp.cli.deliver import Wish, deliver
+from terminalpp.cli.deliver import Destination, deliver
 from terminalpp.cli.exits import Exit, NotApplied, of_outcome
-from terminalpp.cli.neutral import clean
 from terminalpp.cli.records import find
 from terminalpp.cli.repository import show
+from terminalpp.cli.sanitize import clean
 from terminalpp.cli.screen import Screen
 from terminalpp.cli.session import Options, Session, check_task, open_session, resumed
-from terminalpp.cli.watch import Left, guarded
+from terminalpp.cli.watch import Detached, guarded
 from terminalpp.types.errors import InvalidInput, TerminalError
 
 DEMO_TASK = (
@@ -42,34 +42,36 @@ def task_text(task: str | None) -> str:
 
 
 async def run(
-    directory: str, task: str, options: Options, wish: Wish, screen: Screen, *, as_json: bool
+    directory: str, task: str, options: Options, destination: Destination, screen: Screen, *, as_json: bool
 ) -> Exit:
     """A new conversation about `directory`. Raises TerminalError."""
     _headline(screen, options, as_json)
-    await asyncio.to_thread(_check_wish, directory, wish)
+    await asyncio.to_thread(_check_destination, directory, destination)
     async with open_session(directory, screen, options, task, as_json=as_json) as session:
-        return await _work(session, task, wish, screen, as_json)
+        return await _work(session, task, destination, screen, as_json)
 
 
-def _check_wish(directory: str, wish: Wish) -> None:
+def _check_destination(directory: str, destination: Destination) -> None:
     """A branch name that cannot be must not cost a run. Raises InvalidInput and Conflict."""
     root = Path(directory)
-    if wish.branch is not None and root.is_dir():
-        check_branch(root, git.maybe("rev-parse", "--git-dir", cwd=root) is not None, wish.branch)
+    if destination.branch is not None and root.is_dir():
+        check_branch(root, git.maybe("rev-parse", "--git-dir", cwd=root) is not None, destination.branch)
 
 
-async def resume(prefix: str, task: str | None, wish: Wish, screen: Screen, *, as_json: bool) -> Exit:
+async def resume(
+    prefix: str, task: str | None, destination: Destination, screen: Screen, *, as_json: bool
+) -> Exit:
     """Go on with a conversation: watch the turn that runs, post `task`, or deliver what is done."""
     async with resumed(prefix, screen, as_json=as_json) as session:
         turn = await _standing(session)
         if turn == "running" and not task:
-            return await _watch(session, wish, screen, as_json)
+            return await _watch(session, destination, screen, as_json)
         if task or not isinstance(turn, dict) or turn.get("outcome") not in ("passed", "unverified"):
-            if isinstance(turn, dict) and not task and not wish.open:
+            if isinstance(turn, dict) and not task and not destination.open:
                 # Its result was seen before, red or not; asking for it again by name is meant.
-                return await _deliver(session, turn, wish, screen, as_json, seen=True)
-            return await _work(session, task or CONTINUE, wish, screen, as_json)
-        return await _deliver(session, turn, wish, screen, as_json, seen=True)
+                return await _deliver(session, turn, destination, screen, as_json, seen=True)
+            return await _work(session, task or CONTINUE, destination, screen, as_json)
+        return await _deliver(session, turn, destination, screen, as_json, seen=True)
 
 
 async def demo(model: str | None, screen: Screen, *, as_json: bool) -> Exit:
@@ -81,7 +83,7 @@ async def demo(model: str | None, screen: Screen, *, as_json: bool) -> Exit:
     if not as_json:
         screen.line(f"Sample project with a failing test: {show(str(sample))}", "dim")
     async with open_session(str(sample), screen, options, DEMO_TASK, as_json=as_json) as session:
-        status = await _work(session, DEMO_TASK, Wish(to_tree=True), screen, as_json)
+        status = await _work(session, DEMO_TASK, Destination(to_tree=True), screen, as_json)
     if not as_json:
         _next(screen, sample, choice, status)
     return status
@@ -142,24 +144,30 @@ async def _standing(session: Session) -> dict[str, Any] | str:
     return turn
 
 
-async def _work(session: Session, task: str, wish: Wish, screen: Screen, as_json: bool) -> Exit:
+async def _work(session: Session, task: str, destination: Destination, screen: Screen, as_json: bool) -> Exit:
     try:
         turn = await session.ask(task)
-    except Left:
+    except Detached:
         return _left(session, screen, as_json)
-    return await _deliver(session, turn, wish, screen, as_json)
+    return await _deliver(session, turn, destination, screen, as_json)
 
 
-async def _watch(session: Session, wish: Wish, screen: Screen, as_json: bool) -> Exit:
+async def _watch(session: Session, destination: Destination, screen: Screen, as_json: bool) -> Exit:
     try:
         turn = await guarded(session.watch, after=0)
-    except Left:
+    except Detached:
         return _left(session, screen, as_json)
-    return await _deliver(session, turn, wish, screen, as_json)
+    return await _deliver(session, turn, destination, screen, as_json)
 
 
 async def _deliver(
-    session: Session, turn: dict[str, Any], wish: Wish, screen: Screen, as_json: bool, *, seen: bool = False
+    session: Session,
+    turn: dict[str, Any],
+    destination: Destination,
+    screen: Screen,
+    as_json: bool,
+    *,
+    seen: bool = False,
 ) -> Exit:
     outcome = str(turn.get("outcome"))
     untested = outcome == "unverified" and turn.get("tests") is None  # the project has no tests to be red
@@ -167,14 +175,14 @@ async def _deliver(
     changes = await session.changes()
     record = session.record or find(session.id)
     if record is None:
-        if not wish.open and wish.patch is None:
+        if not destination.open and destination.patch is None:
             raise InvalidInput("this conversation was not started on this machine's home",
                                "Use --patch FILE, then `git apply FILE`.")
-        if wish.patch:
-            await asyncio.to_thread(home.write_atomically, Path(wish.patch), changes.patch)
+        if destination.patch:
+            await asyncio.to_thread(home.write_atomically, Path(destination.patch), changes.patch)
     else:
-        deliver(screen, record, changes, wish, green=green, as_json=as_json, ask=outcome != "cancelled",
-                why_not=_why_not(turn))
+        deliver(screen, record, changes, destination, green=green, as_json=as_json,
+                ask=outcome != "cancelled", why_not=_why_not(turn))
     if outcome != "passed" and not as_json:
         screen.line(f"  go on:     ./tpp run --resume {session.id[:8]}", "dim")
     return of_outcome(outcome)

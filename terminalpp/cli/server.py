@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from terminalpp.cli import home
-from terminalpp.cli.neutral import clean
+from terminalpp.cli.sanitize import clean
 from terminalpp.cli.screen import Screen
 from terminalpp.types.errors import TerminalError, Unavailable, from_json
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from terminalpp.cli import archive, history, home, repository, server
-from terminalpp.cli.chosen import chosen
+from terminalpp.cli.id_prefix import chosen
 from terminalpp.cli.models import Choice
-from terminalpp.cli.neutral import clean
 from terminalpp.cli.records import Record, find
+from terminalpp.cli.sanitize import clean
 from terminalpp.cli.screen import Screen
 from terminalpp.cli.watch import Watch, guarded
 from terminalpp.client import Client, Diff
@@ -72,7 +72,7 @@ class Session:
         return self.watch.id
 
     async def ask(self, text: str) -> dict[str, Any]:
-        """Post a task and watch until its turn has ended. Raises Left and TerminalError."""
+        """Post a task and watch until its turn has ended. Raises Detached and TerminalError."""
         await self.client.post_message(self.id, check_task(text))
         return await guarded(self.watch)
 

@@ -28,7 +28,7 @@ OUTPUT_PATIENCE_S = 5.0
 UNKNOWN_TIMES = 8  # 1.8 s in all
 
 
-class Left(Exception):
+class Detached(Exception):
     """The person pressed Ctrl-C twice: the work goes on without a watcher."""
 
 
@@ -55,7 +55,7 @@ class Watch:
         self._followers: dict[str, tuple[asyncio.Task[int], asyncio.Event]] = {}
 
     async def turn(self, after: int | None = None) -> dict[str, Any]:
-        """Watch until the next turn ends; its `turn.finished` payload. Raises Left and TerminalError."""
+        """Watch until the next turn ends; its `turn.finished` payload. Raises Detached and TerminalError."""
         async for event in self.events(after):
             if event["type"] == "turn.finished":
                 return event["payload"]
@@ -153,7 +153,7 @@ def interruptible(first: Callable[[], None], second: Callable[[], None]) -> Iter
 
 
 async def guarded(watch: Watch, after: int | None = None) -> dict[str, Any]:
-    """`watch.turn` with Ctrl-C: once cancels the turn, twice leaves it to itself (raises Left)."""
+    """`watch.turn` with Ctrl-C: once cancels the turn, twice leaves it to itself (raises Detached)."""
     turn = asyncio.ensure_future(watch.turn(after))
     background: set[asyncio.Task[Any]] = set()
     left = False
@@ -180,6 +180,6 @@ async def guarded(watch: Watch, after: int | None = None) -> dict[str, Any]:
             return await turn
         except asyncio.CancelledError:
             if left:
-                raise Left() from None
+                raise Detached() from None
             turn.cancel()
             raise

@@ -12,7 +12,7 @@ import sys
 import termios
 from pathlib import Path
 
-from terminalpp.cli.neutral import Neutralizer
+from terminalpp.cli.sanitize import Sanitizer
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +24,7 @@ class Terminal:
         self.process, self._end = process, end
         self.raw, self._seen = b"", 0
         self.text = ""
-        self._neutral = Neutralizer()
+        self._neutral = Sanitizer()
         self._came = asyncio.Event()
         asyncio.get_running_loop().add_reader(end, self._read)
 

@@ -234,7 +234,7 @@ def test_empty_folders_in_submodules_and_of_submodules(tmp_path: Path) -> None:
 def test_a_repository_that_is_nested_too_deeply_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("terminalpp.cli.grounds.NEST_LIMIT", 1)
+    monkeypatch.setattr("terminalpp.cli.project_roots.NEST_LIMIT", 1)
     root = make(tmp_path / "r", {"f": b"1\n"})
     make(root / "one", {"f": b"1\n"})
     make(root / "one" / "two", {"f": b"1\n"})

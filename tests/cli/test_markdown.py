@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from terminalpp.cli import diffs
-from terminalpp.cli.folds import Folds
+from terminalpp.cli.folded_output import FoldedOutputs
 from terminalpp.cli.markdown import LONGEST, Blocks, rendered
 from terminalpp.cli.render import DIGEST_LINES, Renderer
 from terminalpp.cli.screen import fitting
@@ -116,7 +116,7 @@ def test_a_reply_is_shown_a_block_at_a_time_on_a_terminal_with_colour() -> None:
 def test_what_is_folded_has_a_number_where_it_can_be_shown() -> None:
     target = screen()
     renderer = Renderer(target)
-    renderer.folds = Folds()
+    renderer.folds = FoldedOutputs()
     renderer.feed(event("command.started", exec_id="e", command="yes", agent="coder"))
     renderer.output("e", b"line\n" * 50)
     renderer.feed(event("command.finished", exec_id="e", status="completed", exit_code=0, duration_ms=5))
@@ -134,7 +134,7 @@ def test_what_is_folded_has_a_number_where_it_can_be_shown() -> None:
     with pytest.raises(InvalidInput):
         renderer.folds.get("-1")
     with pytest.raises(NotFound):
-        Folds().get("")
+        FoldedOutputs().get("")
 
 
 def test_wide_characters_take_two_columns() -> None:

@@ -12,7 +12,7 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
 from terminalpp.cli import inputs
-from terminalpp.cli.inputs import Names, Past
+from terminalpp.cli.inputs import PromptCompleter, PromptHistory
 from tests.cli.recorded_server import RecordedServer
 from tests.cli.repositories import make
 from tests.cli.terminal import Terminal
@@ -96,25 +96,25 @@ async def test_a_terminal_without_colour_or_without_a_cursor(server: RecordedSer
 
 
 def test_history_keeps_no_secrets_and_is_bounded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    past = Past()
+    past = PromptHistory()
     plain = ["fix the token parser", "two\nlines", "ünï"]
     hidden = ["OPENAI_API_KEY=sk-abcdefghijklmnop", "use ghp_abcdefghijklmnopqrst", " not this", "x" * 20_000,
               "-----BEGIN PRIVATE KEY-----", "password: hunter22", "https://me:word@host/x.git"]
     for text in [*plain, *hidden]:
         past.store_string(text)
-    assert list(Past().load_history_strings()) == plain[::-1]
+    assert list(PromptHistory().load_history_strings()) == plain[::-1]
     file = home / "chat" / "history"
     file.write_bytes(file.read_bytes() + b'\n"half')
     past.store_string("after a kill")
-    assert list(Past().load_history_strings()) == ["after a kill", *plain[::-1]]
+    assert list(PromptHistory().load_history_strings()) == ["after a kill", *plain[::-1]]
     monkeypatch.setattr(inputs, "ENTRIES", 1)
-    list(Past().load_history_strings())
+    list(PromptHistory().load_history_strings())
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert b"parser" not in file.read_bytes()
-    assert next(iter(Past().load_history_strings())) == "after a kill"
+    assert next(iter(PromptHistory().load_history_strings())) == "after a kill"
 
 
-def completed(names: Names, text: str) -> list[str]:
+def completed(names: PromptCompleter, text: str) -> list[str]:
     return [text[: len(text) + one.start_position] + one.text
             for one in names.get_completions(Document(text), CompleteEvent())]
 
@@ -123,7 +123,7 @@ def test_completion_of_commands_files_and_models(repo: Path, tmp_path: Path) -> 
     (repo / ".gitignore").write_text("ignored.py\n")
     for name in ("ignored.py", "new.py", 'odd"name.py', "odd\nname.py"):
         (repo / name).write_text("")
-    names = Names(("/diff", "/show"), repo)
+    names = PromptCompleter(("/diff", "/show"), repo)
     assert completed(names, "/") == ["/diff", "/show"]
     assert completed(names, "/sh") == ["/show"]
     assert completed(names, "see @TH") == ["see @src/thing.py"]
@@ -134,8 +134,8 @@ def test_completion_of_commands_files_and_models(repo: Path, tmp_path: Path) -> 
     assert completed(names, "/model openai/") == ["/model openai/gpt-5.5", "/model groq/openai/gpt-oss-120b"]
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / "one.txt").write_text("")
-    assert completed(Names((), tmp_path / "plain"), "@") == ["@one.txt"]
-    assert completed(Names((), None), "@") == []
+    assert completed(PromptCompleter((), tmp_path / "plain"), "@") == ["@one.txt"]
+    assert completed(PromptCompleter((), None), "@") == []
 
 
 def test_a_huge_tree_is_looked_through_no_further_than_the_bound(

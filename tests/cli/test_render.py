@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from terminalpp.cli import diffs
-from terminalpp.cli.neutral import Neutralizer, clean, overwritten
 from terminalpp.cli.render import HEAD_LINES, TAIL_LINES, Renderer
+from terminalpp.cli.sanitize import Sanitizer, clean, overwritten
 from terminalpp.cli.screen import Screen
 
 HERE = Path(__file__).parent
@@ -168,15 +168,15 @@ def test_no_event_can_steer_the_terminal() -> None:
 
 @given(st.lists(st.text(alphabet=st.sampled_from("a\n\x1b[]0;m\x07\x9b\x9d\\P1\x9c\x00\r")), max_size=8))
 def test_cutting_text_anywhere_changes_nothing(pieces: list[str]) -> None:
-    neutral = Neutralizer()
+    neutral = Sanitizer()
     cut = "".join(neutral.feed(piece) for piece in pieces)
-    assert cut == Neutralizer().feed("".join(pieces))
+    assert cut == Sanitizer().feed("".join(pieces))
     assert not any((ord(char) < 32 and char not in "\n\r\t") or 127 <= ord(char) < 160 for char in cut)
     assert cut.count("\n") == "".join(pieces).count("\n"), "a line was hidden"
 
 
 def test_bytes_cut_inside_a_character() -> None:
-    neutral = Neutralizer()
+    neutral = Sanitizer()
     assert neutral.feed_bytes("é".encode()[:1]) + neutral.feed_bytes("é".encode()[1:]) == "é"
     assert clean("a\x1b[31mb\x1b[0m") == "ab"
     assert clean("a\n\n b", one_line=True) == "a b"

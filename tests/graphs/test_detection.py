@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from graphs import detection, digest, probe, reporting, setups
+from graphs import detection, digest, probe, reporting, setup_suggestions
 from graphs.probe import Found
 
 
@@ -149,7 +149,7 @@ def test_what_is_left_out_is_told(seen, note):
     ],
 )  # fmt: skip
 def test_setups(missing, command, seen, setup):
-    assert setups.bringing(missing, command, seen) == setup
+    assert setup_suggestions.bringing(missing, command, seen) == setup
 
 
 # ---- the probe, by real shells -------------------------------------------------------------------

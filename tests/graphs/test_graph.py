@@ -12,7 +12,18 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
-from graphs import digest, graph, limits, loop, prompting, routing, structured, tools, weakening, words
+from graphs import (
+    digest,
+    graph,
+    limits,
+    loop,
+    prompting,
+    routing,
+    structured,
+    tools,
+    turn_messages,
+    weakening,
+)
 from graphs.ports import Services, TurnSpec
 from graphs.runner_settings import Change
 from graphs.state import OUTGOING
@@ -409,7 +420,7 @@ async def test_a_skip_that_stays_is_not_passed_and_is_told(mode):
     state = await case.run()
     assert state["tests"]["passed"], "the runner itself says green"
     assert routing.outcome(state) == "unverified"
-    assert words.reason(state).startswith("tests were weakened: `test_add` is skipped now")
+    assert turn_messages.reason(state).startswith("tests were weakened: `test_add` is skipped now")
     assert "Tests were weakened" in state["summary"]
     assert [step for step in case.steps if step.startswith("coder")] == ["coder1", "coder2"]
     if mode == "team":
@@ -421,7 +432,7 @@ async def test_only_skipped_tests_are_not_run_and_not_passed():
     case = weak_case([put_test(SKIPPED), "Skipped.", "It stays."])
     state = await case.run()
     assert (state["tests"]["ran"], routing.outcome(state)) == (False, "unverified")
-    assert words.reason(state).startswith("tests were weakened")
+    assert turn_messages.reason(state).startswith("tests were weakened")
 
 
 async def test_a_skip_taken_away_again_is_not_rolled_back_for_being_red():
@@ -454,8 +465,8 @@ async def test_work_before_an_unusable_reply_is_judged_by_its_tests(work, outcom
     case = Case({"planner": [PLAN], "coder": [work, *BROKEN]})
     state = await case.run()
     assert routing.outcome(state) == outcome
-    assert "the coder's model gave no usable reply" in words.reason(state)
-    assert "not reviewed" in words.reason(state)
+    assert "the coder's model gave no usable reply" in turn_messages.reason(state)
+    assert "not reviewed" in turn_messages.reason(state)
     assert "model failed" in state["summary"]
     assert case.steps[-2:] == ["gate1", "executor1"]
     assert len(case.world.of("model.finished")) == 2, "no model is asked any more"
@@ -465,7 +476,7 @@ async def test_work_before_an_unusable_reply_is_judged_by_its_tests(work, outcom
 async def test_work_before_a_providers_trouble_is_tested_and_kept(error):
     case = Case({"planner": [PLAN], "coder": [write("good"), *[error("it is so")] * 9]})
     state = await case.run()
-    assert (routing.outcome(state), words.reason(state)) == ("error", "it is so")
+    assert (routing.outcome(state), turn_messages.reason(state)) == ("error", "it is so")
     assert state["tests"]["passed"]
     assert case.world.files[FILE] == b"good"
     assert state["failed"]["code"] == error.code
@@ -483,7 +494,7 @@ async def test_a_planner_without_a_usable_reply_costs_the_plan_alone():
 async def test_a_planner_whose_key_is_rejected_ends_the_turn():
     case = Case({"planner": [ModelKeyRejected("no such key")]})
     state = await case.run()
-    assert (routing.outcome(state), words.reason(state)) == ("error", "no such key")
+    assert (routing.outcome(state), turn_messages.reason(state)) == ("error", "no such key")
     assert case.steps == ["route1", "planner1", "executor1"]
 
 
@@ -501,9 +512,9 @@ async def test_what_is_no_verdict_is_not_reviewed(critic, said):
     state = await case.run()
     told = case.world.of("review.finished")[0]
     assert (told["verdict"], routing.outcome(state)) == ("none", "passed")
-    for text in (told["reason"], state["summary"], words.reason(state)):
+    for text in (told["reason"], state["summary"], turn_messages.reason(state)):
         assert said in text
-    assert "not reviewed" in words.reason(state)
+    assert "not reviewed" in turn_messages.reason(state)
 
 
 async def test_an_approval_with_a_severe_issue_goes_back():

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from graphs import prompting, routing, weakening, words
+from graphs import prompting, routing, turn_messages, weakening
 from graphs.limits import Limits
 
 
@@ -91,7 +91,7 @@ NOTED = report(True, weakened=[finding(blocks=False)])
     ],
 )  # fmt: skip
 def test_outcome_and_reason(state, outcome, why):
-    assert (str(routing.outcome(state)), words.reason(state)) == (outcome, why)
+    assert (str(routing.outcome(state)), turn_messages.reason(state)) == (outcome, why)
 
 
 @pytest.mark.parametrize(

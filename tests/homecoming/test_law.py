@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from actors.conversation.workspace import GitWorkspace
-from actors.conversation.worktree import Left, Listing, Seen
+from actors.conversation.worktree import Excluded, Listing, Seen
 from terminalpp.cli import apply, archive, history, repository
 from tests.cli.repositories import git
 from tests.homecoming.place import LocalPlace
@@ -232,7 +232,7 @@ def carry(source: Path, scratch: Path) -> tuple[Path, apply.Project]:
     return inside, apply.Project(found.root, found.is_git, found.head, manifest)
 
 
-def told(path: bytes, left: list[Left]) -> bool:
+def told(path: bytes, left: list[Excluded]) -> bool:
     return any(path == item.path or path.startswith(item.path + b"/") for item in left)
 
 

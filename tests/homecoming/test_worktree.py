@@ -6,7 +6,7 @@ import pytest
 
 from actors.conversation.worktree import (
     TOLD,
-    Left,
+    Excluded,
     Listing,
     Seen,
     bounded,
@@ -112,7 +112,8 @@ def test_a_repository_inside_leaves_only_its_history():
 
 
 def test_a_list_too_long_to_tell_still_says_that_something_is_lost():
-    left = [Left(b"%03d" % n, 1, "cache") for n in range(TOLD + 5)] + [Left(b"z", 1, "a socket", True)]
+    left = [Excluded(b"%03d" % n, 1, "cache") for n in range(TOLD + 5)]
+    left += [Excluded(b"z", 1, "a socket", True)]
     told = bounded(left)
     assert len(told) == TOLD + 1
     assert told[0]["path"] == "z", "what is lost comes first"

@@ -10,7 +10,7 @@ KEPT = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Fold:
+class FoldedOutput:
     """Something longer than what stands on the screen: the output of a command, or a text."""
 
     title: str
@@ -18,21 +18,21 @@ class Fold:
     text: str = ""
 
 
-class Folds:
+class FoldedOutputs:
     """The last KEPT folds of a conversation, counted from 1."""
 
     def __init__(self) -> None:
-        self._folds: dict[int, Fold] = {}
+        self._folds: dict[int, FoldedOutput] = {}
         self._count = 0
 
-    def add(self, fold: Fold) -> str:
+    def add(self, fold: FoldedOutput) -> str:
         """Keep it; what to say beside the number of hidden lines."""
         self._count += 1
         self._folds[self._count] = fold
         self._folds.pop(self._count - KEPT, None)
         return f", /show {self._count} prints them"
 
-    def get(self, number: str) -> Fold:
+    def get(self, number: str) -> FoldedOutput:
         """The fold of that number, the last one for an empty `number`. Raises InvalidInput and NotFound."""
         if number and not (number.isascii() and number.isdigit() and len(number) < 10):
             raise InvalidInput(f"/show takes the number of what was folded, not {number[:40]!r}",

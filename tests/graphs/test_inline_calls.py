@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphs import tools, written
+from graphs import inline_calls, tools
 
 CODER = tools.ROLE_TOOLS["coder"]
 LS = '{"name": "bash", "arguments": {"command": "ls"}}'
 
 
-def read(text: str) -> written.Written:
-    return written.read(text, CODER, tools.SCHEMAS)
+def read(text: str) -> inline_calls.Written:
+    return inline_calls.read(text, CODER, tools.SCHEMAS)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_plain_calls(text):
     ],
 )
 def test_texts_that_are_no_calls(text):
-    assert read(text) == written.Written([])
+    assert read(text) == inline_calls.Written([])
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_call_among_others_that_cannot_be_understood_is_still_answered():
 
 
 def test_only_the_agents_own_tools_count():
-    found = written.read(f"<tool_call>{LS}</tool_call>", ("read", "search"), tools.SCHEMAS)
+    found = inline_calls.read(f"<tool_call>{LS}</tool_call>", ("read", "search"), tools.SCHEMAS)
     assert found.calls == []
     assert found.doubt
 

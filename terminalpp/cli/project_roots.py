@@ -1,6 +1,6 @@
-"""The grounds of a project: its top, and each repository inside it. Each has ignore rules of its own.
+"""The repositories of a project: its top, and each repository inside it. Each has ignore rules of its own.
 
-`survey` asks git, ground by ground, which names there are: the tracked ones and the untracked ones that
+`survey` asks git, one root after the other, which names there are: the tracked ones and the untracked that
 are not ignored; `ignored` asks for the others. Both change nothing. Names are relative to the project's
 root, byte for byte (`surrogateescape`). A directory that is no repository is asked through an empty one
 (`ignoring`), so that its `.gitignore` files mean there what they mean in git.
@@ -21,7 +21,7 @@ NEST_LIMIT = 8  # submodules in submodules
 
 
 @dataclass(slots=True)
-class Ground:
+class ProjectRoot:
     """`prefix` is "" for the root, else it ends with a slash. `rules` are git's options for asking here.
 
     `hollow`: folders where git expects a submodule and there is no repository."""
@@ -33,67 +33,67 @@ class Ground:
     hollow: set[str] = field(default_factory=set)
 
 
-def survey(root: Path, is_git: bool, ignoring: Path, warnings: list[str]) -> list[Ground]:
-    """Every ground from the root down, with its names. Raises GitFailed when the root cannot be read."""
-    first = Ground("", root, () if is_git else _bare(ignoring, root))
+def survey(root: Path, is_git: bool, ignoring: Path, warnings: list[str]) -> list[ProjectRoot]:
+    """Every repository from the top down, with its names. Raises GitFailed when the root cannot be read."""
+    first = ProjectRoot("", root, () if is_git else _bare(ignoring, root))
     return list(_within(first, ignoring, warnings, 0))
 
 
-def ignored(ground: Ground) -> set[str]:
-    """The names that the ground's rules leave out; all that is in a repository in an ignored folder."""
-    raw = git.run(*ground.rules, "ls-files", "-z", "--others", "--ignored", "--exclude-standard",
-                  cwd=ground.top)
+def ignored(place: ProjectRoot) -> set[str]:
+    """The names that the rules of a root leave out; all that is in a repository in an ignored folder."""
+    raw = git.run(*place.rules, "ls-files", "-z", "--others", "--ignored", "--exclude-standard",
+                  cwd=place.top)
     found: set[str] = set()
     for name in git.names(raw):
         if name.endswith("/"):
-            found |= {ground.prefix + inner for inner in _everything(ground.top, name)}
+            found |= {place.prefix + inner for inner in _everything(place.top, name)}
         else:
-            found.add(ground.prefix + name)
+            found.add(place.prefix + name)
     return found
 
 
-def folders_ignored(ground: Ground, folders: list[str]) -> set[str]:
-    """Those of `folders` (relative to the root) that a rule of the ground excludes."""
+def folders_ignored(place: ProjectRoot, folders: list[str]) -> set[str]:
+    """Those of `folders` (relative to the root) that a rule of the root excludes."""
     if not folders:
         return set()
-    asked = b"".join(os.fsencode(name[len(ground.prefix):]) + b"\0" for name in folders)
-    raw = git.run(*ground.rules, "check-ignore", "-z", "--stdin", cwd=ground.top, stdin=asked, ok=(0, 1))
-    return {ground.prefix + name for name in git.names(raw)}
+    asked = b"".join(os.fsencode(name[len(place.prefix):]) + b"\0" for name in folders)
+    raw = git.run(*place.rules, "check-ignore", "-z", "--stdin", cwd=place.top, stdin=asked, ok=(0, 1))
+    return {place.prefix + name for name in git.names(raw)}
 
 
 def _bare(ignoring: Path, top: Path) -> tuple[str, ...]:
     return (f"--git-dir={ignoring}", f"--work-tree={top}", "-c", "core.bare=false")
 
 
-def _within(ground: Ground, ignoring: Path, warnings: list[str], depth: int) -> Iterator[Ground]:
-    raw = git.run(*ground.rules, "ls-files", "-z", "--cached", "--others", "--exclude-standard",
-                  cwd=ground.top)
+def _within(place: ProjectRoot, ignoring: Path, warnings: list[str], depth: int) -> Iterator[ProjectRoot]:
+    raw = git.run(*place.rules, "ls-files", "-z", "--cached", "--others", "--exclude-standard",
+                  cwd=place.top)
     nested: list[str] = []
     for name in {found.rstrip("/") for found in git.names(raw)}:
-        inner = ground.top / name
+        inner = place.top / name
         if not os.path.isdir(inner) or os.path.islink(inner):
-            ground.names.add(ground.prefix + name)
+            place.names.add(place.prefix + name)
         elif os.path.lexists(inner / ".git"):
             nested.append(name)
-        elif _is_gitlink(ground, name):
-            ground.hollow.add(ground.prefix + name)
+        elif _is_gitlink(place, name):
+            place.hollow.add(place.prefix + name)
             nested.append(name)
-    yield ground
+    yield place
     for name in sorted(nested):
-        shown = ground.prefix + name
+        shown = place.prefix + name
         shown = shown if shown.isprintable() else ascii(shown)
         if depth >= NEST_LIMIT:
             warnings.append(f"{shown} is nested too deeply and is not copied")
             continue
-        top, prefix = ground.top / name, f"{ground.prefix}{name}/"
-        plain = Ground(prefix, top, _bare(ignoring, top))
-        if ground.prefix + name in ground.hollow:
+        top, prefix = place.top / name, f"{place.prefix}{name}/"
+        plain = ProjectRoot(prefix, top, _bare(ignoring, top))
+        if place.prefix + name in place.hollow:
             yield from _or_told(plain, ignoring, warnings, depth + 1, shown)
             continue
         # named outright: from a damaged `.git` git would go on to the repository around it
         inner_rules = (f"--git-dir={top / '.git'}", f"--work-tree={top}", "-c", "core.bare=false")
         try:
-            yield from _within(Ground(prefix, top, inner_rules), ignoring, warnings, depth + 1)
+            yield from _within(ProjectRoot(prefix, top, inner_rules), ignoring, warnings, depth + 1)
         except git.GitFailed as error:
             warnings.append(f"git cannot read the repository {shown}, its files are copied as plain ones: "
                             f"{error.words.splitlines()[0]}")
@@ -101,16 +101,16 @@ def _within(ground: Ground, ignoring: Path, warnings: list[str], depth: int) -> 
 
 
 def _or_told(
-    ground: Ground, ignoring: Path, warnings: list[str], depth: int, shown: str
-) -> Iterator[Ground]:
+    place: ProjectRoot, ignoring: Path, warnings: list[str], depth: int, shown: str
+) -> Iterator[ProjectRoot]:
     try:
-        yield from _within(ground, ignoring, warnings, depth)
+        yield from _within(place, ignoring, warnings, depth)
     except git.GitFailed as error:
         warnings.append(f"{shown} is not copied: {error.words.splitlines()[0]}")
 
 
-def _is_gitlink(ground: Ground, name: str) -> bool:
-    raw = git.run(*ground.rules, "ls-files", "-z", "-s", "--", f":(literal){name}", cwd=ground.top)
+def _is_gitlink(place: ProjectRoot, name: str) -> bool:
+    raw = git.run(*place.rules, "ls-files", "-z", "-s", "--", f":(literal){name}", cwd=place.top)
     return raw.startswith(b"160000 ")
 
 

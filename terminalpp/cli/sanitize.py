@@ -17,7 +17,7 @@ _STRING_OPENERS = {"]", "P", "X", "^", "_"}
 _C1_STRINGS = {"\x90", "\x98", "\x9d", "\x9e", "\x9f"}
 
 
-class Neutralizer:
+class Sanitizer:
     """Feeds text through; `feed` returns what may be printed."""
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class Neutralizer:
 
 def clean(text: str, one_line: bool = False) -> str:
     """`text` without anything that a terminal would obey; with `one_line` newlines become spaces."""
-    result = Neutralizer().feed(text).replace("\r\n", "\n").replace("\r", "\n")
+    result = Sanitizer().feed(text).replace("\r\n", "\n").replace("\r", "\n")
     return " ".join(result.split()) if one_line else result
 
 
