@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import zstandard
-from tests.gateway.test_tar import member, packed
+from tests.gateway.test_tar_reader import member, packed
 
 from terminalpp.client import Client
 from terminalpp.types import errors
