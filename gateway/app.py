@@ -11,12 +11,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp
 
+from actors.sandbox.link import link_to
 from gateway import (
     account,
     archive_download,
@@ -211,7 +213,7 @@ async def _open(
     stack.push_async_callback(outage.close)
     metrics, admission = Metrics(), Admission(settings)
     metrics.watch((admission.requests, admission.commands, admission.long), database)
-    connections = SandboxConnections(settings.home, runtime)
+    connections = SandboxConnections(runtime, partial(link_to, settings.home))
     stack.push_async_callback(connections.close)
     return AppState(
         settings=settings,

@@ -72,7 +72,7 @@ async def get_archive(
     it is made and is no snapshot. Fifos, sockets and devices are left out."""
     gateway, id = app_state(request), await owned(request, sandbox_id)
     name, form = raw_path(request), format or wanted(request.headers.get("accept", ""))
-    async with gateway.connections.into(id) as access:
+    async with gateway.connections.to(id) as access:
         with clearly():  # what is wrong from the start is said before the answer begins
             root = await access.do(lambda t, _: files.state(t, name))
             if root.kind == "other":
@@ -120,7 +120,7 @@ def packer(form: Format) -> Packer:
 async def _flowing(gateway: AppState, id: str, name: str, root: State, pack: Packer) -> AsyncIterator[bytes]:
     plain = isinstance(pack, _Plain)
     try:
-        async with gateway.connections.into(id) as access, aclosing(_archive(access, name, root)) as parts:
+        async with gateway.connections.to(id) as access, aclosing(_archive(access, name, root)) as parts:
             gathered = bytearray()
             async for part in parts:
                 gathered += part

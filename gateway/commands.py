@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import shlex
 import time
-from pathlib import Path
 from signal import Signals
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -19,8 +18,8 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from actors.sandbox.commands.views import row_with_end
-from actors.sandbox.tppd import journal
+from actors.sandbox.access import NEVER, SandboxAccess
+from actors.sandbox.tppd.journal import Chunk
 from gateway import responses
 from gateway.fast_route import FastRoute
 from gateway.idempotency import REPLAYED, id_for, once
@@ -34,7 +33,6 @@ from schema import executions
 from schema.rows import Place
 from terminalpp.types.errors import (
     CommandFinished,
-    DeadlineExceeded,
     NotFound,
     OffsetMismatch,
     SandboxNotRunning,
@@ -143,18 +141,15 @@ async def list_all(
 ) -> Response:
     """Newest first, without output: that is in each command's own record."""
     gateway, sandbox = app_state(request), await owned(request, sandbox_id)
-    run_dir = str(gateway.connections.run_dir(sandbox))
     of = None if conversation_id is None else str(conversation_id)
     where = {"status": status, "conversation_id": of, "since": moment_of(since)}
-
-    def as_they_are(rows: list[executions.Execution]) -> list[executions.Execution]:
-        return [row_with_end(run_dir, row, output=False) for row in rows]
 
     async def read(limit: int, after: Place | None) -> list[executions.Execution]:
         rows = await executions.list(gateway.database, sandbox, **where, after=after, limit=limit)
         if all(row.status in FINAL for row in rows):
             return rows
-        return await asyncio.to_thread(as_they_are, rows)
+        async with gateway.connections.to(sandbox) as access:
+            return await access.with_ends(rows, output=False)
 
     found = await page(read, listed, limit, cursor)
     if status is not None:
@@ -169,7 +164,8 @@ async def row_of(gateway: AppState, sandbox: str, command: str) -> executions.Ex
         raise NotFound(f"there is no command {command}")
     if row.status in FINAL:
         return row
-    return await asyncio.to_thread(row_with_end, str(gateway.connections.run_dir(sandbox)), row)
+    async with gateway.connections.to(sandbox) as access:
+        return (await access.with_ends([row]))[0]
 
 
 @router.get("/{command_id}", operation_id="getCommand", response_model=responses.Execution)
@@ -210,21 +206,21 @@ async def output(
     gateway, sandbox = app_state(request), await owned(request, sandbox_id)
     command = str(command_id)
     deadline = time.monotonic() + wait_ms / 1000
-    run_dir = gateway.connections.run_dir(sandbox)
-    while True:
-        # The end is looked for before the bytes are read: what is printed between the two is not missed.
-        exited, ended = await life(gateway, sandbox, command)
-        try:
-            chunk = await asyncio.to_thread(journal.read, run_dir, command, stream, offset, limit)
-        except NotFound:
-            chunk = await _forgotten(gateway, sandbox, command, stream, offset)
-        left = deadline - time.monotonic()
-        if chunk.data or ended or left <= 0 or gateway.draining.is_set():
-            break
-        await _more(gateway, sandbox, command, stream, offset, left)
-    if chunk.data and not ended:  # the last bytes often come with the end: that saves the next request
-        exited, ended = await life(gateway, sandbox, command)
-    ended = ended and chunk.next_offset >= await asyncio.to_thread(journal.end, run_dir, command, stream)
+    async with gateway.connections.to(sandbox) as access:
+        while True:
+            # The end is looked for before the bytes are read: what is printed between the two is not missed.
+            exited, ended = await life(gateway, access, sandbox, command)
+            try:
+                chunk = await access.output(command, stream, offset, limit)
+            except NotFound:
+                chunk = await forgotten(gateway, sandbox, command, stream, offset)
+            left = deadline - time.monotonic()
+            if chunk.data or ended or left <= 0 or gateway.draining.is_set():
+                break
+            await _more(access, command, stream, offset, left)
+        if chunk.data and not ended:  # the last bytes often come with the end: that saves the next request
+            exited, ended = await life(gateway, access, sandbox, command)
+        ended = ended and chunk.next_offset >= await access.length(command, stream)
     headers = {
         "x-offset": str(chunk.offset),
         "x-next-offset": str(chunk.next_offset),
@@ -236,57 +232,31 @@ async def output(
     return Response(chunk.data, headers=headers, media_type="application/octet-stream")
 
 
-async def _forgotten(
-    gateway: AppState, sandbox: str, command: str, stream: str, offset: int
-) -> journal.Chunk:
+async def forgotten(gateway: AppState, sandbox: str, command: str, stream: str, offset: int) -> Chunk:
     """What is told where there is no journal: the row knows how much retention has deleted."""
     row = await row_of(gateway, sandbox, command)
-    size = (row.stdout_bytes if stream == "stdout" else row.stderr_bytes) or 0
-    return journal.Chunk(max(size, offset), b"", max(size - offset, 0), max(size, offset))
+    size = max((row.stdout_bytes if stream == "stdout" else row.stderr_bytes) or 0, offset)
+    return Chunk(size, b"", size - offset, size)
 
 
-async def life(gateway: AppState, sandbox: str, command: str) -> tuple[bool, bool]:
-    """Whether the command has exited, and whether its output has ended: by the journals, else by tppd, else
-    (it was never started, or its sandbox is down) by the row.
+async def life(gateway: AppState, access: SandboxAccess, sandbox: str, command: str) -> tuple[bool, bool]:
+    """Whether the command has exited, and whether its output has ended; where it was never started, or its
+    journal is no more, by the row.
 
     Raises NotFound for a command that does not exist."""
-    run_dir = gateway.connections.run_dir(sandbox)
-    started, exited, closed = await asyncio.to_thread(_on_record, run_dir, command)
-    if closed:
-        return True, True
-    if started:
-        try:
-            status = await gateway.connections.watcher(sandbox).status(command)
-            return status.state != "running", status.closed
-        except (SandboxNotRunning, NotFound):
-            if exited:
-                return True, True  # with the sandbox went all that held its streams
-        except (Unavailable, DeadlineExceeded):
-            if exited:
-                return True, False
+    found = await access.life(command)
+    if found.exited or found.started:
+        return found.exited, found.closed
     final = (await row_of(gateway, sandbox, command)).status in FINAL
     return final, final
 
 
-def _on_record(run_dir: Path, command: str) -> tuple[bool, bool, bool]:
-    """Whether it was started, has exited, and its output has ended, as the journal has it."""
-    if journal.closed(run_dir, command):
-        return True, True, True
-    exited = journal.exit_record(run_dir, command) is not None
-    return exited or journal.start_record(run_dir, command) is not None, exited, False
-
-
-async def _more(
-    gateway: AppState, sandbox: str, command: str, stream: str, offset: int, left_s: float
-) -> None:
+async def _more(access: SandboxAccess, command: str, stream: str, offset: int, left_s: float) -> None:
     """Returns when there may be more to read; at the latest after a second, to look around."""
     wait_s = min(left_s, WATCH_S)
-    # Only the stream that is read may wake us: the other one's offset is put out of reach.
-    out, err = (offset, 2**62) if stream == "stdout" else (2**62, offset)
+    out, err = (offset, NEVER) if stream == "stdout" else (NEVER, offset)
     try:
-        await gateway.connections.watcher(sandbox).wait(
-            command, timeout_s=wait_s, until="output", out_offset=out, err_offset=err
-        )
+        await access.more(command, wait_s, out, err)
     except (NotFound, SandboxNotRunning, Unavailable):
         await asyncio.sleep(min(wait_s, POLL_S))
 
@@ -294,18 +264,10 @@ async def _more(
 # ---- while it runs ------------------------------------------------------------------------------
 
 
-async def _alive(gateway: AppState, sandbox: str, command: str) -> None:
+async def _alive(gateway: AppState, access: SandboxAccess, sandbox: str, command: str) -> None:
     """Raises NotFound or CommandFinished before anything is attached (attaching wakes a sandbox)."""
-    if (await life(gateway, sandbox, command))[0]:
+    if (await life(gateway, access, sandbox, command))[0]:
         raise CommandFinished(f"command {command} has ended")
-
-
-async def _left(gateway: AppState, sandbox: str, command: str) -> bool:
-    """Whether tppd knows of a process or an open stream of it."""
-    try:
-        return command in await gateway.connections.watcher(sandbox).list()
-    except SandboxNotRunning:
-        return False
 
 
 @router.post(
@@ -325,8 +287,8 @@ async def stdin(
     is recognised by the offset and not written twice, so a repeated request is harmless."""
     gateway, sandbox = app_state(request), await owned(request, sandbox_id)
     command, data = str(command_id), await request.body()
-    await _alive(gateway, sandbox, command)
-    async with gateway.connections.into(sandbox) as access:
+    async with gateway.connections.to(sandbox) as access:
+        await _alive(gateway, access, sandbox, command)
         following = await access.stdin(command, offset, data, eof=eof)
     if following < offset + len(data):
         raise OffsetMismatch("not all of it was taken", "", {"expected": following})
@@ -341,9 +303,9 @@ async def signal(request: Request, sandbox_id: UUID, command_id: UUID, body: Sig
     command = str(command_id)
 
     async def work() -> Response:
-        if not (body.tree and await _left(gateway, sandbox, command)):
-            await _alive(gateway, sandbox, command)
-        async with gateway.connections.into(sandbox) as access:
+        async with gateway.connections.to(sandbox) as access:
+            if not (body.tree and await access.left(command)):
+                await _alive(gateway, access, sandbox, command)
             if body.signal == "KILL" and body.tree:
                 await access.kill_tree(command)
             else:
@@ -370,6 +332,7 @@ async def _ended(gateway: AppState, sandbox: str, command: str, timeout_ms: int)
         if row.status in FINAL or left <= 0 or gateway.draining.is_set():
             return row
         try:
-            await gateway.connections.watcher(sandbox).wait(command, timeout_s=min(left, WATCH_S))
+            async with gateway.connections.to(sandbox) as access:
+                await access.end(command, min(left, WATCH_S))
         except (NotFound, SandboxNotRunning, Unavailable):
             await asyncio.sleep(min(left, POLL_S))

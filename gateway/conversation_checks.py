@@ -24,7 +24,7 @@ async def look_for(gateway: AppState, sandbox_id: str, workspace: str) -> None:
     """Raises InvalidInput when there is no such directory, and what the sandbox raises."""
     if (await sandboxes.get(gateway.database, sandbox_id)).status == "starting":
         return
-    async with gateway.connections.into(sandbox_id) as access:
+    async with gateway.connections.to(sandbox_id) as access:
         try:
             kind = (await access.stat(workspace)).kind
         except (NotFound, FileProblem):

@@ -49,7 +49,7 @@ async def stat(
         seen = await files.state(tppd, name, follow=follow)
         return await files.settled(tppd, name, seen)
 
-    async with gateway.connections.into(id) as access:
+    async with gateway.connections.to(id) as access:
         with clearly():
             return found(name, await access.do(look))
 
@@ -69,7 +69,7 @@ async def list_all(
     are not followed. Pages go on behind the last name: what is there all the time comes exactly once."""
     gateway, id = app_state(request), await owned(request, sandbox_id)
     name, after = raw_path(request), _position(cursor)
-    async with gateway.connections.into(id) as access:
+    async with gateway.connections.to(id) as access:
         with clearly():
             page, more = await access.do(
                 lambda t, _: files.tree(t, name, depth=depth, after=after, limit=limit)
@@ -121,7 +121,7 @@ async def mkdir(
         return await files.state(tppd, name), made
 
     async def work() -> Response:
-        async with gateway.connections.into(id) as access:
+        async with gateway.connections.to(id) as access:
             with clearly():
                 state, made = await access.do(act)
         return located(id, name, found(name, state, 201 if made else 200))
@@ -170,7 +170,7 @@ async def _two(request: Request, sandbox_id: UUID, operation: Any, status: int, 
         return await files.settled(tppd, to, await files.state(tppd, to, follow=False))
 
     async def work() -> Response:
-        async with gateway.connections.into(id) as access:
+        async with gateway.connections.to(id) as access:
             with clearly():
                 await access.do(lambda t, epoch: operation(t, source, to, epoch=epoch, **options))
                 return located(id, to, found(to, await access.do(look), status))

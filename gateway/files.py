@@ -137,7 +137,7 @@ async def get(request: Request, sandbox_id: UUID, path: PathQuery) -> Response:
     `If-Match` and `If-None-Match` are kept to."""
     gateway, id = app_state(request), await owned(request, sandbox_id)
     name = raw_path(request)
-    async with gateway.connections.into(id) as access:
+    async with gateway.connections.to(id) as access:
         for _ in range(ATTEMPTS):
             state = await _settled(access, name)
             regular(state)
@@ -197,7 +197,7 @@ async def _pieces(
     gateway: AppState, id: str, name: str, state: State, data: bytes, first: int, behind: int
 ) -> AsyncIterator[bytes]:
     """`data`, then the rest up to `behind`. Raises Conflict when the file is no longer what `state` says."""
-    async with gateway.connections.into(id) as access:
+    async with gateway.connections.to(id) as access:
         while True:
             yield data
             first += len(data)
@@ -219,7 +219,7 @@ def _same_file(a: State, b: State) -> bool:
 
 async def _until_its_end(gateway: AppState, id: str, name: str, data: bytes) -> AsyncIterator[bytes]:
     offset = 0
-    async with gateway.connections.into(id) as access:
+    async with gateway.connections.to(id) as access:
         while data:
             yield data
             offset += len(data)
@@ -266,12 +266,12 @@ async def put(
     for header in ("content-range", "content-encoding"):
         if header in request.headers:
             raise BadRequest(f"{header}: the body must be the file as it is", "Send the whole, plain.")
-    async with gateway.connections.into(id) as access:
+    async with gateway.connections.to(id) as access:
         with clearly():
             if not conditions.met_by(await _state_or_none(access, name)):
                 raise PreconditionFailed
             written = await files.write(
-                access.tppd, name, _body(request, gateway), epoch=access.epoch, mode=mode_of(mode),
+                access.tppd, name, _body(request, gateway), epoch=await access.epoch(), mode=mode_of(mode),
                 parents=parents, conditions=conditions,
             )  # fmt: skip
         status = 201 if written.created else 200
@@ -327,7 +327,7 @@ async def change(request: Request, sandbox_id: UUID, path: PathQuery, body: File
             tppd, name, epoch=epoch, mode=mode, mtime_ns=mtime_ns, conditions=conditions
         )
 
-    async with gateway.connections.into(id) as access:
+    async with gateway.connections.to(id) as access:
         with clearly():
             changed = await access.do(act)
         return await _as_written(access, name, changed, 200)
@@ -349,7 +349,7 @@ async def delete(
     async def act(tppd: Any, epoch: int) -> None:
         await files.remove(tppd, name, epoch=epoch, recursive=recursive, conditions=conditions)
 
-    async with gateway.connections.into(id) as access:
+    async with gateway.connections.to(id) as access:
         with clearly():
             await access.do(act)
     return Response(status_code=204)

@@ -25,8 +25,10 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
-from actors.sandbox.tppd import journal
-from gateway.commands import life, row_of
+from actors.sandbox.access import SandboxAccess
+from actors.sandbox.tppd.journal import Chunk
+from actors.sandbox.tppd.journal import Stream as Output
+from gateway.commands import forgotten, life, row_of
 from gateway.responses import Execution, from_row
 from gateway.routes import Route
 from gateway.sandboxes import owned
@@ -38,7 +40,7 @@ from terminalpp.types.errors import NotFound, SandboxNotRunning, Unavailable
 PIECE_BYTES = 64 * 1024
 LOOK_S = 5.0
 POLL_S = (0.05, 1.0)  # while there is no tppd to wait at
-STREAMS: tuple[journal.Stream, journal.Stream] = ("stdout", "stderr")
+STREAMS: tuple[Output, Output] = ("stdout", "stderr")
 Encoding = Literal["utf-8", "base64"]
 _ABOUT_END = ("status", "exit_code", "reason", "duration_ms", "completed_at")
 _OFFSETS = r"^[0-9]{1,18}-[0-9]{1,18}$"
@@ -118,11 +120,12 @@ def body(data: bytes, encoding: Encoding) -> dict[str, str]:
 
 
 class _Command:
-    """A command as the journals and its row know it."""
+    """A command as its sandbox and its row know it. `access` is there while it is followed."""
+
+    access: SandboxAccess
 
     def __init__(self, gateway: AppState, sandbox: str, command: str) -> None:
         self.gateway, self.sandbox, self.id = gateway, sandbox, command
-        self.run_dir = str(gateway.connections.run_dir(sandbox))
 
     async def row(self) -> executions.Execution:
         """Raises NotFound."""
@@ -130,30 +133,25 @@ class _Command:
 
     async def standing(self) -> tuple[bool, bool]:
         """Whether its own process has ended, and whether nothing more will be printed."""
-        return await life(self.gateway, self.sandbox, self.id)
+        return await life(self.gateway, self.access, self.sandbox, self.id)
 
-    async def read(self, stream: journal.Stream, offset: int) -> journal.Chunk:
+    async def read(self, stream: Output, offset: int) -> Chunk:
         """From one segment, or from two where a character lies across their border."""
         try:
-            chunk = await self._read(stream, offset)
+            chunk = await self.access.output(self.id, stream, offset, PIECE_BYTES)
             if chunk.data and not whole(chunk.data):
-                more = await self._read(stream, chunk.next_offset)
+                more = await self.access.output(self.id, stream, chunk.next_offset, PIECE_BYTES)
                 if more.data and not more.gap_bytes:
                     data = chunk.data + more.data
-                    return journal.Chunk(chunk.offset, data, chunk.gap_bytes, more.next_offset)
+                    return Chunk(chunk.offset, data, chunk.gap_bytes, more.next_offset)
             return chunk
         except NotFound:  # no journal (any more): the row knows how much there was
-            row = await self.row()
-            size = max((row.stdout_bytes if stream == "stdout" else row.stderr_bytes) or 0, offset)
-            return journal.Chunk(size, b"", size - offset, size)
-
-    async def _read(self, stream: journal.Stream, offset: int) -> journal.Chunk:
-        return await asyncio.to_thread(journal.read, self.run_dir, self.id, stream, offset, PIECE_BYTES)
+            return await forgotten(self.gateway, self.sandbox, self.id, stream, offset)
 
 
 class OutputStream(Stream):
     def __init__(
-        self, command: _Command, at: dict[journal.Stream, int], encoding: Encoding, follow: bool
+        self, command: _Command, at: dict[Output, int], encoding: Encoding, follow: bool
     ) -> None:
         super().__init__(command.gateway)
         self._command = command
@@ -168,7 +166,8 @@ class OutputStream(Stream):
 
     async def run(self, push: Push) -> None:
         try:
-            await self._run(push)
+            async with self._gateway.connections.to(self._command.sandbox) as self._command.access:
+                await self._run(push)
         finally:
             if self._exit is not None:
                 self._exit.cancel()
@@ -198,7 +197,7 @@ class OutputStream(Stream):
                 await push(b": alive\n\n")
                 self._sent_at = time.monotonic()
 
-    async def _pass_on(self, push: Push, stream: journal.Stream, closed: bool) -> bool:
+    async def _pass_on(self, push: Push, stream: Output, closed: bool) -> bool:
         """Send the next piece of a stream; whether there was one."""
         at = self._at[stream]
         chunk = await self._command.read(stream, at)
@@ -228,18 +227,10 @@ class OutputStream(Stream):
 
     async def _wait(self, exited: bool) -> None:
         """Returns when there may be something new; at the latest after LOOK_S."""
-        watcher = self._gateway.connections.watcher(self._command.sandbox)
+        access, id = self._command.access, self._command.id
         if not exited and self._exit is None:
-            self._exit = asyncio.create_task(watcher.wait(self._command.id, timeout_s=LOOK_S))
-        more = asyncio.create_task(
-            watcher.wait(
-                self._command.id,
-                timeout_s=LOOK_S,
-                until="output",
-                out_offset=self._seen["stdout"],
-                err_offset=self._seen["stderr"],
-            )
-        )
+            self._exit = asyncio.create_task(access.end(id, LOOK_S))
+        more = asyncio.create_task(access.more(id, LOOK_S, self._seen["stdout"], self._seen["stderr"]))
         draining = asyncio.create_task(self._gateway.draining.wait())
         others = [draining] if self._exit is None else [draining, self._exit]
         try:

@@ -18,8 +18,7 @@ from gateway.idempotency import once
 from gateway.responses import _ID, _TIME, Answer, Json, example, moment_of
 from gateway.routes import Route
 from gateway.sandboxes import owned
-from gateway.state import AppState, app_state
-from terminalpp.types.errors import SandboxNotRunning
+from gateway.state import app_state
 
 router = APIRouter(prefix="/v1/sandboxes/{sandbox_id}/processes", tags=["processes"], route_class=Route)
 
@@ -68,19 +67,13 @@ def _shown(one: replies.Process) -> dict[str, Any]:
     }
 
 
-async def _processes(gateway: AppState, sandbox: str) -> list[replies.Process]:
-    try:
-        return await gateway.connections.watcher(sandbox).processes()
-    except SandboxNotRunning:
-        return []
-
-
 @router.get("", operation_id="listProcesses", response_model=Processes)
 async def list_all(request: Request, sandbox_id: UUID) -> Response:
     """Every process in the sandbox with the command it comes from, those included that ended commands have
     left; none when it does not run."""
     gateway, sandbox = app_state(request), await owned(request, sandbox_id)
-    return Json({"items": [_shown(one) for one in await _processes(gateway, sandbox)]})
+    async with gateway.connections.to(sandbox) as access:
+        return Json({"items": [_shown(one) for one in await access.processes()]})
 
 
 @router.post("/kill", operation_id="killProcesses", response_model=Killed)
@@ -90,10 +83,8 @@ async def kill(request: Request, sandbox_id: UUID) -> Response:
     gateway, sandbox = app_state(request), await owned(request, sandbox_id)
 
     async def work() -> Response:
-        killed = 0
-        if await _processes(gateway, sandbox):
-            async with gateway.connections.into(sandbox) as access:
-                killed = await access.kill_all()
+        async with gateway.connections.to(sandbox) as access:
+            killed = await access.kill_all() if await access.processes() else 0
         return Json({"killed": killed})
 
     return await once(request, work)

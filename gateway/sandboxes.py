@@ -186,7 +186,7 @@ async def put_archive(request: Request, sandbox_id: UUID, path: PathQuery) -> Re
                 gateway.metrics.uploaded.inc(len(chunk))
                 yield chunk
 
-    async with gateway.connections.into(id) as access:
+    async with gateway.connections.to(id) as access:
         counts = await unpack(access, base, inflated(chunks(), gateway.settings.archive_limit_bytes))
     return Json(
         {

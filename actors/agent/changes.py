@@ -20,7 +20,7 @@ _PLAIN = ("100644", "100755")
 
 async def between(sandbox: AgentSandbox, task_id: str, base: str, to: str) -> list[Change]:
     """The changed files that may hold tests or say how they are run. Raises SandboxFailed."""
-    store = GitWorkspace(sandbox.access, sandbox.workspace, sandbox.log.conversation_id).store.path
+    store = GitWorkspace(sandbox.commands, sandbox.workspace, sandbox.log.conversation_id).store.path
     git = f"git --git-dir={store} -c safe.directory='*'"
     raw = await _said(
         sandbox,

@@ -20,7 +20,7 @@ from typing import Any
 
 from actors.agent import tester
 from actors.agent.calls import call_until_done
-from actors.agent.sandbox_tools import AgentSandbox, Sandbox
+from actors.agent.sandbox_tools import AgentSandbox, SandboxCommands
 from actors.agent.turn_log import Superseded, TurnLog
 from graphs import loop, messages, prompting, structured, tools
 from graphs.limits import Limits, Spent
@@ -125,8 +125,8 @@ class Agent(Entity):
             turn["seq"],
             writer=self.context.fence,
         )
-        access = Sandbox(self.context.runtime, payload["sandbox_id"], log.conversation_id, role)
-        sandbox = AgentSandbox(access, log, role, payload["workspace"])
+        commands = SandboxCommands(self.context, payload["sandbox_id"], log.conversation_id, role)
+        sandbox = AgentSandbox(commands, log, role, payload["workspace"])
         try:
             if task["kind"] == "tests":
                 return await tester.run_tests(task, sandbox)
@@ -135,7 +135,7 @@ class Agent(Entity):
             port = Port(self, log, task["task_id"], role, payload["fence"])
             return await loop.run(await self._task(payload, sandbox, log), port, sandbox)
         finally:
-            await access.close()
+            await commands.close()
 
     async def _task(self, payload: dict[str, Any], sandbox: AgentSandbox, log: TurnLog) -> loop.Task:
         role, task, turn = payload["role"], payload["task"], payload["turn"]

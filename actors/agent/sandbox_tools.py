@@ -16,8 +16,9 @@ from typing import Any
 from actors.agent.calls import call_until_done
 from actors.agent.turn_log import TurnLog
 from actors.sandbox.access import SandboxAccess
+from actors.sandbox.link import link_to
 from graphs.ports import Observation
-from runtime import Runtime
+from runtime import Context
 from terminalpp.types.errors import IdempotencyMismatch, NotFound, SandboxNotRunning, Unavailable
 from terminalpp.types.ids import Ref
 
@@ -49,28 +50,22 @@ eval ' ' {command}
 """.replace("\n", " ")
 
 
-class Sandbox:
-    """Calls to one sandbox entity, and the way to its files and journals. `close` it when done."""
+class SandboxCommands:
+    """The commands and files of one sandbox as a conversation uses them. `close` it when done."""
 
-    def __init__(self, runtime: Runtime, sandbox_id: str, conversation_id: str, agent: str | None) -> None:
-        self.runtime, self.sandbox_id = runtime, sandbox_id
+    def __init__(self, context: Context, sandbox_id: str, conversation_id: str, agent: str | None) -> None:
+        self.runtime, self.sandbox_id = context.runtime, sandbox_id
         self.conversation_id, self.agent = conversation_id, agent
         self.ref = Ref("sandbox", sandbox_id)
-        self._access: SandboxAccess | None = None
+        self.access = SandboxAccess(link_to(context.settings.home, sandbox_id), self.attach)
 
     async def attach(self) -> dict[str, Any]:
-        """Start the sandbox if it sleeps and get a fresh attachment."""
+        """Start the sandbox if it sleeps; the leave to act in it."""
         return await call_until_done(self.runtime, self.ref, "attach", {})
 
-    async def access(self) -> SandboxAccess:
-        if self._access is None:
-            self._access = SandboxAccess(await self.attach(), self.attach)
-        return self._access
-
     async def close(self) -> None:
-        if self._access is not None:
-            await self._access.close()
-            self._access = None
+        """Close the connections."""
+        await self.access.close()
 
     async def run(
         self,
@@ -159,10 +154,9 @@ class Sandbox:
         self, exec_id: str, offset: int, limit: int, stream: Any = "stdout"
     ) -> tuple[bytes, int]:
         """Output from the journal, as many bytes as there are up to `limit`, and where to go on."""
-        access = await self.access()
         out, at = bytearray(), offset
         while len(out) < limit:
-            chunk = await access.output(exec_id, stream, at, min(limit - len(out), 1 << 20))
+            chunk = await self.access.output(exec_id, stream, at, min(limit - len(out), 1 << 20))
             if chunk.gap_bytes:
                 out += f"\n[… {chunk.gap_bytes} bytes were not kept …]\n".encode()
             out += chunk.data
@@ -173,11 +167,11 @@ class Sandbox:
 
     async def read_file(self, path: str) -> bytes:
         """A file's bytes, by its absolute path. Raises NotFound, FileProblem."""
-        return await (await self.access()).read_file(path)
+        return await self.access.read_file(path)
 
     async def write_file(self, path: str, data: bytes) -> None:
         """Make or replace a file, with its parent folders. Raises FileProblem, DiskFull."""
-        await (await self.access()).write_file(path, data)
+        await self.access.write_file(path, data)
 
     async def observation(self, exec_id: str, seen: dict[str, Any]) -> Observation:
         """The record with the output's end beside its head when it is longer than that."""
@@ -204,8 +198,8 @@ class Sandbox:
 class AgentSandbox:
     """`graphs.ports.Sandbox` of one agent in one turn."""
 
-    def __init__(self, access: Sandbox, log: TurnLog, agent: str, workspace: str) -> None:
-        self.access, self.log, self.agent, self.workspace = access, log, agent, workspace
+    def __init__(self, commands: SandboxCommands, log: TurnLog, agent: str, workspace: str) -> None:
+        self.commands, self.log, self.agent, self.workspace = commands, log, agent, workspace
 
     async def run(self, exec_id: str, command: str, timeout_s: float, *, quiet: bool = False) -> Observation:
         if quiet:
@@ -221,11 +215,11 @@ class AgentSandbox:
 
     async def plain(self, exec_id: str, script: str, timeout_s: float) -> Observation:
         """A command of our own that the person need not see."""
-        return await self.access.observation(exec_id, await self.access.run(exec_id, script, timeout_s))
+        return await self.commands.observation(exec_id, await self.commands.run(exec_id, script, timeout_s))
 
     async def end(self, exec_id: str) -> Observation:
         """Kill a command with all it started; its record."""
-        return await self.access.observation(exec_id, await self.access.end(exec_id))
+        return await self.commands.observation(exec_id, await self.commands.end(exec_id))
 
     async def told(
         self, exec_id: str, command: str, script: str, timeout_s: float, env: dict[str, str] | None = None,
@@ -240,24 +234,24 @@ class AgentSandbox:
             self.agent,
             {"exec_id": exec_id, "command": command, "cwd": self.workspace, "agent": self.agent},
         )
-        seen = await self.access.observation(
-            exec_id, await self.access.run(exec_id, script, timeout_s, env=env, room=True, limited=limited)
+        seen = await self.commands.observation(
+            exec_id, await self.commands.run(exec_id, script, timeout_s, env=env, room=True, limited=limited)
         )
         if not seen.running:
             await self.log.emit_once("command.finished", self.agent, finished(exec_id, seen))
         return seen
 
     async def kill(self, exec_id: str) -> None:
-        await self.access.kill(exec_id)
+        await self.commands.kill(exec_id)
 
     async def output(self, exec_id: str, offset: int, limit: int) -> tuple[bytes, int]:
-        return await self.access.bytes_of(exec_id, offset, limit)
+        return await self.commands.bytes_of(exec_id, offset, limit)
 
     async def read_file(self, path: str) -> bytes:
-        return await self.access.read_file(path)
+        return await self.commands.read_file(path)
 
     async def write_file(self, path: str, data: bytes) -> None:
-        await self.access.write_file(path, data)
+        await self.commands.write_file(path, data)
 
 
 def _from_a_character(data: bytes) -> str:

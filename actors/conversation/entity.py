@@ -19,7 +19,7 @@ import os
 import time
 from typing import Any
 
-from actors.agent.sandbox_tools import Sandbox, finished
+from actors.agent.sandbox_tools import SandboxCommands, finished
 from actors.agent.turn_log import Superseded, TurnLog
 from actors.conversation import closing, core, turns, worktree
 from actors.conversation.closing import TurnEnd
@@ -251,7 +251,7 @@ class Conversation(Entity):
             await sandbox.close()
         await self._finish(turn, TurnEnd(TurnOutcome.CANCELLED, "cancelled by the person"), ended)
 
-    async def _until_cancelled(self, turn: dict[str, Any], sandbox: Sandbox) -> TurnEnd | None:
+    async def _until_cancelled(self, turn: dict[str, Any], sandbox: SandboxCommands) -> TurnEnd | None:
         """The work's ending, or None when the person cancelled it first."""
         if self.state["cancel"] == turn["turn_id"]:
             return None
@@ -266,7 +266,7 @@ class Conversation(Entity):
                 task.cancel()
             await asyncio.gather(work, watch, return_exceptions=True)
 
-    async def _work(self, turn: dict[str, Any], sandbox: Sandbox) -> TurnEnd:
+    async def _work(self, turn: dict[str, Any], sandbox: SandboxCommands) -> TurnEnd:
         """Run the graph. Raises Fenced when superseded, and what shall be waited out."""
         try:
             return await turns.run(self, turn, sandbox, self._log(turn))
@@ -275,7 +275,7 @@ class Conversation(Entity):
         except TerminalError as error:
             return TurnEnd(TurnOutcome.ERROR, error.detail, error=error.to_json())
 
-    async def _stop_everything(self, turn: dict[str, Any], sandbox: Sandbox) -> list[closing.Entry]:
+    async def _stop_everything(self, turn: dict[str, Any], sandbox: SandboxCommands) -> list[closing.Entry]:
         """End agents, model call and commands of a cancelled turn; the ends of its commands."""
         log = self._log(turn)
         refs = [Ref("agent", agents.agent_id(self.ref.id, role)) for role in AgentRole]
@@ -364,8 +364,8 @@ class Conversation(Entity):
 
     # ---- small things -------------------------------------------------------------------------------
 
-    def _sandbox(self) -> Sandbox:
-        return Sandbox(self.context.runtime, self.state["sandbox_id"], self.ref.id, None)
+    def _sandbox(self) -> SandboxCommands:
+        return SandboxCommands(self.context, self.state["sandbox_id"], self.ref.id, None)
 
     def _log(self, turn: dict[str, Any]) -> TurnLog:
         return TurnLog(

@@ -7,7 +7,7 @@ import shlex
 import time
 from typing import TYPE_CHECKING, Any
 
-from actors.agent.sandbox_tools import AgentSandbox, Sandbox, finished
+from actors.agent.sandbox_tools import AgentSandbox, SandboxCommands, finished
 from actors.agent.turn_log import TurnLog
 from actors.conversation import worktree
 from actors.conversation.closing import TurnEnd
@@ -30,7 +30,7 @@ SETUP_SECONDS = 1800.0
 RUNNING_TOLD = 10  # processes that are told one by one
 
 
-async def run(entity: Conversation, turn: dict[str, Any], sandbox: Sandbox, log: TurnLog) -> TurnEnd:
+async def run(entity: Conversation, turn: dict[str, Any], sandbox: SandboxCommands, log: TurnLog) -> TurnEnd:
     """Run the turn's graph from where it stands. Raises what agents and sandbox raise."""
     context, state = entity.context, entity.state
     place = workspace(entity, sandbox)
@@ -57,7 +57,7 @@ async def run(entity: Conversation, turn: dict[str, Any], sandbox: Sandbox, log:
     return dataclasses.replace(ending(final), tree=final.get("snapshot") or "")
 
 
-def workspace(entity: Conversation, sandbox: Sandbox) -> GitWorkspace:
+def workspace(entity: Conversation, sandbox: SandboxCommands) -> GitWorkspace:
     """The conversation's work tree, whose record it keeps beside it."""
     id, folder = entity.ref.id, entity.state["workspace"]
 
@@ -69,7 +69,7 @@ def workspace(entity: Conversation, sandbox: Sandbox) -> GitWorkspace:
 
 
 async def prepare(
-    entity: Conversation, turn: dict[str, Any], sandbox: Sandbox, log: TurnLog, place: GitWorkspace
+    entity: Conversation, turn: dict[str, Any], sandbox: SandboxCommands, log: TurnLog, place: GitWorkspace
 ) -> str:
     """Setup and baseline once per conversation, a base snapshot once per turn; the latter's id."""
     state, id = entity.state, entity.ref.id
@@ -87,9 +87,9 @@ async def prepare(
     return base
 
 
-async def _set_up(command: str, access: Sandbox, log: TurnLog, workspace: str, id: str) -> None:
+async def _set_up(command: str, commands: SandboxCommands, log: TurnLog, workspace: str, id: str) -> None:
     """Run the setup command once; a failure is told and the team goes on, it may know what to do."""
-    sandbox = AgentSandbox(access, log, "system", workspace)
+    sandbox = AgentSandbox(commands, log, "system", workspace)
     exec_id = derived_id(id, "setup")
     seen = await sandbox.told(
         exec_id, command, f"cd {shlex.quote(workspace)} || exit 126\n{command}", SETUP_SECONDS, limited=True
@@ -128,7 +128,7 @@ done
 """
 
 
-async def still_running(sandbox: Sandbox, key: str) -> list[str]:
+async def still_running(sandbox: SandboxCommands, key: str) -> list[str]:
     """Command lines of what commands of the team left running, bounded."""
     seen = await sandbox.run(derived_id(key, "running"), _RUNNING, 30.0, merge=False)
     lines = [line.strip() for line in str(seen["stdout"] or "").split("\n") if line.strip()]
@@ -136,7 +136,9 @@ async def still_running(sandbox: Sandbox, key: str) -> list[str]:
     return [line[:200] for line in lines[:RUNNING_TOLD]] + more
 
 
-async def with_diff(found: TurnEnd, turn: dict[str, Any], place: GitWorkspace, sandbox: Sandbox) -> TurnEnd:
+async def with_diff(
+    found: TurnEnd, turn: dict[str, Any], place: GitWorkspace, sandbox: SandboxCommands
+) -> TurnEnd:
     """The ending with what the turn changed, what stays behind, and what still runs.
 
     "Passed" is said of the very files that come home: not when some of the work cannot, not when files

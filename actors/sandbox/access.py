@@ -1,29 +1,33 @@
-"""The way into a sandbox for everybody who is not its entity: commands' output, files, signals.
+"""The one way into a sandbox for everybody who is not its entity: commands, their output, input, signals,
+files.
 
-The sandbox entity gives an *attachment* (`attach`): where the run directory is and at which epoch one
-may act. With it a `SandboxAccess` talks to the sandbox directly, so bytes pass through no actor. When the
-sandbox has moved to another owner meanwhile (Fenced) or was started anew (SandboxNotRunning), the
-door asks `reattach` for a fresh attachment and tries once more; without that callback the error is
-the caller's. New commands are not started here: the entity does, because it keeps the record.
+What needs no leave (reading output, waiting, looking at processes) neither wakes the sandbox nor asks its
+entity. What changes something carries the epoch of the sandbox's owner: the entity is asked for it at first
+use (`attach`, which starts a sandbox that sleeps), and again when the sandbox has moved to another owner
+(Fenced) or does not run (SandboxNotRunning); then the act is tried once more, so it must be safe to repeat.
+Bytes pass through no actor. New commands are started by the entity, because it keeps the record.
+
+Where the sandbox runs is the link's knowledge (`link.SandboxLink`), not this file's.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from actors.sandbox.tppd import journal
+from actors.sandbox.link import SandboxLink
 from actors.sandbox.tppd.client import Stat, Tppd
-from actors.sandbox.tppd.journal import Chunk, ExitRecord, Stream
-from actors.sandbox.tppd.replies import Process
-from terminalpp.types.errors import Fenced, NotFound, SandboxNotRunning, Unavailable
+from actors.sandbox.tppd.journal import Chunk, ExitRecord, Life, Stream
+from actors.sandbox.tppd.replies import Process, Status
+from schema.executions import Execution
+from terminalpp.types.errors import DeadlineExceeded, Fenced, NotFound, SandboxNotRunning, Unavailable
 
 T = TypeVar("T")
-Reattach = Callable[[], Awaitable[dict[str, Any]]]
+Attach = Callable[[], Awaitable[dict[str, Any]]]
 _POLL_SECONDS = 30.0
-_NEVER = 2**62
+NEVER = 2**62  # an offset that no stream reaches: growth of such a stream wakes nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,95 +39,127 @@ class Piece:
 
 
 class SandboxAccess:
-    """See the head of this file. Belongs to one event loop; `close` it when done."""
+    """See the head of this file. Belongs to one event loop; `close` it when done.
 
-    def __init__(self, attachment: dict[str, Any], reattach: Reattach | None = None) -> None:
-        self._reattach = reattach
-        self._lock = asyncio.Lock()
-        self._use(attachment)
+    `attach` calls the entity's method of that name; of its answer the `epoch` is used.
+    """
 
-    def _use(self, attachment: dict[str, Any]) -> None:
-        self.attachment = attachment
-        self.sandbox_id = str(attachment["sandbox_id"])
-        self.run_dir = str(attachment["run_dir"])
-        self.epoch = int(attachment["epoch"])
-        self.tppd = Tppd(self.run_dir)
-
-    async def _do(self, act: Callable[[Tppd, int], Awaitable[T]]) -> T:
-        used = self.tppd
-        try:
-            return await act(used, self.epoch)
-        except (Fenced, SandboxNotRunning):
-            if self._reattach is None:
-                raise
-        async with self._lock:  # many calls meet the same change: one of them attaches again
-            if self.tppd is used:
-                fresh = await self._reattach()
-                await used.close()
-                self._use(fresh)
-        return await act(self.tppd, self.epoch)
+    def __init__(self, link: SandboxLink, attach: Attach) -> None:
+        self._link = link
+        self._attach = attach
+        self._attaching = asyncio.Lock()
+        self._epoch = 0
+        self._attached = 0  # how often
+        self.tppd = Tppd(link.connect)
 
     async def close(self) -> None:
-        """Close the connections; nothing inside is touched."""
+        """Close the connections; nothing inside is touched. It can be used again."""
         await self.tppd.close()
 
     async def do(self, act: Callable[[Tppd, int], Awaitable[T]]) -> T:
-        """`act` with the client and the epoch (see `actors.sandbox.tppd.files`); once more after a
-        change of owner, so `act` must be safe to repeat."""
-        return await self._do(act)
+        """`act` with the client and the epoch (see `actors.sandbox.tppd.files`); once more after a change of
+        owner, or after a start of the sandbox, so `act` must be safe to repeat."""
+        epoch, number = await self.epoch(), self._attached
+        try:
+            return await act(self.tppd, epoch)
+        except (Fenced, SandboxNotRunning):
+            return await act(self.tppd, await self.epoch(beyond=number))
+
+    async def epoch(self, *, beyond: int = 0) -> int:
+        """The epoch under which one may act. Raises what attaching raises.
+
+        `beyond`: the number of the attachment that did not work. Many calls meet the same change, and one of
+        them attaches again.
+        """
+        if self._attached <= beyond:
+            async with self._attaching:
+                if self._attached <= beyond:
+                    self._epoch = int((await self._attach())["epoch"])
+                    self._attached += 1
+        return self._epoch
 
     # ---- files ----------------------------------------------------------------------------------
 
     async def read_file(self, path: str, offset: int = 0, limit: int | None = None) -> bytes:
         """See Tppd.read_file."""
-        return await self._do(lambda t, _: t.read_file(path, offset, limit))
+        return await self.do(lambda t, _: t.read_file(path, offset, limit))
 
     async def write_file(self, path: str, data: bytes, mode: int | None = None) -> None:
         """See Tppd.write_file; parent directories are made."""
-        await self._do(lambda t, epoch: t.write_file(path, data, mode, epoch=epoch))
+        await self.do(lambda t, epoch: t.write_file(path, data, mode, epoch=epoch))
 
     async def write_stream(self, path: str, pieces: AsyncIterator[bytes], mode: int | None = None) -> None:
         """See Tppd.write_stream. Not tried again after a change of owner: the pieces are consumed."""
-        await self.tppd.write_stream(path, pieces, mode, epoch=self.epoch)
+        await self.tppd.write_stream(path, pieces, mode, epoch=await self.epoch())
 
     async def stat(self, path: str, *, follow: bool = True) -> Stat:
         """See Tppd.stat."""
-        return await self._do(lambda t, _: t.stat(path, follow=follow))
+        return await self.do(lambda t, _: t.stat(path, follow=follow))
 
     async def listdir(self, path: str) -> list[Stat]:
         """See Tppd.listdir."""
-        return await self._do(lambda t, _: t.listdir(path))
+        return await self.do(lambda t, _: t.listdir(path))
 
     async def remove(self, path: str, *, recursive: bool = False) -> None:
         """See Tppd.remove."""
-        await self._do(lambda t, epoch: t.remove(path, epoch=epoch, recursive=recursive))
+        await self.do(lambda t, epoch: t.remove(path, epoch=epoch, recursive=recursive))
 
     async def mkdir(self, path: str, *, parents: bool = True, mode: int = 0o755) -> None:
         """See Tppd.mkdir."""
-        await self._do(lambda t, epoch: t.mkdir(path, epoch=epoch, parents=parents, mode=mode))
+        await self.do(lambda t, epoch: t.mkdir(path, epoch=epoch, parents=parents, mode=mode))
 
     async def symlink(self, path: str, target: str) -> None:
         """See Tppd.symlink."""
-        await self._do(lambda t, epoch: t.symlink(path, target, epoch=epoch))
+        await self.do(lambda t, epoch: t.symlink(path, target, epoch=epoch))
 
-    # ---- commands -------------------------------------------------------------------------------
+    # ---- commands: looking ----------------------------------------------------------------------
 
-    async def wait(self, exec_id: str, timeout_s: float) -> ExitRecord | None:
-        """How it ended; None when it still runs after `timeout_s`. Raises NotFound.
-
-        A command whose sandbox died has a record with the reason `lost`.
-        """
-        record = journal.exit_record(self.run_dir, exec_id)
-        if record is not None:
-            return record
-        status = await self._do(lambda t, _: t.wait(exec_id, timeout_s=timeout_s))
-        return status.record or journal.exit_record(self.run_dir, exec_id)
+    async def life(self, exec_id: str) -> Life:
+        """Whether the command was started, has exited, and nothing more will be printed: by its record, else
+        by tppd. With its sandbox went all that held its streams. An unknown id was not started."""
+        life = await self._link.life(exec_id)
+        if life.closed or not life.started:
+            return life
+        try:
+            status = await self.tppd.status(exec_id)
+            return Life(True, status.state != "running", status.closed)
+        except (SandboxNotRunning, NotFound):
+            return Life(True, life.exited, life.exited)
+        except (Unavailable, DeadlineExceeded):
+            return life
 
     async def output(
         self, exec_id: str, stream: Stream = "stdout", offset: int = 0, limit: int = 65536
     ) -> Chunk:
         """What is there now from `offset` on, at once. Raises NotFound."""
-        return await asyncio.to_thread(journal.read, self.run_dir, exec_id, stream, offset, limit)
+        return await self._link.read(exec_id, stream, offset, limit)
+
+    async def length(self, exec_id: str, stream: Stream) -> int:
+        """The length of a stream so far in bytes."""
+        return await self._link.length(exec_id, stream)
+
+    async def with_ends(self, rows: Sequence[Execution], *, output: bool = True) -> list[Execution]:
+        """Rows of commands as they will be: a row follows its command's end by some milliseconds."""
+        return await self._link.with_ends(rows, output=output)
+
+    async def end(self, exec_id: str, timeout_s: float) -> ExitRecord | None:
+        """How it ended; None when it still runs after `timeout_s`. Raises NotFound, SandboxNotRunning.
+
+        A command whose sandbox died has a record with the reason `lost`.
+        """
+        if (record := await self._link.exit_record(exec_id)) is not None:
+            return record
+        status = await self.tppd.wait(exec_id, timeout_s=timeout_s)
+        return status.record or await self._link.exit_record(exec_id)
+
+    async def more(self, exec_id: str, timeout_s: float, out_offset: int, err_offset: int) -> Status:
+        """Return when a stream is longer than its offset, both have closed, or time is up.
+
+        Raises NotFound, SandboxNotRunning, Unavailable.
+        """
+        return await self.tppd.wait(
+            exec_id, timeout_s=timeout_s, until="output", out_offset=out_offset, err_offset=err_offset
+        )
 
     async def follow(
         self,
@@ -136,11 +172,11 @@ class SandboxAccess:
         """Pieces of both streams as they come, until the streams have ended and all of it was given.
 
         A process that a command left behind may hold them open after its end. Offsets go on from a former
-        `next_offset`. A sandbox that dies ends it as an end does.
+        `next_offset`. A sandbox that dies ends it as an end does. Raises NotFound.
         """
         wanted: tuple[Stream, ...] = ("stdout", "stderr") if streams == "both" else (streams,)
         at: dict[Stream, int] = {"stdout": out_offset, "stderr": err_offset}
-        at |= {s: _NEVER for s in at if s not in wanted}  # growth of the other one must not wake us
+        at |= {s: NEVER for s in at if s not in wanted}
         ended = False
         while True:
             found = False
@@ -153,44 +189,47 @@ class SandboxAccess:
                 continue
             if ended:
                 return
-            ended = await self._more(exec_id, at)
+            ended = await self._ended(exec_id, at)
 
-    async def _more(self, exec_id: str, at: dict[Stream, int]) -> bool:
+    async def _ended(self, exec_id: str, at: dict[Stream, int]) -> bool:
         """Wait for more output; True when there will be none but what the journals hold already."""
-        if journal.closed(self.run_dir, exec_id):
+        if (await self._link.life(exec_id)).closed:
             return True
         try:
-            status = await self._do(
-                lambda t, _: t.wait(
-                    exec_id,
-                    timeout_s=_POLL_SECONDS,
-                    until="output",
-                    out_offset=at["stdout"],
-                    err_offset=at["stderr"],
-                )
-            )
+            return (await self.more(exec_id, _POLL_SECONDS, at["stdout"], at["stderr"])).closed
         except (SandboxNotRunning, Unavailable):
-            if journal.start_record(self.run_dir, exec_id) is None:
+            if not (await self._link.life(exec_id)).started:
                 raise NotFound(f"no such execution: {exec_id}") from None
             return True
-        return status.closed
+
+    async def processes(self) -> list[Process]:
+        """Every process inside, none when the sandbox does not run. See Tppd.processes."""
+        try:
+            return await self.tppd.processes()
+        except SandboxNotRunning:
+            return []
+
+    async def left(self, exec_id: str) -> bool:
+        """Whether there is a process or an open stream of it."""
+        try:
+            return exec_id in await self.tppd.list()
+        except SandboxNotRunning:
+            return False
+
+    # ---- commands: acting -----------------------------------------------------------------------
 
     async def stdin(self, exec_id: str, offset: int, data: bytes, *, eof: bool = False) -> int:
         """See Tppd.stdin."""
-        return await self._do(lambda t, epoch: t.stdin(exec_id, offset, data, epoch=epoch, eof=eof))
+        return await self.do(lambda t, epoch: t.stdin(exec_id, offset, data, epoch=epoch, eof=eof))
 
     async def signal(self, exec_id: str, signo: int, *, tree: bool = False) -> None:
         """See Tppd.signal."""
-        await self._do(lambda t, epoch: t.signal(exec_id, signo, epoch=epoch, tree=tree))
-
-    async def processes(self) -> list[Process]:
-        """See Tppd.processes."""
-        return await self._do(lambda t, _: t.processes())
+        await self.do(lambda t, epoch: t.signal(exec_id, signo, epoch=epoch, tree=tree))
 
     async def kill_all(self) -> int:
         """See Tppd.kill_all."""
-        return await self._do(lambda t, epoch: t.kill_all(epoch=epoch))
+        return await self.do(lambda t, epoch: t.kill_all(epoch=epoch))
 
     async def kill_tree(self, exec_id: str, *, timeout_s: float = 30.0) -> None:
         """See Tppd.kill_tree."""
-        await self._do(lambda t, epoch: t.kill_tree(exec_id, epoch=epoch, timeout_s=timeout_s))
+        await self.do(lambda t, epoch: t.kill_tree(exec_id, epoch=epoch, timeout_s=timeout_s))

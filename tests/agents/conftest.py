@@ -12,6 +12,7 @@ import pytest
 
 from actors.node.entity import make_drivers
 from actors.sandbox.access import SandboxAccess
+from actors.sandbox.link import link_to
 from runtime import settings as settings_module
 from runtime.settings import Settings
 from schema import Database, entities, events
@@ -57,8 +58,10 @@ async def settings(
 class Talk:
     """One conversation, as its person and its operator see it."""
 
-    def __init__(self, cell: Cell, database: Database, id: str, sandbox_id: str) -> None:  # noqa: F811
-        self.cell, self.database, self.id, self.sandbox_id = cell, database, id, sandbox_id
+    def __init__(
+        self, cell: Cell, database: Database, home: Path, id: str, sandbox_id: str  # noqa: F811
+    ) -> None:
+        self.cell, self.database, self.home, self.id, self.sandbox_id = cell, database, home, id, sandbox_id
 
     async def send(self, method: str, **payload: Any) -> Any:
         id = payload.get("message_id") or new_id()
@@ -96,11 +99,14 @@ class Talk:
         await eventually(there, timeout_s=timeout_s)
         return (await self.events("turn.finished"))[-1].payload
 
-    async def access(self) -> SandboxAccess:
-        return SandboxAccess(await self.cell.call(self.sandbox_id, "attach"))
+    def access(self) -> SandboxAccess:
+        async def attach() -> dict[str, Any]:
+            return await self.cell.call(self.sandbox_id, "attach")
+
+        return SandboxAccess(link_to(self.home, self.sandbox_id), attach)
 
     async def read(self, path: str) -> str:
-        access = await self.access()
+        access = self.access()
         try:
             return (await access.read_file(f"{REPO}/{path}")).decode()
         finally:
@@ -120,19 +126,21 @@ async def script(tmp_path: Path) -> Callable[[dict[str, Any]], str]:
 
 
 @pytest.fixture
-async def talk(cell: Cell, database: Database, owner: str) -> Callable[..., Any]:  # noqa: F811
+async def talk(
+    cell: Cell, database: Database, settings: Settings, owner: str  # noqa: F811
+) -> Callable[..., Any]:
     """Makes a sandbox with a small broken repository and a conversation about it."""
 
-    async def make(model: str, files: dict[str, str] | None = None, **settings: Any) -> Talk:
+    async def make(model: str, files: dict[str, str] | None = None, **options: Any) -> Talk:
         sandbox_id, id = new_id(), new_id()
         await cell.send(sandbox_id, "create", user_id=owner, name="test")
-        talk = Talk(cell, database, id, sandbox_id)
-        access = await talk.access()
+        talk = Talk(cell, database, settings.home, id, sandbox_id)
+        access = talk.access()
         for path, text in (FILES if files is None else files).items():
             await access.write_file(f"{REPO}/{path}", text.encode())
         await access.close()
         await talk.send(
-            "create", user_id=owner, sandbox_id=sandbox_id, workspace=REPO, model=model, **settings
+            "create", user_id=owner, sandbox_id=sandbox_id, workspace=REPO, model=model, **options
         )
         return talk
 

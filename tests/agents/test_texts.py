@@ -21,7 +21,7 @@ async def outputs(talk, script, calls, files, prepare=None) -> tuple[Any, list[t
     scene = [{"replies": [*calls, {"content": "Done \u2028 \u0085 \x0c."}]}]
     chat = await talk(script({"coder": scene}), files, mode="single")
     if prepare is not None:
-        access = await chat.access()
+        access = chat.access()
         await prepare(access)
         await access.close()
     await chat.post("Do it")
@@ -30,7 +30,7 @@ async def outputs(talk, script, calls, files, prepare=None) -> tuple[Any, list[t
 
 
 async def bytes_of(chat, *paths: str) -> list[bytes]:
-    access = await chat.access()
+    access = chat.access()
     try:
         return [await access.read_file(f"{REPO}/{path}") for path in paths]
     finally:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from actors.agent.sandbox_tools import Sandbox
+from actors.agent.sandbox_tools import SandboxCommands
 from terminalpp.types.errors import IdempotencyMismatch
 from terminalpp.types.ids import new_id
 from tests.agents.conftest import REPO
@@ -237,7 +238,7 @@ async def test_the_setup_runs_once_and_is_not_part_of_the_diff(talk, script):
     assert (await chat.call("diff"))["files"] == []
 
 
-async def test_ending_a_command_also_stops_one_that_is_still_on_its_way(talk, script, database):
+async def test_ending_a_command_also_stops_one_that_is_still_on_its_way(talk, script, database, settings):
     """The request of an agent that was cancelled may reach the sandbox after the kill."""
     chat = await talk(script({}))
 
@@ -245,7 +246,8 @@ async def test_ending_a_command_also_stops_one_that_is_still_on_its_way(talk, sc
         async def call(self, ref, method, payload, **_):
             return await chat.cell.call(ref.id, method, **payload)
 
-    sandbox, late, early = Sandbox(Calls(), chat.sandbox_id, chat.id, "coder"), new_id(), new_id()
+    context = SimpleNamespace(runtime=Calls(), settings=settings)
+    sandbox, late, early = SandboxCommands(context, chat.sandbox_id, chat.id, "coder"), new_id(), new_id()
     assert (await sandbox.end(late))["reason"] == "never started"
     with pytest.raises(IdempotencyMismatch):
         await sandbox.run(late, "touch /home/user/too-late", 5)

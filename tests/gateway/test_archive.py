@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 import zstandard
-from tests.gateway.test_tar_reader import member, packed
 
 from terminalpp.client import Client
 from terminalpp.types import errors
 from tests.gateway.conftest import Served
+from tests.gateway.test_tar_reader import member, packed
 
 
 async def test_everything_arrives_as_it_was(api: Client, box: str) -> None:

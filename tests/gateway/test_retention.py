@@ -29,6 +29,10 @@ async def recorded(database: Database, count: int) -> None:
     await eventually(there)
 
 
+def run_dir(served: Served, box: str) -> Path:
+    return served.home / "sandboxes" / box / "run"
+
+
 def listed(place: Path) -> set[str]:
     return {name for name in journal.list_ids(place) if not name.startswith(".")}
 
@@ -42,7 +46,7 @@ async def test_finished_output_goes_oldest_first_and_the_gap_is_told(
     ]
     await recorded(database, 3)
     before = await api.command(box, old)
-    place = stack.app.gateway.connections.run_dir(box)
+    place = run_dir(stack, box)
     assert await retention.trim(stack.home, database, Budget(10 * MIB, 10 * MIB, 1e9)) == 0
     freed = await retention.trim(stack.home, database, Budget(7 * MIB // 2, 10**12, 1e9))
     assert freed >= MIB
@@ -69,7 +73,7 @@ async def test_an_end_that_no_row_knows_yet_is_kept(
     await database.execute("ALTER TABLE command_executions DISABLE TRIGGER USER")
     await database.execute("UPDATE command_executions SET status = 'running' WHERE id = $1", ids[0])
     await retention.trim(stack.home, database, Budget(0, 0, 0))
-    assert ids[0] in journal.list_ids(stack.app.gateway.connections.run_dir(box))
+    assert ids[0] in journal.list_ids(run_dir(stack, box))
 
 
 async def test_the_node_looks_around_by_itself(
@@ -86,7 +90,7 @@ async def test_the_node_looks_around_by_itself(
         assert [(one.name, one.every_seconds) for one in kept] == [("trim", 30.0)]
         await database.execute("UPDATE reminders SET due_at = now() WHERE kind = 'node'")
         await reminders.fire_due(database)
-        place = served.app.gateway.connections.run_dir(box)
+        place = run_dir(served, box)
         await eventually(lambda: asyncio.to_thread(lambda: old not in journal.list_ids(place)))
         assert new in journal.list_ids(place)
         assert (await api.output(box, old)).gap_bytes == 6

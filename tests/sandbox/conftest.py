@@ -21,6 +21,7 @@ from actors.node.bubblewrap import Bubblewrap
 from actors.node.docker import DockerDriver
 from actors.node.driver import Driver, SandboxSpec, Started
 from actors.sandbox.access import SandboxAccess
+from actors.sandbox.link import LocalLink
 from actors.sandbox.tppd import journal
 from actors.sandbox.tppd.client import Status, Tppd
 from runtime.services import helper
@@ -98,8 +99,10 @@ class Sandbox:
         return exec_id
 
     def access(self) -> SandboxAccess:
-        attachment = {"sandbox_id": self.spec.sandbox_id, "run_dir": self.run_dir, "epoch": self.epoch}
-        return SandboxAccess(attachment)
+        async def attach() -> dict[str, Any]:
+            return {"epoch": self.epoch}
+
+        return SandboxAccess(LocalLink(self.run_dir), attach)
 
 
 @pytest.fixture(scope="session")

@@ -198,9 +198,11 @@ async def test_a_refused_start_is_final_although_it_was_prepared(make: Make) -> 
     assert (await sandbox.sh("test -e /home/user/ran")).code == 1
 
 
-async def test_a_full_disk_refuses_what_it_cannot_record_and_nothing_else(bare: tuple[Tppd, int]) -> None:
+async def test_a_full_disk_refuses_what_it_cannot_record_and_nothing_else(
+    bare: tuple[Tppd, int], tmp_path: Path
+) -> None:
     """Writes fail as on a full disk; an older owner stays shut out although that cannot be stored."""
-    tppd, pid = bare
+    (tppd, pid), run_dir = bare, tmp_path
     running = new_id()
     await tppd.start(running, ["sh", "-c", "read x; echo got; exit 4"], epoch=1, stdin=True)
     whole = resource.prlimit(pid, resource.RLIMIT_FSIZE)
@@ -217,21 +219,23 @@ async def test_a_full_disk_refuses_what_it_cannot_record_and_nothing_else(bare: 
     assert await tppd.stdin(running, 0, b"\n", epoch=2) == 1
     status = await tppd.wait(running, timeout_s=10)
     assert (status.state, status.record.exit_code, status.closed) == ("ended", 4, True)
-    assert journal.exit_record(tppd.run_dir, running) is None  # it waits for space
+    assert journal.exit_record(run_dir, running) is None  # it waits for space
     resource.prlimit(pid, resource.RLIMIT_FSIZE, whole)
-    record = await eventually(lambda: journal.exit_record(tppd.run_dir, running))
+    record = await eventually(lambda: journal.exit_record(run_dir, running))
     assert record == status.record
     assert (await tppd.run(refused, ["true"], epoch=2, wait_s=10)).record.exit_code == 0
-    assert (tppd.run_dir / "epoch").read_text() == "2\n"
+    assert (run_dir / "epoch").read_text() == "2\n"
 
 
-async def test_without_a_descriptor_for_a_client_it_waits_at_no_cost(bare: tuple[Tppd, int]) -> None:
-    tppd, pid = bare
+async def test_without_a_descriptor_for_a_client_it_waits_at_no_cost(
+    bare: tuple[Tppd, int], tmp_path: Path
+) -> None:
+    (tppd, pid), run_dir = bare, tmp_path
     await tppd.hello()
     used = len(os.listdir(f"/proc/{pid}/fd"))
     whole = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, whole[1]))
-    other = await Connection.to(tppd.run_dir)  # in the queue of the socket: nobody can take it
+    other = await Connection.to(run_dir)  # in the queue of the socket: nobody can take it
     before, loop = ticks(pid), asyncio.get_running_loop()
     until = loop.time() + 0.5
     await eventually(lambda: loop.time() > until)

@@ -15,6 +15,7 @@ import pytest
 from actors.node import bubblewrap
 from actors.node.driver import Driver, SandboxSpec, Started
 from actors.sandbox.access import SandboxAccess
+from actors.sandbox.link import LocalLink
 from actors.sandbox.tppd import journal
 from actors.sandbox.tppd.client import Tppd
 from terminalpp.types.errors import Conflict, SandboxNotRunning
@@ -139,21 +140,33 @@ async def test_stop_keeps_and_remove_deletes(make: Make, driver: Driver) -> None
     assert await driver.inspect(new_id()) is None
 
 
-async def test_a_door_attaches_again(make: Make, driver: Driver) -> None:
+async def test_an_access_asks_for_its_epoch_once_and_again_after_a_change(make: Make, driver: Driver) -> None:
     sandbox = await make()
-    await sandbox.tppd.hello(7)
-    attachment = {"sandbox_id": sandbox.spec.sandbox_id, "run_dir": sandbox.run_dir, "epoch": 1}
+    epochs = iter((1, 7, 7))
     asked = 0
 
-    async def reattach() -> dict[str, object]:
+    async def attach() -> dict[str, object]:
         nonlocal asked
         asked += 1
-        return attachment | {"epoch": 7}
+        await asyncio.sleep(0.01)
+        return {"epoch": next(epochs)}
 
-    access = SandboxAccess(attachment, reattach)
+    access = SandboxAccess(LocalLink(sandbox.run_dir), attach)
+    exec_id = await sandbox.begin("echo looked at")
+    assert (await access.end(exec_id, 10)).exit_code == 0
+    assert (await access.output(exec_id)).data == b"looked at\n"
+    assert asked == 0, "looking needs no leave"
     await asyncio.gather(*(access.write_file(f"f{i}", b"x") for i in range(5)))
     assert asked == 1
-    assert len(await access.listdir(".")) == 5
+    await sandbox.tppd.hello(7)  # another owner
+    await asyncio.gather(*(access.write_file(f"g{i}", b"x") for i in range(5)))
+    assert asked == 2
+    assert len(await access.listdir(".")) == 10
+    await driver.stop(sandbox.spec.sandbox_id)
+    with pytest.raises(SandboxNotRunning):
+        await access.listdir(".")
+    assert asked == 3, "whoever attaches may start it; here nobody did"
+    assert await access.processes() == []
     await access.close()
 
 

@@ -50,7 +50,7 @@ _UNTIL = {"exit": 0, "output": 1, "closed": 2}
 
 
 class Tppd(TppdConnections):
-    """See the head of this file. `run_dir` is the sandbox's run directory on this host."""
+    """See the head of this file. `way`: its run directory on this host, or what opens a connection to it."""
 
     # ---- commands -------------------------------------------------------------------------------
 

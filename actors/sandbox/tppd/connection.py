@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 from actors.sandbox.tppd.protocol import Connection, Fields, Op, Reply, Tag
 from terminalpp.types.errors import InvalidInput, Overloaded, SandboxNotRunning, TooLarge, Unavailable
 
+Connect = Callable[[], Awaitable[Connection]]
 REPLY_SECONDS = 30.0
 PATH_MAX = 4095
 ALONE_MAX = 8  # of the 64 file processes that tppd allows
@@ -29,10 +32,10 @@ def path_field(path: str) -> bytes:
 
 
 class TppdConnections:
-    """Of one event loop. `run_dir` is the sandbox's run directory on this host."""
+    """Of one event loop. `way`: the sandbox's run directory on this host, or what opens a connection."""
 
-    def __init__(self, run_dir: str | Path) -> None:
-        self.run_dir = Path(run_dir)
+    def __init__(self, way: str | Path | Connect) -> None:
+        self._connect: Connect = way if callable(way) else partial(Connection.to, way)
         self._control: Connection | None = None
         self._files: dict[str, Connection] = {}
         self._alone = 0
@@ -64,14 +67,14 @@ class TppdConnections:
 
     def _raise_if_final(self, error: ConnectionError, final: bool) -> None:
         if final:
-            raise Unavailable(f"the connection to tppd in {self.run_dir} broke: {error}") from None
+            raise Unavailable(f"the connection to tppd broke: {error}") from None
 
     async def _open_control(self) -> Connection:
         if self._control is not None and not self._control.lost:
             return self._control
         async with self._opening:
             if self._control is None or self._control.lost:
-                self._control = await Connection.to(self.run_dir)
+                self._control = await self._connect()
             return self._control
 
     async def file_alone(self, op: Op, path: str, fields: Fields, timeout_s: float) -> Reply:
@@ -106,11 +109,11 @@ class TppdConnections:
             return found
 
     async def _connect_files(self) -> Connection:
-        connection = await Connection.to(self.run_dir)
+        connection = await self._connect()
         try:
             (await connection.request(Op.FILES, [], REPLY_SECONDS)).checked()
         except ConnectionError:
-            raise SandboxNotRunning(f"tppd in {self.run_dir} closed the connection") from None
+            raise SandboxNotRunning("tppd closed the connection") from None
         except BaseException:
             connection.close()
             raise

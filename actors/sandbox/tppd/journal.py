@@ -59,6 +59,15 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Life:
+    """Whether a command was started, its own process has exited, and its streams have closed."""
+
+    started: bool
+    exited: bool
+    closed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class StartRecord:
     exec_id: str
     generation: int
@@ -181,6 +190,14 @@ def closed(run_dir: str | Path, exec_id: str) -> bool:
         return len(lines) > 2 or exit_record(run_dir, exec_id) is not None
     record = ExitRecord.parse(lines[1])
     return not record.streams_open or record.generation < generation(run_dir)
+
+
+def life(run_dir: str | Path, exec_id: str) -> Life:
+    """What its record says. A sandbox that died and was not started anew has left commands unexited."""
+    if closed(run_dir, exec_id):
+        return Life(True, True, True)
+    exited = exit_record(run_dir, exec_id) is not None
+    return Life(exited or start_record(run_dir, exec_id) is not None, exited, False)
 
 
 def outcome(run_dir: str | Path, exec_id: str) -> Outcome:
