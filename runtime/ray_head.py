@@ -33,6 +33,8 @@ import threading
 import time
 from pathlib import Path
 
+from runtime import worker_launcher
+
 CHECK_SECONDS = 0.2
 GCS_RESPAWNS_MAX = 20  # in a row without a calm minute; a gcs_server that cannot live ends the cluster
 CALM_SECONDS = 60.0
@@ -65,13 +67,15 @@ ENVIRONMENT = {
 }
 
 
-def environment(temp_dir: Path, token_file: Path | None) -> dict[str, str]:
+def environment(temp_dir: Path, token_file: Path | None, modules: list[str]) -> dict[str, str]:
     """The RAY_* variables that this head, its drivers and its workers share.
 
     Existing variables win, so that an operator can tune Ray. With `token_file`, every connection to
     any Ray port needs that token.
     """
     wanted = dict(ENVIRONMENT, RAY_gcs_storage_path=str(temp_dir / "gcs"))
+    wanted[worker_launcher.FOLDER_VARIABLE] = str(temp_dir)
+    wanted[worker_launcher.MODULES_VARIABLE] = " ".join(modules)
     if token_file is not None:
         wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token_file)}
     return {name: os.environ.get(name, value) for name, value in wanted.items()}
@@ -81,6 +85,9 @@ def start_node(port: int, temp_dir: Path, cpus: int | None, object_store_bytes: 
     """Start gcs_server and raylet on 127.0.0.1 and return Ray's Node."""
     from ray._private.node import Node
     from ray._private.parameter import RayParams
+    from ray._private.workers import default_worker
+
+    os.environ[worker_launcher.PROGRAM_VARIABLE] = default_worker.__file__
 
     params = RayParams(
         node_ip_address="127.0.0.1",
@@ -91,6 +98,7 @@ def start_node(port: int, temp_dir: Path, cpus: int | None, object_store_bytes: 
         num_cpus=cpus,
         object_store_memory=object_store_bytes,
         temp_dir=str(temp_dir),
+        worker_path=worker_launcher.__file__,
         min_worker_port=0,
         max_worker_port=0,
     )
@@ -189,10 +197,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--temp-dir", type=Path, required=True, help="short private directory for Ray")
     parser.add_argument("--token-file", type=Path, help="file with the token that every client must show")
     parser.add_argument("--num-cpus", type=int, help="CPUs offered; default all")
+    parser.add_argument("--preload", nargs="*", default=[], help="modules that workers begin with")
     parser.add_argument("--object-store-bytes", type=int, default=80_000_000)
     options = parser.parse_args(argv)
 
-    variables = environment(options.temp_dir, options.token_file)
+    variables = environment(options.temp_dir, options.token_file, options.preload)
     os.environ.update(variables)
     storage = Path(variables["RAY_gcs_storage_path"])
     shutil.rmtree(storage, ignore_errors=True)

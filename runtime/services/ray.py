@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 from runtime.ray_head import ALIVE, greets
+from runtime.registry import Registry
 from runtime.services import Progress, Service
 from runtime.settings import Settings, ensure_run_dir
 
@@ -49,6 +50,9 @@ class Ray(Service):
             str(self.home / "secrets" / "ray.token"),
             "--object-store-bytes",
             str(settings.ray_object_store_bytes),
+            "--preload",
+            "runtime.cell",
+            *Registry.load(settings.entity_registry, settings.preload_registry).preload("general"),
         ]
         return [*command, "--num-cpus", str(settings.ray_cpus)] if settings.ray_cpus else command
 

@@ -162,7 +162,7 @@ def _literal(name: str) -> str:
     return re.sub(r"([*?\[\\])", r"\\\1", name)
 
 
-def _lay_folders(found: list[patches.Touch], before: list[patches.Touch], area: Path) -> None:
+def _lay_folders(found: list[patches.TouchedPath], before: list[patches.TouchedPath], area: Path) -> None:
     """Put placeholders where the patches expect them: empty folders that the tree holds by now."""
     there = {touch.old: True for touch in found if touch.old and is_folder(touch.old)}
     for touch in before:

@@ -110,7 +110,7 @@ def test_open_ends_are_found():
     assert [started["exec_id"] for _, started in left.commands] == ["e2"]
     assert (left.hidden, left.models) == (["e3"], ["m2"])
     written = closing.entries(
-        log, {"turn_id": "x", "started_at": 1.0}, closing.Ending(TurnOutcome.CANCELLED), 3.0
+        log, {"turn_id": "x", "started_at": 1.0}, closing.TurnEnd(TurnOutcome.CANCELLED), 3.0
     )
     assert [type for type, _, _ in written] == ["tool.finished", "tool.finished", "turn.finished"]
     end = written[-1][2]

@@ -14,7 +14,7 @@ from gateway.tar_reader import Reader, Source
 from terminalpp.cli import archive, patterns, repository
 from terminalpp.types.errors import InvalidInput, TooLarge
 from tests.cli.repositories import Copy, git, listing, make, write
-from tests.cli.test_likeness import inside
+from tests.cli.test_git_mirror import inside
 
 IGNORED = {
     ".gitignore": b"node_modules/\n.env\n*.gen\nlogs/\ndist/\nodd/\n/vendor/\n",

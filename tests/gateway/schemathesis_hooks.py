@@ -23,7 +23,7 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     if case.path.endswith("/messages") and "conversation_id" in case.path_parameters:
         # No team is set to work here: a message that is well-formed meets no conversation.
         case.path_parameters["conversation_id"] = NOBODY
-    # One key serves one request: what comes of two is told in test_once.py.
+    # One key serves one request: what comes of two is told in test_idempotency.py.
     key = (case.headers or {}).get("Idempotency-Key")
     if key and len(key) <= 255 and key.isascii() and key.isprintable():
         number = f"{next(_COUNT):06}"

@@ -10,11 +10,14 @@ import os
 import signal
 from pathlib import Path
 
-from runtime import Runtime
+import pytest
+
+from runtime import Runtime, worker_launcher
 from runtime.settings import Settings
 from terminalpp.types.ids import Ref, new_id
 from tests.eventually import eventually
 from tests.runtime.ray_processes import RayHead
+from tests.runtime.test_worker_parent import parents
 
 
 def children(pid: int) -> dict[str, int]:
@@ -74,20 +77,29 @@ async def test_head_ends_with_its_raylet_and_leaves_nothing(ray_head: RayHead) -
         os.kill(pids["raylet"], signal.SIGKILL)
         status = await asyncio.to_thread(head.process.wait, 30)
         assert status == 1
-        await eventually(lambda: not any(alive(pid) for pid in pids.values()))
+        await eventually(lambda: not any(alive(pid) for pid in pids.values()) and not parents(head))
     finally:
         head.stop()
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(ray_head.token_file)
 
 
-async def test_killed_head_takes_its_processes_with_it(ray_head: RayHead) -> None:
+async def test_killed_head_takes_its_processes_with_it(
+    ray_head: RayHead, monkeypatch: pytest.MonkeyPatch
+) -> None:
     head = RayHead(Settings(home=ray_head.folder))
     try:
         await head.start()
         pids = children(head.process.pid)
         assert {"gcs_server", "raylet"} <= set(pids)
+        monkeypatch.setenv("RAY_RAYLET_PID", str(pids["raylet"]))
+        monkeypatch.setenv(worker_launcher.FOLDER_VARIABLE, str(head.folder))
+        monkeypatch.setenv(worker_launcher.MODULES_VARIABLE, "runtime.framing")
+        line = await asyncio.to_thread(worker_launcher.started, worker_launcher.address())
+        assert line is not None
+        line.close()
+        assert parents(head)
         head.process.kill()
-        await eventually(lambda: not any(alive(pid) for pid in pids.values()))
+        await eventually(lambda: not any(alive(pid) for pid in pids.values()) and not parents(head))
     finally:
         head.stop()
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(ray_head.token_file)

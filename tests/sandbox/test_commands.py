@@ -138,7 +138,7 @@ async def test_output_is_there_while_it_runs(sandbox: Sandbox) -> None:
     await sandbox.tppd.stdin(exec_id, offset, b"", epoch=sandbox.epoch, eof=True)
     async with asyncio.timeout(10):
         await following
-    assert (await access.wait(exec_id, 5)).exit_code == 1  # read at the end of its input
+    assert (await access.end(exec_id, 5)).exit_code == 1  # read at the end of its input
     await access.close()
 
 
