@@ -77,7 +77,7 @@ async def test_head_ends_with_its_raylet_and_leaves_nothing(ray_head: RayHead) -
         os.kill(pids["raylet"], signal.SIGKILL)
         status = await asyncio.to_thread(head.process.wait, 30)
         assert status == 1
-        await eventually(lambda: not any(alive(pid) for pid in pids.values()) and not parents(head))
+        await eventually(lambda: not any(alive(pid) for pid in pids.values()) and not parents(head.folder))
     finally:
         head.stop()
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(ray_head.token_file)
@@ -97,9 +97,9 @@ async def test_killed_head_takes_its_processes_with_it(
         line = await asyncio.to_thread(worker_launcher.started, worker_launcher.address())
         assert line is not None
         line.close()
-        assert parents(head)
+        assert parents(head.folder)
         head.process.kill()
-        await eventually(lambda: not any(alive(pid) for pid in pids.values()) and not parents(head))
+        await eventually(lambda: not any(alive(pid) for pid in pids.values()) and not parents(head.folder))
     finally:
         head.stop()
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(ray_head.token_file)
