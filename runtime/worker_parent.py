@@ -127,8 +127,9 @@ def become(request: dict[str, Any]) -> None:
 
 
 def _log(line: str) -> None:
-    sys.stderr.write(f"worker_parent: {line}\n")
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # the stream is that of the first launcher, and may be closed
+        sys.stderr.write(f"worker_parent: {line}\n")
+        sys.stderr.flush()
 
 
 def main() -> None:
