@@ -54,7 +54,7 @@ def started(path: str) -> "socket.socket | None":
         root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         parent = subprocess.Popen(
             [sys.executable, "-m", "runtime.worker_parent", path, *os.environ[MODULES_VARIABLE].split()],
-            stdin=subprocess.DEVNULL, cwd=root)  # fmt: skip
+            stdin=subprocess.DEVNULL, cwd=root, process_group=0)  # fmt: skip
         while parent.poll() is None and time.monotonic() < deadline:
             if (line := connected(path)) is not None:
                 return line
@@ -72,6 +72,7 @@ def forked(arguments: "list[str]") -> bool:
         if line is None:
             return False
         request = {"argv": arguments, "environment": dict(os.environ), "cwd": os.getcwd()}
+        request["group"] = os.getpgrp()
         with line:
             socket.send_fds(line, [b"+"], [0, 1, 2])
             line.sendall(json.dumps(request).encode())

@@ -103,6 +103,9 @@ def _fork(server: socket.socket) -> dict[str, Any] | None:
             _log(repr(error))
             return None
         child = os.fork()
+        # The raylet ends a worker with its process group, which is the launcher's.
+        with contextlib.suppress(OSError):
+            os.setpgid(child, request["group"])
         if child == 0:
             server.close()
             for number, stream in enumerate(streams):

@@ -24,7 +24,7 @@ from tests.runtime.ray_processes import RayHead
 PROGRAM = """
 import json, os, sys
 told = {"pid": os.getpid(), "parent": os.getppid(), "argv": sys.argv[1:], "cwd": os.getcwd(),
-        "word": os.environ.get("A_WORD"), "warm": "runtime.framing" in sys.modules}
+        "word": os.environ.get("A_WORD"), "warm": "runtime.framing" in sys.modules, "group": os.getpgrp()}
 print(json.dumps(told), flush=True)
 sys.stdin.read()
 """
@@ -43,6 +43,7 @@ class Place:
         return subprocess.Popen(
             [sys.executable, worker_launcher.__file__, *arguments], env=self.environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.folder,
+            process_group=0,
         )  # fmt: skip
 
     def told(self, *arguments: str) -> dict:
@@ -50,6 +51,7 @@ class Place:
         launched = self.launch(*arguments)
         told = json.loads(launched.stdout.readline())
         launched.stdin.close()
+        launched.wait(10)  # the kernel ends a stopped process when the one that started it ends after that
         return told
 
     def parents(self) -> dict[int, str]:
@@ -113,6 +115,18 @@ async def test_each_job_has_a_parent_and_all_end_with_the_raylet(place: Place) -
     await eventually(lambda: not {one["parent"], told["parent"]} & set(place.parents()))
     assert Path(f"/proc/{told['pid']}").exists(), "its worker notices by itself"
     other.stdin.close()
+
+
+async def test_a_worker_is_ended_with_its_group_and_nobody_else_is(place: Place) -> None:
+    """The raylet signals the group of the process that it started."""
+    first, second = place.launch(), place.launch()
+    one, other = json.loads(first.stdout.readline()), json.loads(second.stdout.readline())
+    assert (one["group"], other["group"]) == (first.pid, second.pid)
+    os.killpg(first.pid, signal.SIGKILL)
+    await eventually(lambda: not Path(f"/proc/{one['pid']}").exists())
+    assert Path(f"/proc/{other['pid']}").exists()
+    assert list(place.parents()) == [other["parent"]]
+    second.stdin.close()
 
 
 def test_many_at_once_share_one_parent(place: Place) -> None:
