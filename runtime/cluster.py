@@ -33,6 +33,7 @@ CONTROL_GROUP = "control"
 INIT_SECONDS = 60.0
 BLOCKING_MAX = 8  # questions to Ray's head under way at once
 _OF_ENTITIES = frozenset({"call", "deliver", "nudge"})
+BACK_SECONDS, BACK_POLL_SECONDS = 2.0, 0.02  # a cell is forked and serves again after some 0.2 s
 CALLS_PER_CELL = 10_000  # coroutines of one cell; entities have their own, lower bounds
 
 
@@ -110,11 +111,25 @@ class RayCells:
                 if error.dead and method in _OF_ENTITIES:
                     # Ray would hold the call until it has started the cell again, which hosts nothing then.
                     raise CellLost(name, "its process ended", gone=True) from None
-                return await self._ask_by_ray(name, method, *args, timeout_s=timeout_s)
+                if not (error.dead and await self._is_back(name, min(timeout_s, BACK_SECONDS))):
+                    return await self._ask_by_ray(name, method, *args, timeout_s=timeout_s)
+                return await self.ask(name, method, *args, timeout_s=timeout_s)
             if wire.refused(reply):
                 self._lines.renew(name)  # it may be an older incarnation that was replaced
             return reply
         return await self._ask_by_ray(name, method, *args, timeout_s=timeout_s)
+
+    async def _is_back(self, name: str, within_s: float) -> bool:
+        """Whether a cell whose process has ended listens again in time: it does long before Ray says so."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while True:
+                    try:
+                        await self._lines.ask(name, "whoami", b"")
+                        return True
+                    except (local_transport.NoLine, local_transport.LineBroke):
+                        await asyncio.sleep(BACK_POLL_SECONDS)
+        return False
 
     async def incarnation(self, name: str, timeout_s: float) -> str | None:
         """The owner that the cell writes under now; None when only Ray knows the way to it.

@@ -145,6 +145,39 @@ async def test_what_has_ended_what_is_frozen_and_what_never_was_are_told_apart(t
     await cells.close()
 
 
+async def test_who_waits_for_a_cell_that_is_being_started_again_needs_no_ray(tmp_path: Path) -> None:
+    """Ray tells callers about a second later that it is back."""
+    program = (
+        "import asyncio, pathlib, sys\n"
+        "from runtime import local_transport\n"
+        "async def name(method, data):\n"
+        "    return b'first'\n"
+        "async def main():\n"
+        f"    await local_transport.serve(pathlib.Path(sys.argv[1]), {CELL!r}, name)\n"
+        "    print('serving', flush=True)\n"
+        "    await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    root = Path(local_transport.__file__).parents[1]
+    process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], cwd=root, stdout=subprocess.PIPE)
+    cells = RayCells(object, tmp_path)  # there is no Ray: asking it would fail
+    try:
+        assert process.stdout is not None
+        assert await asyncio.to_thread(process.stdout.readline) == b"serving\n"
+        assert await cells.ask(CELL, "locate", b"", timeout_s=5.0) == b"first"
+        process.kill()
+        await asyncio.to_thread(process.wait)
+        asked = asyncio.create_task(cells.ask(CELL, "locate", b"x", timeout_s=5.0))
+        await asyncio.sleep(0.1)
+        assert not asked.done()
+        server = await local_transport.serve(tmp_path, CELL, echo)
+        assert await asked == b"locate:x"
+        server.close()
+    finally:
+        process.kill()
+        await cells.close()
+
+
 async def test_a_killed_process_is_known_at_once(tmp_path: Path) -> None:
     program = (
         "import asyncio, pathlib, sys\n"
