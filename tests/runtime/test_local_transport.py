@@ -159,7 +159,8 @@ async def test_who_waits_for_a_cell_that_is_being_started_again_needs_no_ray(tmp
         "asyncio.run(main())\n"
     )
     root = Path(local_transport.__file__).parents[1]
-    process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], cwd=root, stdout=subprocess.PIPE)
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE)
     cells = RayCells(object, tmp_path)  # there is no Ray: asking it would fail
     try:
         assert process.stdout is not None
