@@ -25,6 +25,7 @@ NOT_RUNNING = 3
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run a boot verb from the command line; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m runtime", description="Boot verbs of Terminal++.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     for name, words in [

@@ -101,6 +101,7 @@ class Activation:
 
     @property
     def idle(self) -> bool:
+        """Whether nothing is under way and nothing waits, so that it may be passivated."""
         return not (
             self.calls or self._spawned or self.effects.running or self._turn_lock.locked()
             or self._restarting.locked() or not self.mail.idle
@@ -199,6 +200,7 @@ class Activation:
         return await self.mail.deliver(message_id)
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Run `work` in the background until the entity is passivated; its failure is logged under `name`."""
         if self.closed:
             work.close()
             raise errors.Fenced(f"{self.ref} is no longer active here")

@@ -199,6 +199,7 @@ def forget_run_dir(settings: Settings) -> None:
 
 
 def failed(step: str, error: TerminalError) -> Line:
+    """The progress line of a step that failed, with what to do next."""
     return {
         "step": step,
         "state": "failed",

@@ -35,6 +35,9 @@ log = logging.getLogger("terminalpp.runtime")
 
 
 class Cell:
+    """The Ray actor; see the head of this file. `name`: `cell/<node>/<n>`; `group`: what it imports and
+    hosts."""
+
     async def __init__(self, name: str, group: str) -> None:
         os.chdir(ROOT)
         logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -99,6 +102,7 @@ class Cell:
     # ---- the main loop -----------------------------------------------------------------------------
 
     async def booted(self) -> str:
+        """The owner's name of this incarnation, once it serves."""
         await self._booted_host()
         return self._owner
 
@@ -115,6 +119,7 @@ class Cell:
         return await _reply(_deliver(await self._booted_host(), data))
 
     async def nudge(self, data: bytes) -> bytes:
+        """[kind, id] → null: the entity looks into its mailbox soon."""
         return await _reply(_nudge(await self._booted_host(), data))
 
     async def locate(self, data: bytes) -> bytes:
@@ -136,6 +141,7 @@ class Cell:
 
     @ray.method(concurrency_group=CONTROL_GROUP)
     async def ping(self) -> bytes:
+        """What this cell is and how it is doing, as JSON; answered while the main loop is busy."""
         host = self._host
         return wire.encode({
             "name": self._name, "group": self._group, "owner": self._owner, "pid": os.getpid(),

@@ -194,6 +194,8 @@ class Runtime:
             self._background(self._nudge(ref))
 
     def forget(self, ref: Ref, cell: str) -> None:
+        """Ask the steward again where `ref` is, unless it is known by now to be in another cell than `cell`.
+        """
         if self._locations.get(ref) == cell:
             del self._locations[ref]
 

@@ -99,6 +99,7 @@ class RayCells:
         return self._cell
 
     async def ask(self, name: str, method: str, *args: Any, timeout_s: float) -> Any:
+        """See Cells.ask. Over the cell's socket where there is one, else over Ray."""
         if method in local_transport.METHODS:
             try:
                 async with asyncio.timeout(timeout_s):
@@ -185,6 +186,7 @@ class RayCells:
         return sorted(name for name in found if name.startswith("cell/"))
 
     async def start(self, name: str, group: str) -> None:
+        """See Cells.start."""
         if name in self._handles:
             return
         self._handles[name] = await self._blocking(_create, await self.joined(), name, group)
@@ -207,6 +209,7 @@ class RayCells:
             self._handles.pop(name, None)
 
     async def close(self) -> None:
+        """See Cells.close. Idempotent."""
         self._handles.clear()
         self._lines.close()
         if self._joining is not None:

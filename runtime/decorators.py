@@ -15,6 +15,8 @@ _MARK = "__terminalpp_kind__"
 
 
 class Kind(StrEnum):
+    """How a method is called."""
+
     DURABLE = "durable"    # stored first, applied in order, at most once per message id, in one transaction
     VOLATILE = "volatile"  # at most once; beside the turns
     READONLY = "readonly"  # changes nothing; beside the turns

@@ -55,6 +55,7 @@ class Disk:
 
     @property
     def free_bytes(self) -> int:
+        """Free bytes of the home's file system, as asked within the last second."""
         now = time.monotonic()
         if now - self._asked >= ASKED_EVERY_SECONDS:
             self._free, self._asked = free_bytes(self._home), now
@@ -128,6 +129,7 @@ class Usage:
 
     @property
     def total_bytes(self) -> int:
+        """What all parts of the home take together, in bytes."""
         return sum(self.parts.values())
 
 

@@ -85,10 +85,12 @@ async def examine(settings: Settings, environ: Mapping[str, str]) -> list[Fact]:
 
 
 def exit_code(facts: list[Fact]) -> int:
+    """1 when something that is required is missing, else 0."""
     return int(any(fact.required and fact.ok is False for fact in facts))
 
 
 def render(fact: Fact, *, colour: bool) -> str:
+    """One fact as a line for a person."""
     sign, code = {True: ("ok ", "32"), False: ("BAD", "31"), None: (" - ", "2")}[fact.ok]
     shown = f"\x1b[{code}m{sign}\x1b[0m" if colour else sign
     fix = f"\n      fix: {fact.fix}" if fact.fix and fact.ok is not True else ""

@@ -28,6 +28,8 @@ EFFECTS_MAX = 16
 
 
 class Effects:
+    """The outbox of one activation; see the head of this file."""
+
     def __init__(self, activation: Activation) -> None:
         self._activation = activation
         self._wake = asyncio.Event()
@@ -36,9 +38,11 @@ class Effects:
 
     @property
     def running(self) -> int:
+        """How many actions are being performed now."""
         return len(self._running)
 
     def start(self) -> None:
+        """Begin to perform what is in the outbox."""
         self._wake.set()
         self._loop = asyncio.create_task(self._dispatch(), name=f"effects of {self._activation.ref}")
 
@@ -47,6 +51,7 @@ class Effects:
         return [*self._running.values(), *([self._loop] if self._loop else [])]
 
     def wake(self) -> None:
+        """Look into the outbox soon: a turn has committed actions."""
         self._wake.set()
 
     async def interrupted(self) -> bool:

@@ -81,6 +81,8 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Send:
+    """A message that a turn sends when it commits."""
+
     ref: Ref
     method: str
     payload: dict[str, Any]
@@ -89,6 +91,8 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Reminder:
+    """A reminder that a turn sets when it commits. `every_seconds` None: it comes once."""
+
     name: str
     after_seconds: float
     every_seconds: float | None
@@ -136,6 +140,7 @@ class Turn:
         self.reminders.append(Reminder(name, after_seconds, every_seconds))
 
     def cancel_reminder(self, name: str) -> None:
+        """Set no reminder of this name, and remove the one that is set, when the turn commits."""
         self.reminders[:] = [reminder for reminder in self.reminders if reminder.name != name]
         self.cancelled_reminders.append(name)
 

@@ -68,6 +68,7 @@ class Host:
     # ---- life ------------------------------------------------------------------------------------
 
     def start(self) -> None:
+        """Begin to renew the leases and to look for work."""
         for work in (self._renew_for_ever(), self._poll_for_ever()):
             self.background(work, "host")
 
@@ -93,6 +94,7 @@ class Host:
         return True
 
     def background(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Run `work` beside the entities until the cell ends; its failure is logged under `name`."""
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._background_done)
@@ -105,12 +107,14 @@ class Host:
 
     @property
     def serving(self) -> bool:
+        """Whether the cell can prove its lease now, and so may serve."""
         return self._lease.serving(self.clock())
 
     # ---- the table -------------------------------------------------------------------------------
 
     @property
     def count(self) -> int:
+        """How many entities are hosted, those under way included."""
         return len(self._table) + len(self._activating)
 
     def list(self) -> list[dict[str, Any]]:

@@ -38,9 +38,11 @@ class Frames(asyncio.Protocol, abc.ABC):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
         self._transport = transport  # type: ignore[assignment]  # a stream's transport is always one
 
     def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
         buffer = self._buffer
         buffer += data
         at = 0
@@ -63,6 +65,7 @@ class Frames(asyncio.Protocol, abc.ABC):
             self._transport.write(b"".join((_LENGTH.pack(sum(map(len, parts))), *parts)))
 
     def close(self) -> None:
+        """Close the connection; what was written before is sent."""
         if self._transport is not None:
             self._transport.close()
 
@@ -86,6 +89,7 @@ class Requests(Frames, Generic[T]):
             return (await loop.create_unix_connection(cls, f"{short}/{name}"))[1]
 
     def next_id(self) -> int:
+        """The id of the next request; it wraps around at 32 bits."""
         self._last_id = (self._last_id + 1) & 0xFFFFFFFF
         return self._last_id
 
@@ -112,12 +116,15 @@ class Requests(Frames, Generic[T]):
             future.set_result(reply)
 
     def pause_writing(self) -> None:
+        """See asyncio.Protocol: senders wait."""
         self._writable.clear()
 
     def resume_writing(self) -> None:
+        """See asyncio.Protocol: senders go on."""
         self._writable.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Fail all requests under way with ConnectionResetError."""
         self.lost = True
         self._writable.set()
         pending, self._pending = self._pending, {}

@@ -164,6 +164,7 @@ class Home:
         write_atomically(self.run / "ports.json", json.dumps({**self._ports(), service: port}))
 
     def remembered_port(self, service: str) -> int | None:
+        """The port that this home chose for the service, or None before its first start."""
         return self._ports().get(service)
 
     def _candidates(self, service: str, remembered: int | None, prefer: int) -> Iterator[int]:
@@ -178,6 +179,7 @@ class Home:
 
 
 def port_free(port: int) -> bool:
+    """Whether nobody listens on that port of the loopback."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free
         try:
@@ -195,6 +197,7 @@ def check_disk(path: Path, needed_bytes: int = DISK_NEEDED_BYTES) -> None:
 
 
 def from_os_error(error: OSError, path: Path) -> DiskFull | HomeCorrupt:
+    """The error of ours that says what an OSError on `path` means."""
     if disk.full(error):
         return DiskFull(f"no space left for {error.filename or path}")
     return HomeCorrupt(f"{error.filename or path}: {error.strerror}")

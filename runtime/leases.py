@@ -21,9 +21,11 @@ class Lease:
 
     @classmethod
     def begin(cls, seconds: float, now: float) -> Lease:
+        """The lease as it is right after it was granted for `seconds`."""
         return cls(seconds, now + seconds * MARGIN)
 
     def serving(self, now: float) -> bool:
+        """Whether a cell may serve at `now`, by its own monotonic clock in seconds."""
         return now < self.serve_until
 
     def renewed(self, sent_at: float) -> Lease:
@@ -32,6 +34,7 @@ class Lease:
 
     @property
     def renew_every(self) -> float:
+        """How often to renew, in seconds."""
         return self.seconds / RENEWALS_PER_LEASE
 
 

@@ -176,6 +176,7 @@ class Lines:
             line.retire()
 
     def close(self) -> None:
+        """Close all lines; the cells stay."""
         for line in self._lines.values():
             line.close()
         self._lines.clear()

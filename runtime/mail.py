@@ -25,6 +25,8 @@ log = logging.getLogger("terminalpp.runtime")
 
 
 class Mail:
+    """The mailbox of one activation; see the head of this file."""
+
     def __init__(self, activation: Activation) -> None:
         self._activation = activation
         self._wake = asyncio.Event()
@@ -33,6 +35,7 @@ class Mail:
         self.outside_failures = 0
 
     def start(self) -> None:
+        """Begin to apply what is in the mailbox."""
         self._wake.set()
         self._loop = asyncio.create_task(self._apply_all(), name=f"mailbox {self._activation.ref}")
 
@@ -41,10 +44,12 @@ class Mail:
         return [self._loop] if self._loop else []
 
     def wake(self) -> None:
+        """Look into the mailbox soon."""
         self._wake.set()
 
     @property
     def idle(self) -> bool:
+        """Whether nobody waits for an answer and no look is due."""
         return not (self.answers.awaited or self._wake.is_set())
 
     async def deliver(self, message_id: str) -> Answer:

@@ -42,6 +42,7 @@ class Unit:
         self._changed = changed
 
     def to_json(self) -> dict[str, object]:
+        """The service as `state.json` shows it to the boot verbs."""
         process = self.running.identity if self.running else None
         return {
             "pid": process.pid if process else None,
@@ -52,6 +53,7 @@ class Unit:
         }
 
     def mark(self, state: str, detail: str | None = None) -> None:
+        """Record a state and its detail, and make it known."""
         self.state = state
         if detail is not None:
             self.detail = detail

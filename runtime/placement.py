@@ -32,11 +32,15 @@ class CellInfo:
 
 @dataclass(frozen=True, slots=True)
 class Use:
+    """Take the cell of this name."""
+
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
+    """Start a cell of this group."""
+
     group: str
 
 

@@ -192,6 +192,7 @@ class Head:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the head until it is stopped (status 0) or loses its raylet (status 1)."""
     parser = argparse.ArgumentParser(prog="python -m runtime.ray_head", description="Local Ray head.")
     parser.add_argument("--port", type=int, required=True, help="port of the GCS on 127.0.0.1")
     parser.add_argument("--temp-dir", type=Path, required=True, help="short private directory for Ray")

@@ -29,6 +29,7 @@ class Registry:
 
     @classmethod
     def load(cls, entity_registry: str, preload_registry: str) -> Registry:
+        """The registry of two tables, each named as "module:name". Raises InvalidInput."""
         return cls(resolve(entity_registry), resolve(preload_registry))
 
     def group_of(self, kind: str) -> str:
@@ -47,6 +48,7 @@ class Registry:
         return found
 
     def preload(self, group: str) -> list[str]:
+        """What cells of the group load ahead."""
         return list(self._preload.get(group, []))
 
     def _path(self, kind: str) -> str:

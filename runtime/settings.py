@@ -155,10 +155,12 @@ class Settings(BaseModel):
 
     @property
     def logs_dir(self) -> Path:
+        """Where services write what they print."""
         return self.home / "logs"
 
     @property
     def secrets_dir(self) -> Path:
+        """Where tokens, passwords and keys lie, each in a file of mode 0600."""
         return self.home / "secrets"
 
     @property
@@ -178,6 +180,7 @@ class Settings(BaseModel):
 
 
 def variable(field: str) -> str:
+    """The name of the environment variable of a setting."""
     return "TPP_" + field.upper()
 
 

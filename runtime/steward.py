@@ -65,6 +65,7 @@ class Known:
     coming: int = 0
 
     def info(self) -> CellInfo:
+        """The cell as the rules of placement see it."""
         return CellInfo(
             self.name, self.group, self.entities + self.coming, self.ready,
             self.serving and self.misses < MISSES_UNREACHABLE, self.idle_seconds,
@@ -72,6 +73,8 @@ class Known:
 
 
 class Steward:
+    """See the head of this file. `host`: the entities of its own cell."""
+
     def __init__(self, name: str, host: Host, cells: RayCells) -> None:
         self._name = name
         self._host = host
@@ -88,6 +91,7 @@ class Steward:
         self._sweeping = asyncio.Semaphore(SWEEP_AT_ONCE)
 
     def start(self) -> None:
+        """Begin its rounds."""
         self._host.background(self._for_ever(self._round), "steward")
         self._host.background(self._for_ever(self.sweep), "sweeper")
         forget = functools.partial(retention.run, self._database)

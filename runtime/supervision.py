@@ -41,6 +41,8 @@ BACKOFF_MAX_SECONDS = 30.0
 
 
 class Cause(StrEnum):
+    """Why something failed; each failure has one."""
+
     FENCED = "fenced"
     REFUSAL = "refusal"
     WEATHER = "weather"
@@ -48,6 +50,8 @@ class Cause(StrEnum):
 
 
 class Verdict(StrEnum):
+    """What becomes of a message or an action that failed."""
+
     REFUSED = "refused"  # store the error as the message's result
     RETRY = "retry"      # run it again after the pause
     DEAD = "dead"        # dead letter
@@ -56,6 +60,8 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
+    """A verdict, with how long to wait before the next try in seconds."""
+
     verdict: Verdict
     pause_seconds: float = 0.0
     defect: bool = False  # counts as a failed attempt and against the entity

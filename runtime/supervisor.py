@@ -75,6 +75,7 @@ class Supervisor:
 
     @property
     def url(self) -> str | None:
+        """The gateway's address, or None when this supervisor runs none."""
         return f"http://127.0.0.1:{self.settings.port}" if "gateway" in self.units else None
 
     # ---- the whole

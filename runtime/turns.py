@@ -42,12 +42,14 @@ class Answer:
     error: dict[str, Any] | None
 
     def unwrap(self) -> Any:
+        """The result. Raises the error when that is the answer."""
         if self.error is not None:
             raise errors.from_json(self.error)
         return self.result
 
     @classmethod
     def of(cls, row: mailbox.MailRow) -> Answer:
+        """The answer that a finished message's row holds."""
         return cls(row.result, row.error)
 
 
@@ -59,6 +61,7 @@ class Answers:
         self._waiting: dict[str, list[asyncio.Future[Answer]]] = {}
 
     def expect(self, message_id: str) -> asyncio.Future[Answer]:
+        """A future that gets the message's answer."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         if (answer := self._recent.get(message_id)) is not None:
             future.set_result(answer)
@@ -67,6 +70,7 @@ class Answers:
         return future
 
     def forget(self, message_id: str, future: asyncio.Future[Answer]) -> None:
+        """Nobody waits for this future any more."""
         waiting = self._waiting.get(message_id, [])
         if future in waiting:
             waiting.remove(future)
@@ -74,6 +78,7 @@ class Answers:
             self._waiting.pop(message_id, None)
 
     def settle(self, message_id: str, answer: Answer) -> None:
+        """Hand the answer to all who wait for it, and remember it for who asks a little later."""
         self._recent[message_id] = answer
         if len(self._recent) > ANSWERS_KEPT:
             self._recent.popitem(last=False)
@@ -88,9 +93,11 @@ class Answers:
                 future.set_exception(error)
 
     def fail_all(self, error: Exception) -> None:
+        """Fail all who wait."""
         for message_id in self.awaited:
             self.fail(message_id, error)
 
     @property
     def awaited(self) -> list[str]:
+        """The ids of the messages whose answers somebody waits for."""
         return list(self._waiting)

@@ -31,9 +31,11 @@ class Watchdog:
         self.lag_ms = 0.0
 
     def start(self) -> None:
+        """Begin to watch, in a thread of its own."""
         threading.Thread(target=self._watch, name="loop watchdog", daemon=True).start()
 
     def stop(self) -> None:
+        """Stop watching."""
         self._stop.set()
 
     def _watch(self) -> None:

@@ -69,23 +69,28 @@ def check(ref: Ref, method: str, payload: Any, data: bytes, message_id: str = "-
 
 
 def request(ref: Ref, *parts: Any) -> bytes:
+    """A call as bytes: the address, then `parts`."""
     return encode([ref.kind, ref.id, *parts])
 
 
 def parse(data: bytes) -> tuple[Ref, list[Any]]:
+    """The address and the parts of what `request` wrote."""
     kind, id, *parts = json.loads(data)
     return Ref(kind, id), parts
 
 
 def value(result: Any) -> bytes:
+    """A result as bytes."""
     return encode({"ok": result})
 
 
 def failure(error: Exception) -> bytes:
+    """An error as bytes; one that is not ours is packed as an internal error."""
     return encode({"error": as_terminal(error).to_json()})
 
 
 def refusal(reason: str) -> bytes:
+    """The answer of a cell that did not begin the call, as bytes."""
     return encode({"refused": reason})
 
 

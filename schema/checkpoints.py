@@ -21,6 +21,8 @@ _Q = Queries("checkpoints")
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
+    """One checkpoint of a graph's thread, as LangGraph hands it over and gets it back."""
+
     thread_id: str
     checkpoint_ns: str
     checkpoint_id: str

@@ -50,6 +50,7 @@ class Leased:
         self._connection: asyncpg.Connection | None = connection
 
     def end(self) -> None:
+        """Make this lease unusable: the connection goes to somebody else."""
         self._connection = None
 
     def __getattr__(self, name: str) -> Any:
@@ -75,22 +76,28 @@ class TimedConnection(asyncpg.Connection):
             ) from error
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
+        """Run a statement within the time limit; its status line. Raises what `execute` of asyncpg raises,
+        mapped."""
         with self._timed(timeout):
             return await super().execute(query, *args, timeout=timeout)
 
     async def executemany(self, command: str, args: Any, *, timeout: float | None = None) -> None:
+        """Run a statement once for each of `args`, all within one time limit."""
         with self._timed(timeout):
             await super().executemany(command, args, timeout=timeout)
 
     async def fetch(self, query: str, *args: Any, timeout: float | None = None, **options: Any) -> list[Any]:
+        """All rows of a statement, within the time limit."""
         with self._timed(timeout):
             return await super().fetch(query, *args, timeout=timeout, **options)
 
     async def fetchrow(self, query: str, *args: Any, timeout: float | None = None, **options: Any) -> Any:
+        """The first row of a statement or None, within the time limit."""
         with self._timed(timeout):
             return await super().fetchrow(query, *args, timeout=timeout, **options)
 
     async def fetchval(self, query: str, *args: Any, timeout: float | None = None, **options: Any) -> Any:
+        """The first value of the first row or None, within the time limit."""
         with self._timed(timeout):
             return await super().fetchval(query, *args, timeout=timeout, **options)
 

@@ -17,6 +17,8 @@ _Q = Queries("conversations")
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
+    """A conversation's row. `last_seq` is the number of its last event."""
+
     id: str
     user_id: str
     sandbox_id: str | None

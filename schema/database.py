@@ -55,10 +55,14 @@ _Q = Queries("database")
 class Executor(Protocol):
     """What queries need: a connection (inside a transaction or not) or the `Database` itself."""
 
-    async def execute(self, query: str, *args: Any) -> str: ...
-    async def fetch(self, query: str, *args: Any) -> list[Any]: ...
-    async def fetchrow(self, query: str, *args: Any) -> Any: ...
-    async def fetchval(self, query: str, *args: Any) -> Any: ...
+    async def execute(self, query: str, *args: Any) -> str:
+        """Run a statement; its status line, such as `UPDATE 1`."""
+    async def fetch(self, query: str, *args: Any) -> list[Any]:
+        """All rows of a statement."""
+    async def fetchrow(self, query: str, *args: Any) -> Any:
+        """The first row, or None."""
+    async def fetchval(self, query: str, *args: Any) -> Any:
+        """The first value of the first row, or None."""
 
 
 class Database:
@@ -164,6 +168,7 @@ class Database:
             yield connection
 
     async def execute(self, query: str, *args: Any) -> str:
+        """Run a statement on a connection of the pool; its status line. Raises Unavailable, DiskFull."""
         return await self._run(lambda c: c.execute(query, *args, timeout=self._limit_s), query)
 
     async def executemany(self, query: str, args: list[Any]) -> None:
@@ -171,12 +176,15 @@ class Database:
         await self._run(lambda c: c.executemany(query, args, timeout=self._limit_s), query)
 
     async def fetch(self, query: str, *args: Any) -> list[Any]:
+        """All rows of a statement, by a connection of the pool. Raises Unavailable."""
         return await self._run(lambda c: c.fetch(query, *args, timeout=self._limit_s), query)
 
     async def fetchrow(self, query: str, *args: Any) -> Any:
+        """The first row or None, by a connection of the pool. Raises Unavailable."""
         return await self._run(lambda c: c.fetchrow(query, *args, timeout=self._limit_s), query)
 
     async def fetchval(self, query: str, *args: Any) -> Any:
+        """The first value of the first row or None, by a connection of the pool. Raises Unavailable."""
         return await self._run(lambda c: c.fetchval(query, *args, timeout=self._limit_s), query)
 
     async def _run(self, act: Callable[[asyncpg.Connection], Awaitable[T]], query: str) -> T:

@@ -59,6 +59,7 @@ def difference(wanted: str, found: str) -> list[str]:
 
 
 async def main(url: str) -> None:
+    """Print the schema of the database at `url`."""
     connection = await connections.connect(url)
     try:
         sys.stdout.write(await dump(connection))

@@ -23,6 +23,8 @@ _Q = Queries("entities")
 
 @dataclass(frozen=True, slots=True)
 class Entity:
+    """An entity's row: who owns it, under which epoch, its state, and whether it is in quarantine."""
+
     kind: str
     id: str
     state: dict[str, Any]
@@ -39,10 +41,12 @@ class Entity:
 
     @property
     def ref(self) -> Ref:
+        """The entity's address."""
         return Ref(self.kind, self.id)
 
     @property
     def fence(self) -> Fence:
+        """What a write of this owner has to prove."""
         return Fence(self.kind, self.id, self.epoch)
 
     def quarantine(self) -> errors.Quarantined:
@@ -66,6 +70,7 @@ class Owner:
 
 
 async def load(c: Executor, ref: Ref) -> Entity | None:
+    """The entity's row, or None when it was never activated."""
     return rows.maybe(Entity, await c.fetchrow(_Q.load, ref.kind, ref.id))
 
 
@@ -168,6 +173,7 @@ async def list_entities(
     limit: int = 1000,
     offset: int = 0,
 ) -> list[Entity]:
+    """Entities by kind and id, those alone that match what is given; at most `limit` from `offset` on."""
     return rows.many(Entity, await c.fetch(_Q.list_entities, kind, owner, quarantined, limit, offset))
 
 

@@ -25,6 +25,8 @@ KEYS = {
 
 @dataclass(frozen=True, slots=True)
 class Event:
+    """One event of a conversation's log. `seq` counts from 1 without a gap; `payload` is JSON."""
+
     conversation_id: str
     seq: int
     type: str

@@ -36,4 +36,5 @@ async def events(c: Executor, after: After, limit: int) -> list[tuple[After, Any
 
 
 async def clock(c: Executor) -> datetime:
+    """The database's time now: the moment from which `After` counts."""
     return await c.fetchval(_Q.clock)

@@ -13,6 +13,8 @@ _Q = Queries("idempotency")
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
+    """The first answer to a request with an Idempotency-Key: its HTTP status, headers and body."""
+
     status: int
     headers: dict[str, str]
     body: bytes

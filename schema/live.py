@@ -138,6 +138,7 @@ class Live:
         self._quiet_until = time.monotonic() + _QUIET_SECONDS
 
     async def close(self) -> None:
+        """End the connections to Redis. Never raises."""
         for client in (self._client, self._listener):
             with contextlib.suppress(*_AWAY):
                 await client.aclose()

@@ -47,10 +47,12 @@ class MailRow:
 
     @property
     def ref(self) -> Ref:
+        """The address of the entity that the message is for."""
         return Ref(self.kind, self.id)
 
     @property
     def finished(self) -> bool:
+        """Whether the message was applied or refused for good, so that its answer is in the row."""
         return self.status != "pending"
 
 
@@ -90,6 +92,7 @@ async def next_message(c: Executor, ref: Ref, only: Sequence[str] | None = None)
 
 
 async def pending_count(c: Executor, ref: Ref) -> int:
+    """How many messages of the entity wait to be applied."""
     return await c.fetchval(_Q.pending_count, ref.kind, ref.id)
 
 

@@ -41,6 +41,7 @@ async def add(
 
 
 async def get(c: Executor, id: str) -> Message | None:
+    """The message, or None."""
     return rows.maybe(Message, await c.fetchrow(_Q.get, id))
 
 

@@ -34,6 +34,8 @@ _Q = Queries("migrations")
 
 @dataclass(frozen=True, slots=True)
 class Migration:
+    """A numbered SQL file: its version, its name and its text."""
+
     version: int
     name: str
     sql: str

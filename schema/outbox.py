@@ -39,6 +39,7 @@ class ActionRow:
 
     @property
     def ref(self) -> Ref:
+        """The address of the entity that performs the action."""
         return Ref(self.kind, self.id)
 
 
@@ -56,6 +57,7 @@ async def pending(c: Executor, ref: Ref) -> list[ActionRow]:
 
 
 async def get(c: Executor, action_id: str) -> ActionRow | None:
+    """The action, or None when it was performed and forgotten, or never was."""
     return rows.maybe(ActionRow, await c.fetchrow(_Q.get, action_id))
 
 

@@ -56,10 +56,12 @@ class Pool:
 
     @property
     def idle(self) -> int:
+        """How many connections nobody uses now."""
         return len(self._free)
 
     @property
     def size(self) -> int:
+        """How many connections there are, used or not."""
         return len(self._born)
 
     async def open(self) -> None:

@@ -19,6 +19,8 @@ _Q = Queries("reminders")
 
 @dataclass(frozen=True, slots=True)
 class Reminder:
+    """A reminder's row: when it is due, and every how many seconds it comes again (None: once)."""
+
     kind: str
     id: str
     name: str
@@ -43,6 +45,7 @@ async def cancel(c: Executor, ref: Ref, name: str) -> bool:
 
 
 async def list_reminders(c: Executor, ref: Ref) -> list[Reminder]:
+    """The entity's reminders, by name."""
     return rows.many(Reminder, await c.fetch(_Q.list_reminders, ref.kind, ref.id))
 
 

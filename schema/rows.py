@@ -41,10 +41,12 @@ def one(cls: type[T], record: Mapping[str, Any]) -> T:
 
 
 def maybe(cls: type[T], record: Mapping[str, Any] | None) -> T | None:
+    """The record as a `cls`, or None when there is none."""
     return None if record is None else one(cls, record)
 
 
 def many(cls: type[T], records: Iterable[Mapping[str, Any]]) -> list[T]:
+    """The records as a list of `cls`."""
     return [one(cls, record) for record in records]
 
 

@@ -17,6 +17,8 @@ OWNER_TOKEN = "owner"
 
 @dataclass(frozen=True, slots=True)
 class User:
+    """An account's row."""
+
     id: str
     email: str
     username: str
@@ -28,6 +30,8 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Token:
+    """A token's row: whose it is, its SHA-256, and whether it was revoked."""
+
     id: str
     user_id: str
     name: str
@@ -48,6 +52,7 @@ async def ensure_owner(c: Executor) -> str:
 
 
 async def get(c: Executor, user_id: str) -> User | None:
+    """The account, or None."""
     return rows.maybe(User, await c.fetchrow(_Q.get, user_id))
 
 
@@ -77,8 +82,10 @@ async def touch_token(c: Executor, token_sha256: str) -> None:
 
 
 async def list_tokens(c: Executor, user_id: str) -> builtins.list[Token]:
+    """The account's tokens, revoked ones too; none shows the token itself."""
     return rows.many(Token, await c.fetch(_Q.list_tokens, user_id))
 
 
 async def revoke_token(c: Executor, token_sha256: str) -> bool:
+    """Make the token with this SHA-256 (64 hex digits) useless; whether there was one that was not."""
     return await c.execute(_Q.revoke_token, token_sha256) == "UPDATE 1"

@@ -44,6 +44,7 @@ class Service:
 
     @property
     def log(self) -> Path:
+        """The file that the service's output goes to."""
         return self.home.logs / f"{self.name}.log"
 
     @property
@@ -56,9 +57,11 @@ class Service:
         return {}
 
     def command(self, settings: Settings) -> list[str]:
+        """The command line that starts it."""
         raise TypeError(f"{type(self).__name__} has no command")
 
     def environment(self, settings: Settings) -> dict[str, str]:
+        """What its environment has besides the settings."""
         return {}
 
     async def before_start(self) -> None:
@@ -73,6 +76,7 @@ class Service:
         return await self.ready(settings)
 
     def detail(self, settings: Settings) -> str:
+        """What `status` shows beside its state."""
         return ""
 
     def owns(self, pid: int) -> bool:
@@ -86,6 +90,7 @@ class Service:
 
 
 def mark_prefix(home: Home, name: str) -> str:
+    """The beginning of the mark by which processes of this home and service are recognised."""
     return f"{home.path}\x1f{name}\x1f"
 
 

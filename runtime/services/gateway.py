@@ -14,6 +14,8 @@ from terminalpp.types.errors import PortInUse, TerminalError
 
 
 class Gateway(Service):
+    """The gateway's process."""
+
     name = "gateway"
     signature = "gateway"
     needs = ("ray",)
@@ -27,29 +29,36 @@ class Gateway(Service):
         self._local_ray = local_ray
 
     async def prepare(self, settings: Settings, progress: Progress) -> dict[str, Any]:
+        """See Service.prepare. Makes the owner's token."""
         self.home.secret("owner.token")
         port = self.home.port(self.name, fixed=settings.port, prefer=DEFAULT_PORT, ours=self.leftover)
         return {"port": port}
 
     def command(self, settings: Settings) -> list[str]:
+        """See Service.command."""
         return [sys.executable, "-m", "gateway"]
 
     def environment(self, settings: Settings) -> dict[str, str]:
+        """See Service.environment."""
         return driver_environment(settings) if self._local_ray else {}
 
     async def ready(self, settings: Settings) -> bool:
+        """See Service.ready: it takes requests."""
         return await http_status(settings.port, "/livez") == 200
 
     async def alive(self, settings: Settings) -> bool:
+        """See Service.alive: it answers, whatever the answer is."""
         return await http_status(settings.port, "/livez") is not None
 
     def failure(self, how: str, tail: str) -> TerminalError:
+        """See Service.failure. A port that is in use is told as such."""
         if "Address already in use" in tail:
             port = self.home.remembered_port(self.name)
             return PortInUse(f"port {port} on 127.0.0.1 was taken by another program")
         return super().failure(how, tail)
 
     def detail(self, settings: Settings) -> str:
+        """See Service.detail: its address."""
         return f"http://127.0.0.1:{settings.port}"
 
 

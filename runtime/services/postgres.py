@@ -74,10 +74,13 @@ def as_ordinary_user(command: list[str]) -> list[str]:
 
 
 def url(port: int, password: str) -> str:
+    """The address of the database with its password."""
     return f"postgresql://{USER}:{quote(password)}@127.0.0.1:{port}/{DATABASE}"
 
 
 class Postgres(Service):
+    """The embedded PostgreSQL."""
+
     name = "postgres"
     signature = "postgres"
     takes_settings = False
@@ -87,13 +90,16 @@ class Postgres(Service):
 
     @property
     def data(self) -> Path:
+        """Its data directory."""
         return self.home / "pg"
 
     @property
     def directory(self) -> Path:
+        """See Service.directory."""
         return self.home.path
 
     async def prepare(self, settings: Settings, progress: Progress) -> dict[str, Any]:
+        """See Service.prepare. Makes the cluster at the first start; chooses port and password."""
         version = self.data / "PG_VERSION"
         if not self.data.exists():
             check_disk(self.home.path)
@@ -163,12 +169,14 @@ class Postgres(Service):
             raise ServiceFailed(f"{Path(command[0]).name} failed:\n{tail}", hint)
 
     def command(self, settings: Settings) -> list[str]:
+        """See Service.command."""
         port = self.home.remembered_port(self.name)
         options = [f"--{name}={value}" for name, value in OPTIONS.items()]
         server = [str(binaries() / "postgres"), "-D", str(self.data), "-p", str(port), *options]
         return as_ordinary_user(server)
 
     async def before_start(self) -> None:
+        """See Service.before_start. Removes a lock file whose process is gone."""
         lock = self.data / "postmaster.pid"
         with contextlib.suppress(FileNotFoundError, ValueError):
             pid = int(lock.read_text(errors="replace").partition("\n")[0])
@@ -184,15 +192,19 @@ class Postgres(Service):
         return processes.stands_in(pid, self.data)
 
     async def ready(self, settings: Settings) -> bool:
+        """See Service.ready: it takes connections."""
         return await greeting(self.home.remembered_port(self.name) or 0) == "ready"
 
     async def alive(self, settings: Settings) -> bool:
+        """See Service.alive: it answers, also while it recovers."""
         return await greeting(self.home.remembered_port(self.name) or 0) in ("ready", "busy")
 
     def detail(self, settings: Settings) -> str:
+        """See Service.detail: its address."""
         return f"127.0.0.1:{self.home.remembered_port(self.name)}"
 
     def failure(self, how: str, tail: str) -> TerminalError:
+        """See Service.failure. A full disk is told as such."""
         check_disk(self.home.path, 1)
         if _DAMAGED.search(tail):
             return HomeCorrupt(f"{self.data} is damaged; PostgreSQL says:\n{tail}")

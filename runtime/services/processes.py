@@ -41,10 +41,12 @@ class Identity:
         return fields is not None and fields[0] == "T" and self.alive
 
     def to_json(self) -> dict[str, object]:
+        """As `from_json` reads it."""
         return {"pid": self.pid, "start": self.start}
 
     @classmethod
     def from_json(cls, value: object) -> Identity | None:
+        """What `to_json` wrote, or None for anything else."""
         match value:
             case {"pid": int(pid), "start": str(start)}:
                 return cls(pid, start)
@@ -52,6 +54,7 @@ class Identity:
 
     @classmethod
     def of(cls, pid: int) -> Identity | None:
+        """Which process has this pid now; None when there is none."""
         start = start_of(pid)
         return cls(pid, start) if start else None
 
@@ -83,6 +86,7 @@ class Identity:
 
 
 def boot_id() -> str:
+    """The first characters of the kernel's id of this boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
 
 
@@ -104,6 +108,7 @@ def start_of(pid: int) -> str | None:
 
 
 def all_pids() -> list[int]:
+    """The pids of all processes that this one sees."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
@@ -173,6 +178,7 @@ class Running:
 
     @property
     def adopted(self) -> bool:
+        """Whether an earlier supervisor started it, so that it is not our child."""
         return self._child is None
 
     async def ended(self) -> str:
@@ -199,6 +205,7 @@ def spawn_detached(
     log: Path,
     pass_fds: tuple[int, ...] = (),
 ) -> subprocess.Popen[bytes]:
+    """Start a process in a session of its own, with its output in `log`. Raises OSError."""
     rotate(log)
     with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab") as output:
         return subprocess.Popen(
@@ -279,6 +286,7 @@ def _listening(port: int) -> set[str]:
 
 
 def command_line(pid: int) -> str:
+    """Its command line with spaces between the words; empty when it is gone or hides it."""
     try:
         return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" "))
     except OSError:
@@ -286,5 +294,6 @@ def command_line(pid: int) -> str:
 
 
 def parent(pid: int) -> int:
+    """The pid of its parent; 0 when it is gone."""
     fields = _stat(pid)
     return int(fields[1]) if fields else 0

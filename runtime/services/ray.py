@@ -21,6 +21,8 @@ SILENCE_MAX_SECONDS = 10.0
 
 
 class Ray(Service):
+    """The local Ray head."""
+
     name = "ray"
     signature = "runtime.ray_head"
     starts_beside = True
@@ -32,12 +34,14 @@ class Ray(Service):
         self._log_from = 0
 
     async def prepare(self, settings: Settings, progress: Progress) -> dict[str, Any]:
+        """See Service.prepare. Makes Ray's token and its directory; chooses the port."""
         self.home.secret("ray.token")
         directory = ensure_run_dir(settings.home) / "ray"
         directory.mkdir(mode=0o700, exist_ok=True)
         return {"ray_address": f"127.0.0.1:{self.home.port(self.name, ours=self.leftover)}"}
 
     def command(self, settings: Settings) -> list[str]:
+        """See Service.command."""
         command = [
             sys.executable,
             "-m",
@@ -57,9 +61,11 @@ class Ray(Service):
         return [*command, "--num-cpus", str(settings.ray_cpus)] if settings.ray_cpus else command
 
     def environment(self, settings: Settings) -> dict[str, str]:
+        """See Service.environment."""
         return driver_environment(settings)
 
     async def before_start(self) -> None:
+        """See Service.before_start. Remembers where its log ends, so that an old `ready` does not count."""
         self._log_from = self.log.stat().st_size if self.log.exists() else 0
 
     async def ready(self, settings: Settings) -> bool:
@@ -82,6 +88,7 @@ class Ray(Service):
             return False
 
     def detail(self, settings: Settings) -> str:
+        """See Service.detail: its address."""
         return settings.ray_address or ""
 
 

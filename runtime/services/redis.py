@@ -37,6 +37,8 @@ def binary() -> str:
 
 
 class Redis(Service):
+    """The embedded Redis or Valkey."""
+
     name = "redis"
     signature = "-server"
     takes_settings = False
@@ -44,9 +46,11 @@ class Redis(Service):
 
     @property
     def directory(self) -> Path:
+        """See Service.directory."""
         return self.home / "redis"
 
     async def prepare(self, settings: Settings, progress: Progress) -> dict[str, Any]:
+        """See Service.prepare. Writes its configuration; chooses port and password."""
         password = self.home.secret("redis.password")
         port = self.home.port(self.name, ours=self.leftover)
         # No `dir`: the working directory serves, and needs no quoting. protected-mode guards nothing
@@ -71,6 +75,7 @@ class Redis(Service):
         return {"redis_url": f"redis://:{password}@127.0.0.1:{port}/0"}
 
     def command(self, settings: Settings) -> list[str]:
+        """See Service.command."""
         return [binary(), "redis.conf"]
 
     def owns(self, pid: int) -> bool:
@@ -78,6 +83,7 @@ class Redis(Service):
         return processes.stands_in(pid, self.directory)
 
     async def ready(self, settings: Settings) -> bool:
+        """See Service.ready: it answers a PING with its password."""
         password = self.home.secret("redis.password", create=False)
         try:
             async with asyncio.timeout(5):
@@ -93,4 +99,5 @@ class Redis(Service):
             return False
 
     def detail(self, settings: Settings) -> str:
+        """See Service.detail: its address and its program."""
         return f"127.0.0.1:{self.home.remembered_port(self.name)} ({Path(binary()).name})"

@@ -28,7 +28,11 @@ names = [actor["name"] for actor in ray.util.list_named_actors(all_namespaces=Tr
 cells = []
 for name in names:
     if name.startswith("cell/"):
-        told = json.loads(ray.get(ray.get_actor(name, namespace="terminalpp").describe.remote(), timeout=20))
+        try:
+            cell = ray.get_actor(name, namespace="terminalpp")
+            told = json.loads(ray.get(cell.describe.remote(), timeout=20))
+        except (ValueError, ray.exceptions.RayActorError):
+            continue  # a spare that was ended since it was listed
         refs = [entity["kind"] + "/" + entity["id"] for entity in told["entities"]]
         cells.append({"name": name, "pid": told["pid"], "entities": refs})
 print(json.dumps(cells))
