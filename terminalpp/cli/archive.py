@@ -139,6 +139,7 @@ def _file(full: str, entry: Entry, manifest: Manifest) -> Iterator[bytes]:
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
+    """The manifest as a compressed file's bytes; the same for the same manifest."""
     return gzip.compress(json.dumps(manifest).encode("ascii"), compresslevel=1)
 
 

@@ -40,6 +40,7 @@ class Destination:
 
     @property
     def open(self) -> bool:
+        """Whether the person has not said yet where the changes shall go."""
         return not (self.to_tree or self.branch is not None or self.patch is not None)
 
 

@@ -21,6 +21,8 @@ from terminalpp.types.errors import TerminalError
 
 
 class Exit(IntEnum):
+    """The exit status of every verb."""
+
     OK = 0
     NOT_GREEN = 1
     USAGE = 2

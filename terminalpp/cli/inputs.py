@@ -56,6 +56,7 @@ class PromptHistory(History):
         self._path = home.folder("chat") / "history"
 
     def load_history_strings(self) -> Iterable[str]:
+        """The entries of the history file, the newest first."""
         lines: list[bytes] = []
         with contextlib.suppress(OSError):
             lines = self._path.read_bytes().split(b"\n")
@@ -70,6 +71,8 @@ class PromptHistory(History):
                     yield entry
 
     def store_string(self, string: str) -> None:
+        """Add an entry to the history file, unless it begins with a space, is too long or repeats the last
+        one."""
         if string[:1].isspace() or len(string) > ENTRY_CHARACTERS or secret(string):
             return
         with contextlib.suppress(OSError):
@@ -98,6 +101,7 @@ class PromptCompleter(Completer):
         return bool(_FILE.search(before)) or bool(re.fullmatch(r"/\S*", before))
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
+        """Names of commands after `/`, and of files after `@`, that begin as the word before the cursor."""
         before = document.text_before_cursor
         if re.fullmatch(r"/\S*", before):
             for name in self._commands:

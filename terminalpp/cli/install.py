@@ -39,11 +39,13 @@ class Progress:
         self._drawn = False
 
     def step(self, text: str) -> None:
+        """Show what is done now; it stays on the screen."""
         self._erase()
         print(text, flush=True)
         self._spoke = time.monotonic()
 
     def detail(self, text: str) -> None:
+        """Show a detail of it on a terminal; the next one takes its place."""
         if self.tty:
             self._erase()
             print("  " + text[: shutil.get_terminal_size().columns - 3], end="", flush=True)
@@ -92,6 +94,7 @@ def alone(root: Path, kind: str) -> Iterator[None]:
 
 
 def installed(root: Path, kind: str) -> bool:
+    """Whether the environment holds what the lock file of `kind` says."""
     try:
         same = (root / ".venv" / f".installed-{kind}").read_bytes() == (root / LOCKS[kind]).read_bytes()
         here = os.fsdecode((root / ".venv" / ".root").read_bytes()).rstrip("\n") == str(root)
@@ -101,6 +104,7 @@ def installed(root: Path, kind: str) -> bool:
 
 
 def write_stamp(root: Path, kind: str, lock: Path) -> None:
+    """Record which lock file the environment was filled from."""
     place = root / ".venv"
     (place / ".root").write_bytes(os.fsencode(root) + b"\n")
     fresh = place / f".installed-{kind}.new"

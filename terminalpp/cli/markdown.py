@@ -35,10 +35,12 @@ class Blocks:
         self._fence = ""
 
     def feed(self, text: str) -> list[str]:
+        """The blocks that are complete with this text."""
         *lines, self._partial = (self._partial + text).split("\n")
         return [block for line in lines if (block := self._line(line))]
 
     def end(self) -> str:
+        """What is left, as the last block; empty when there is nothing."""
         rest = "\n".join([*self._lines, self._partial]).strip("\n")
         self._lines, self._partial, self._fence = [], "", ""
         return rest

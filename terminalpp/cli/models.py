@@ -20,6 +20,7 @@ class Choice:
 
     @property
     def scripted(self) -> bool:
+        """Whether it is one of the models that work offline."""
         return self.model.startswith("scripted:")
 
 

@@ -68,6 +68,7 @@ class Prompt:
         await asyncio.to_thread(self._around.close)
 
     async def get(self) -> str | None:
+        """The next message that the person has sent; None at the end of input."""
         return await self._messages.get()
 
     def refresh(self) -> None:

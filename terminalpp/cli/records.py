@@ -32,11 +32,13 @@ class Record:
     task: str
 
     def save(self, manifest: archive.Manifest) -> None:
+        """Write the record and the manifest of what was sent."""
         folder = self.folder()
         home.write_atomically(folder / "manifest.gz", archive.manifest_bytes(manifest))
         home.write_atomically(folder / "run.json", json.dumps(asdict(self)).encode("ascii"))
 
     def folder(self) -> Path:
+        """The folder of this run in the home; it is made when it is not there."""
         made = home.folder("runs") / self.conversation_id
         made.mkdir(mode=0o700, exist_ok=True)
         return made

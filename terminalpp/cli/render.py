@@ -93,6 +93,7 @@ class Renderer:
             handler(event["payload"], event.get("actor", ""))
 
     def tick(self, text: str) -> None:
+        """Show a passing line of status, on a terminal only."""
         if self.live:
             self.screen.status(clean(text, one_line=True))
 

@@ -62,9 +62,11 @@ class Survey:
 
     @property
     def total_bytes(self) -> int:
+        """The bytes of all files that will be sent."""
         return sum(entry.size for entry in self.entries)
 
     def describe(self) -> str:
+        """What kind of project it is and how much of it, in words."""
         kind = "git repository" if self.is_git else "plain files"
         if self.is_git and self.head is None:
             kind = "empty git repository"

@@ -39,10 +39,12 @@ class Screen:
 
     @classmethod
     def stdout(cls) -> Screen:
+        """A screen on standard output."""
         return cls(sys.stdout)
 
     @classmethod
     def stderr(cls) -> Screen:
+        """A screen on standard error."""
         return cls(sys.stderr)
 
     @property
@@ -61,6 +63,7 @@ class Screen:
             self.stream, self._passing = before, None
 
     def paint(self, text: str, *styles: str) -> str:
+        """The text in these styles where the screen has colour, else as it is."""
         if not (self.colour and styles and text):
             return text
         return f"\x1b[{';'.join(_CODES[style] for style in styles)}m{text}\x1b[0m"
@@ -85,6 +88,7 @@ class Screen:
             self._open = not text.endswith("\n")
 
     def end_words(self) -> None:
+        """End a stream of words with a line feed where one is missing."""
         if self._held:
             self._unstatus()
         elif self._open:
@@ -105,6 +109,7 @@ class Screen:
                 self._status = text
 
     def clear_status(self) -> None:
+        """Take the passing line away."""
         self._unstatus()
 
     def _unstatus(self) -> None:

@@ -9,6 +9,7 @@ NEEDED = ("typer", "rich", "prompt_toolkit")  # the extra `cli`
 
 
 def main() -> None:
+    """Run `tpp`, or say what to install when the packages of the extra `cli` are missing."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         sys.stderr.write(f"tpp needs {', '.join(missing)}: pip install 'terminalpp[cli]'\n")

@@ -34,6 +34,7 @@ def checkout() -> Path:
 
 
 def command(*arguments: str) -> list[str]:
+    """The command line of a boot verb."""
     return [sys.executable, "-m", "runtime", *arguments]
 
 

@@ -69,6 +69,7 @@ class Session:
 
     @property
     def id(self) -> str:
+        """The conversation's id."""
         return self.watch.id
 
     async def ask(self, text: str) -> dict[str, Any]:
@@ -77,6 +78,7 @@ class Session:
         return await guarded(self.watch)
 
     async def changes(self) -> Diff:
+        """What the team has changed so far. Raises TerminalError."""
         return await self.client.diff(self.id)
 
 

@@ -26,6 +26,7 @@ class Totals:
     tests: list[tuple[str, dict[str, int]]] = field(default_factory=list)
 
     def add(self, event: dict[str, Any]) -> None:
+        """Count what an event adds: tokens, money, time, results of tests."""
         payload = event["payload"]
         match event["type"]:
             case "turn.started":

@@ -59,5 +59,6 @@ def finish(work: Callable[[Screen], Any], as_json: bool) -> NoReturn:
 
 
 def one_of(value: str | None, option: str, *allowed: str) -> None:
+    """Raises InvalidInput unless the option's value is one of those allowed, or not given."""
     if value is not None and value not in allowed:
         raise typer.BadParameter(f"{value!r} is not one of {', '.join(allowed)}", param_hint=option)

@@ -81,6 +81,7 @@ class Watch:
             self.screen.clear_status()
 
     async def show(self, event: dict[str, Any]) -> None:
+        """Print one event: as JSON, or as a person wants to see it."""
         if self.as_json:
             self.renderer.totals.add(event)
             self.screen.line(json.dumps(event))

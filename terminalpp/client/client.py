@@ -63,14 +63,17 @@ class Client(Files, Conversations, Operator):
         await self.close()
 
     async def close(self) -> None:
+        """Close the connections; the server goes on."""
         await self._transport.close()
 
     # ---- the server ------------------------------------------------------------------------------
 
     async def version(self) -> dict[str, Any]:
+        """The server's version and the versions of its parts."""
         return await self._get("/version")
 
     async def livez(self) -> dict[str, Any]:
+        """Whether the server's process lives; needs no token."""
         return await self._transport.json("GET", "/livez", headers={"accept": "application/json"})
 
     async def readyz(self) -> dict[str, Any]:
@@ -111,20 +114,25 @@ class Client(Files, Conversations, Operator):
         return await self._post("/v1/sandboxes", body, key=key, query=query, timeout_s=60 + GRACE_S)
 
     async def sandboxes(self, limit: int = 1000) -> list[Sandbox]:
+        """The account's sandboxes, the newest first, at most `limit`."""
         return await self._pages("/v1/sandboxes", limit)
 
     async def sandbox(self, sandbox_id: str) -> Sandbox:
+        """The sandbox's record. Raises NotFound."""
         return await self._get(f"/v1/sandboxes/{segment(sandbox_id)}")
 
     async def start_sandbox(self, sandbox_id: str, *, wait: bool = True, key: str | None = None) -> Sandbox:
+        """Start it if it does not run, and with `wait` return when it does. Raises what starting raises."""
         query = {"wait": "true"} if wait else None
         path = f"/v1/sandboxes/{segment(sandbox_id)}/start"
         return await self._post(path, key=key, query=query, timeout_s=60 + GRACE_S)
 
     async def stop_sandbox(self, sandbox_id: str, *, key: str | None = None) -> Sandbox:
+        """End every process in it; its files stay."""
         return await self._post(f"/v1/sandboxes/{segment(sandbox_id)}/stop", key=key)
 
     async def delete_sandbox(self, sandbox_id: str) -> None:
+        """Delete it with all its files, commands and conversations. It cannot be undone."""
         await self._transport.request("DELETE", f"/v1/sandboxes/{segment(sandbox_id)}")
 
     async def wait_for_sandbox(
@@ -195,6 +203,7 @@ class Client(Files, Conversations, Operator):
         return await self._pages(f"/v1/sandboxes/{segment(sandbox_id)}/commands", limit, status=status)
 
     async def command(self, sandbox_id: str, command_id: str) -> Execution:
+        """The command's record, with bounded extracts of its output. Raises NotFound."""
         return await self._get(self._command(sandbox_id, command_id))
 
     async def output(

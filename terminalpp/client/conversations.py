@@ -17,6 +17,8 @@ from terminalpp.client.transport import segment, understanding
 
 
 class Conversations(Routes):
+    """The requests about conversations and agents."""
+
     async def create_conversation(
         self,
         sandbox_id: str,
@@ -51,6 +53,7 @@ class Conversations(Routes):
         return await self._pages("/v1/conversations", limit, status=status)
 
     async def conversation(self, conversation_id: str) -> Conversation:
+        """The conversation's record. Raises NotFound."""
         return await self._get(f"/v1/conversations/{segment(conversation_id)}")
 
     async def change_conversation(
@@ -85,13 +88,16 @@ class Conversations(Routes):
         return events.follow(self._transport, path, after, follow)
 
     async def cancel(self, conversation_id: str, *, key: str | None = None) -> dict[str, Any]:
+        """End the turn that runs; what it has done is kept."""
         return await self._post(f"/v1/conversations/{segment(conversation_id)}/cancel", key=key)
 
     async def set_model(self, conversation_id: str, model: str, *, key: str | None = None) -> Conversation:
+        """Use another model from the next model call on. Raises ModelUnknown."""
         path = f"/v1/conversations/{segment(conversation_id)}/model"
         return await self._post(path, {"model": model}, key=key)
 
     async def diff(self, conversation_id: str) -> Diff:
+        """What the team has changed since the conversation began."""
         value = await self._transport.json(
             "GET",
             f"/v1/conversations/{segment(conversation_id)}/diff",
@@ -102,4 +108,5 @@ class Conversations(Routes):
             return Diff(base64.b64decode(value["patch"]), value["files"], value["left"])
 
     async def agents(self, conversation_id: str | None = None, limit: int = 1000) -> list[Agent]:
+        """The agents, of one conversation or of all, at most `limit`."""
         return await self._pages("/v1/agents", limit, conversation_id=conversation_id)

@@ -42,6 +42,7 @@ class Parser:
         self.heard = 0
 
     def feed(self, chunk: bytes) -> Iterator[tuple[str, bytes]]:
+        """The events that are complete with this chunk: id and data of each."""
         if not chunk:
             return
         if self._after_cr:

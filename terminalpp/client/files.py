@@ -19,6 +19,8 @@ LONG_S = 3600.0
 
 
 class Files(Routes):
+    """The requests about files of a sandbox."""
+
     def _files(self, sandbox_id: str, verb: str = "", **paths: str) -> str:
         query = "&".join(f"{name}={segment(path)}" for name, path in paths.items())
         return f"/v1/sandboxes/{segment(sandbox_id)}/files{verb}?{query}"

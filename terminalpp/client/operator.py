@@ -13,6 +13,8 @@ from terminalpp.client.transport import field, segment
 
 
 class Operator(Routes):
+    """The requests of an operator."""
+
     async def quarantine(self, limit: int = 1000) -> list[Quarantine]:
         """What was put aside, in the order of kind and id."""
         return await self._pages("/v1/quarantine", limit)
@@ -34,6 +36,7 @@ class Operator(Routes):
         return await self._pages("/v1/dead-letters", limit, kind=kind, replayed=with_replayed)
 
     async def dead_letter(self, letter_id: str) -> DeadLetter:
+        """One dead letter with its payload's extract. Raises NotFound."""
         return await self._transport.json("GET", f"/v1/dead-letters/{segment(letter_id)}")
 
     async def replay(self, letter_id: str, *, key: str | None = None) -> DeadLetter:

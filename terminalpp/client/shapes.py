@@ -11,6 +11,8 @@ from typing import Any, TypedDict
 
 
 class Sandbox(TypedDict):
+    """A sandbox's record."""
+
     id: str
     name: str
     status: str                      # stopped | starting | running | error
@@ -56,11 +58,15 @@ class ExecutionListed(TypedDict):
 
 
 class Execution(ExecutionListed):
+    """A command's record."""
+
     stdout: str                      # the bounded head (and tail) of the output; the rest: `output`
     stderr: str
 
 
 class Process(TypedDict):
+    """A process inside a sandbox."""
+
     pid: int
     parent_pid: int
     command_id: str | None
@@ -73,6 +79,8 @@ class Process(TypedDict):
 
 
 class Conversation(TypedDict):
+    """A conversation's record."""
+
     id: str
     sandbox_id: str
     title: str | None
@@ -120,6 +128,8 @@ class DeadLetter(TypedDict):
 
 
 class Message(TypedDict):
+    """A message of a conversation, a person's or the team's."""
+
     id: str
     seq: int                         # orders; it may skip numbers
     role: str                        # user | assistant | system | tool
@@ -129,6 +139,8 @@ class Message(TypedDict):
 
 
 class Model(TypedDict):
+    """A model that can be asked for."""
+
     id: str
     object: str                      # model
     created: int                     # not known: 0
@@ -138,6 +150,8 @@ class Model(TypedDict):
 
 
 class Agent(TypedDict):
+    """An agent of a conversation."""
+
     id: str
     conversation_id: str
     role: str
@@ -148,6 +162,8 @@ class Agent(TypedDict):
 
 
 class Uploaded(TypedDict):
+    """What came out of an archive that was put into a sandbox."""
+
     files: int
     directories: int
     symlinks: int
@@ -155,6 +171,8 @@ class Uploaded(TypedDict):
 
 
 class File(TypedDict):
+    """A file or directory, or what else there is at a path."""
+
     path: str                        # as text: what is no UTF-8 is U+FFFD
     path_raw: str                    # its bytes, percent-encoded
     name: str
@@ -168,6 +186,8 @@ class File(TypedDict):
 
 
 class FileListed(TypedDict):
+    """An entry of a directory's list."""
+
     path: str
     path_raw: str
     name: str

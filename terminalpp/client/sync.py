@@ -29,6 +29,7 @@ class Command(Blocking[AsyncCommand]):
 
     @property
     def id(self) -> str:
+        """The command's id."""
         return self._inner.id
 
     record = blocking(AsyncCommand.record)
@@ -141,6 +142,7 @@ class Sandbox(Blocking[AsyncSandbox]):
 
     @property
     def id(self) -> str:
+        """The sandbox's id."""
         return self._inner.id
 
     @classmethod
@@ -185,6 +187,7 @@ class Conversation(Blocking[AsyncConversation]):
 
     @property
     def id(self) -> str:
+        """The conversation's id."""
         return self._inner.id
 
     @classmethod

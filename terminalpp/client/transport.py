@@ -129,6 +129,7 @@ def written(body: Any) -> bytes:
 
 
 def is_address(url: str) -> bool:
+    """Whether it is an http or https address with a host."""
     try:
         parsed = URL(url)
         return parsed.scheme in ("http", "https") and bool(parsed.host) and parsed.port is not None
@@ -163,6 +164,7 @@ class Transport:
         self._met = self._closed = False
 
     async def close(self) -> None:
+        """Close the connections. Idempotent."""
         self._closed = True
         if self._session is not None:
             await self._session.close()
@@ -290,6 +292,7 @@ class Transport:
             raise self.unreachable(error) from error
 
     def unreachable(self, error: Exception) -> errors.Unavailable:
+        """The error that says that nobody answered, and what to do about it."""
         words = str(error) or type(error).__name__
         if isinstance(error, aiohttp.ClientConnectorError):
             words = str(error.os_error) or words

@@ -39,6 +39,7 @@ class TerminalError(Exception):
         if cls.code in _BY_CODE and _BY_CODE[cls.code].__qualname__ != cls.__qualname__:
             raise TypeError(f"error code {cls.code!r} is taken by {_BY_CODE[cls.code].__name__}")
         _BY_CODE[cls.code] = cls
+        cls.__doc__ = cls.__dict__.get("__doc__") or f"{cls.title}."
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.detail, self.next_step, self.extra)
@@ -47,6 +48,7 @@ class TerminalError(Exception):
         return self.detail
 
     def to_json(self) -> dict[str, Any]:
+        """As `from_json` reads it: code, HTTP status, whether trying again can help, detail, hint, extra."""
         return {
             "code": self.code,
             "status": self.status,
@@ -287,14 +289,17 @@ class CommandFailed(TerminalError):
 
     @property
     def exit_code(self) -> int | None:
+        """The command's exit code; None when it has none."""
         return self.extra.get("exit_code")
 
     @property
     def stdout(self) -> str:
+        """What it printed, as far as its record keeps it."""
         return str(self.extra.get("stdout", ""))
 
     @property
     def stderr(self) -> str:
+        """What it printed as errors, as far as its record keeps it."""
         return str(self.extra.get("stderr", ""))
 
 

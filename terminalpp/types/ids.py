@@ -36,10 +36,12 @@ class Fence:
     epoch: int
 
     def to_json(self) -> dict[str, object]:
+        """As `from_json` reads it."""
         return {"kind": self.kind, "id": self.id, "epoch": self.epoch}
 
     @classmethod
     def from_json(cls, value: dict) -> Fence:
+        """What `to_json` wrote."""
         return cls(str(value["kind"]), str(value["id"]), int(value["epoch"]))
 
 

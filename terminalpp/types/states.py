@@ -6,6 +6,8 @@ from enum import StrEnum
 
 
 class SandboxState(StrEnum):
+    """What a sandbox is."""
+
     STOPPED = "stopped"
     STARTING = "starting"
     RUNNING = "running"
@@ -24,10 +26,13 @@ class ExecutionState(StrEnum):
 
     @property
     def final(self) -> bool:
+        """Whether the command has ended."""
         return self in (ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.KILLED)
 
 
 class AgentRole(StrEnum):
+    """What an agent is for."""
+
     PLANNER = "planner"
     CODER = "coder"
     TESTER = "tester"
@@ -36,6 +41,8 @@ class AgentRole(StrEnum):
 
 
 class AgentState(StrEnum):
+    """What an agent is."""
+
     ACTIVE = "active"
     PAUSED = "paused"
     TERMINATED = "terminated"
@@ -53,6 +60,8 @@ class TurnOutcome(StrEnum):
 
 
 class Isolation(StrEnum):
+    """What separates a sandbox from the host."""
+
     RUNC = "runc"
     RUNSC = "runsc"
     KATA = "kata"
@@ -60,5 +69,7 @@ class Isolation(StrEnum):
 
 
 class Network(StrEnum):
+    """What network a sandbox has."""
+
     NONE = "none"
     OPEN = "open"

@@ -127,6 +127,47 @@ def test_long_files_open_with_an_essay():
     assert not wrong, wrong
 
 
+def test_public_definitions_say_what_they_are():
+    """In the floors that everybody builds upon; an error says it by its `title`."""
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} {name}"
+        for path in sources()
+        if path.relative_to(ROOT).parts[0] in ("terminalpp", "runtime", "schema")
+        for name, line in _undocumented(ast.parse(path.read_text()))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def _undocumented(node: ast.Module | ast.ClassDef, within: str = "") -> list[tuple[str, int]]:
+    found = []
+    for one in node.body:
+        if not isinstance(one, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) or one.name[0] == "_":
+            continue
+        titled = isinstance(one, ast.ClassDef) and any(
+            isinstance(line, ast.Assign) and getattr(line.targets[0], "id", "") == "title"
+            for line in one.body
+        )
+        overload = any(getattr(mark, "id", "") == "overload" for mark in one.decorator_list)
+        if ast.get_docstring(one) is None and not (titled or overload):
+            found.append((within + one.name, one.lineno))
+        if isinstance(one, ast.ClassDef):
+            found += _undocumented(one, f"{within}{one.name}.")
+    return found
+
+
+def test_nobody_but_the_link_knows_where_a_sandbox_lies():
+    """What is done with a sandbox from outside of it goes through `SandboxAccess`."""
+    above = ("gateway", "actors/agent", "actors/conversation")
+    wrong = [
+        str(path.relative_to(ROOT))
+        for path in sources()
+        if str(path.relative_to(ROOT)).startswith(above)
+        if "run_dir" in path.read_text()
+        or any("actors.sandbox.tppd.client" in module for module, _ in imports(path))
+    ]
+    assert not wrong, wrong
+
+
 def test_no_cycles():
     """Not even by lazy imports; what only a type checker imports does not count."""
     modules = {
