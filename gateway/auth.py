@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from schema import Database, users
 from terminalpp.types import errors
@@ -36,37 +37,51 @@ def bearer(headers: list[tuple[bytes, bytes]]) -> str:
     return token
 
 
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who a request comes from: the account, and its role (`admin` or `user`)."""
+
+    user_id: str
+    role: str
+
+    @property
+    def administers(self) -> bool:
+        """Whether this account may look after the whole installation."""
+        return self.role == "admin"
+
+
 class Tokens:
-    """Token to user id, with a short memory."""
+    """Tokens to their holders, with a short memory."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known: OrderedDict[str, tuple[str, float]] = OrderedDict()  # those looked up last
+        self._known: OrderedDict[str, tuple[Principal, float]] = OrderedDict()  # those looked up last
         self._lookups = asyncio.Semaphore(LOOKUPS)
         self._waiting = 0
 
-    async def user_of(self, token: str) -> str:
-        """The user's id. Raises Unauthorized, Overloaded, or Unavailable (no answer of the database)."""
+    async def principal(self, token: str) -> Principal:
+        """Who holds the token. Raises Unauthorized, Overloaded, Unavailable (no answer of the database)."""
         key = digest(token)
         now = time.monotonic()
         known = self._known.get(key)
         if known and known[1] > now:
             return known[0]
-        user_id = await users.user_of_token(self._database, key) if known else await self._meet(key)
+        holder = await users.holder_of_token(self._database, key) if known else await self._meet(key)
         self._known.pop(key, None)
-        if user_id is None:
+        if holder is None:
             raise errors.Unauthorized("the token is not known")
-        self._known[key] = (str(user_id), now + CACHE_S)
+        found = Principal(*holder)
+        self._known[key] = (found, now + CACHE_S)
         while len(self._known) > CACHE_SIZE:
             self._known.popitem(last=False)
-        return str(user_id)
+        return found
 
-    async def _meet(self, key: str) -> str | None:
+    async def _meet(self, key: str) -> tuple[str, str] | None:
         if self._waiting >= LOOKUPS_WAITING:
             raise errors.Overloaded("too many tokens that are not known are being looked up")
         self._waiting += 1
         try:
             async with self._lookups:
-                return await users.user_of_token(self._database, key)
+                return await users.holder_of_token(self._database, key)
         finally:
             self._waiting -= 1

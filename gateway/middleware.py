@@ -61,9 +61,9 @@ class Edge:
 
         async def within() -> None:
             nonlocal ticket
-            scope["user_id"] = user = await self._gateway.tokens.user_of(bearer(headers))
+            scope["principal"] = principal = await self._gateway.tokens.principal(bearer(headers))
             ticket = await self._gateway.admission.enter(
-                user, scope["method"], scope["path"], scope["query_string"]
+                principal.user_id, scope["method"], scope["path"], scope["query_string"]
             )
             if scope["method"] in _CREATE and not _ENDS.search(scope["path"]):
                 self._gateway.disk.check()

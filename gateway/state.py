@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import Request
+from starlette.requests import HTTPConnection
 
 from gateway.admission import Admission
-from gateway.auth import Tokens
+from gateway.auth import Principal, Tokens
 from gateway.database_metrics import Figures
 from gateway.feeds import Feeds
 from gateway.metrics import Metrics, Pulse
@@ -57,6 +58,11 @@ def app_state(request: Request) -> AppState:
     return request.app.state.gateway
 
 
-def user_of(request: Request) -> str:
-    """The id of the account that the edge has recognised."""
-    return request.scope["user_id"]
+def principal_of(request: HTTPConnection) -> Principal:
+    """Who asks, as the middleware has recognised it."""
+    return request.scope["principal"]
+
+
+def user_of(request: HTTPConnection) -> str:
+    """The id of the account that asks."""
+    return principal_of(request).user_id

@@ -23,7 +23,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from runtime import supervision, turns, wire
-from runtime.context import Context
+from runtime.context import Context, reading
 from runtime.decorators import Kind
 from runtime.effects import Effects
 from runtime.entity import EFFECT_FAILED, Entity, Turn
@@ -165,6 +165,7 @@ class Activation:
             await self.check_allowed(method)
             await self.ready.wait()
             began = True
+            reading.set(method if kind is Kind.READONLY else None)
             return await getattr(self.entity, method)(payload)
 
         # A task of its own, so that `close` can end it without ending the caller's.

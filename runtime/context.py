@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from terminalpp.types.ids import Fence, Ref, new_id
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from runtime.entity import Turn
     from runtime.settings import Settings
     from schema import Connection, Database, Live
+
+
+# The read-only method that this task carries out; tasks that it starts inherit it.
+reading: ContextVar[str | None] = ContextVar("reading", default=None)
 
 
 class Context:
@@ -39,6 +44,7 @@ class Context:
         If it raises what is a defect (`supervision.Cause`), the entity is restarted from its committed state;
         a refusal or weather is logged: work that must outlive weather waits it out itself.
         """
+        self._check_may_write()
         return self._activation.spawn(work, name)
 
     @asynccontextmanager
@@ -47,6 +53,7 @@ class Context:
 
         Short, and nothing else awaited inside: turns and the cell's lease wait for it.
         """
+        self._check_may_write()
         self._activation.check_serving()
         async with self.database.fenced(self.fence) as connection:
             yield connection
@@ -61,4 +68,9 @@ class Context:
 
         Never from within a turn: it would wait for itself.
         """
+        self._check_may_write()
         return self._activation.open_turn(new_id())
+
+    def _check_may_write(self) -> None:
+        if (method := reading.get()) is not None:
+            raise TypeError(f"{self.ref}: {method} is @readonly and may not write, or leave work behind")

@@ -19,7 +19,7 @@ class Kind(StrEnum):
 
     DURABLE = "durable"    # stored first, applied in order, at most once per message id, in one transaction
     VOLATILE = "volatile"  # at most once; beside the turns
-    READONLY = "readonly"  # changes nothing; beside the turns
+    READONLY = "readonly"  # may not write (the context refuses); beside the turns
     EFFECT = "effect"      # performs an action after its commit, at least once, under a stable key
 
 

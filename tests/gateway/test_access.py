@@ -74,7 +74,7 @@ async def test_known_token_costs_no_query(served: Served, database: Database) ->
     async with served.http() as http:
         await http.get("/v1/sandboxes")
     await database.close()
-    assert await tokens.user_of(served.token)
+    assert await tokens.principal(served.token)
 
 
 @pytest.mark.parametrize("type", ["application/x-www-form-urlencoded", "text/plain", "multipart/form-data"])

@@ -148,7 +148,9 @@ async def test_guessing_tokens_keeps_nobody_out(served: Served, monkeypatch: pyt
     tokens = served.app.gateway.tokens
     async with served.http() as http:
         assert (await http.get("/v1/sandboxes")).status_code == 200
-        guesses = asyncio.gather(*(tokens.user_of(f"guess-{n}") for n in range(300)), return_exceptions=True)
+        guesses = asyncio.gather(
+            *(tokens.principal(f"guess-{n}") for n in range(300)), return_exceptions=True
+        )
         assert (await http.get("/v1/sandboxes")).status_code == 200
         codes = [error.code for error in await guesses]  # type: ignore[union-attr]
     assert set(codes) == {"unauthorized", "overloaded"}
@@ -163,7 +165,7 @@ async def test_known_tokens_are_forgotten_one_by_one(
     owner = await users.ensure_owner(database)
     for name in ("one", "two", "three"):
         await users.ensure_token(database, owner, digest(name), name)
-        await tokens.user_of(name)
+        await tokens.principal(name)
     assert list(tokens._known) == [digest("two"), digest("three")]
 
 

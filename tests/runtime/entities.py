@@ -126,6 +126,21 @@ class Counter(Entity):
     async def get(self, payload: dict[str, Any]) -> dict[str, Any]:
         return {"pid": os.getpid(), "epoch": self.context.fence.epoch, "group": self.group, **self.state}
 
+    @readonly
+    async def meddle(self, payload: dict[str, Any]) -> None:
+        """What a read-only method may not do."""
+        match payload["how"]:
+            case "turn":
+                async with self.context.turn() as turn:
+                    turn.state["meddled"] = True
+            case "fenced":
+                async with self.context.fenced() as connection:
+                    await connection.execute("SELECT 1")
+            case "spawn":
+                self.context.spawn(asyncio.sleep(0), "left behind")
+            case "in a task of its own":
+                await asyncio.create_task(self.meddle({"how": "turn"}))
+
     @volatile
     async def echo(self, payload: dict[str, Any]) -> dict[str, Any]:
         return payload

@@ -52,6 +52,15 @@ async def test_refusal_is_a_stored_answer_and_changes_nothing(node: LocalNode, c
     assert (await mailbox.result_of(node.database, "r1")).attempts == 0
 
 
+@pytest.mark.parametrize("how", ["turn", "fenced", "spawn", "in a task of its own"])
+async def test_a_read_only_method_cannot_write(node: LocalNode, counter: Ref, how: str) -> None:
+    await node.runtime.send(counter, "add", {"n": 7})
+    with pytest.raises(errors.TerminalError, match="meddle is @readonly"):
+        await node.runtime.call(counter, "meddle", {"how": how})
+    assert (await state(node, counter))["total"] == 7
+    assert await node.runtime.send(counter, "add", {"n": 1}) == {"total": 8}, "what writes still can"
+
+
 async def test_poison_goes_to_dead_letters_and_the_mailbox_goes_on(node: LocalNode, counter: Ref) -> None:
     await node.runtime.send(counter, "add", {"n": 7})
     with pytest.raises(errors.TerminalError, match="ZeroDivisionError: a defect"):
