@@ -9,7 +9,6 @@ Output never passes through an actor: it is read from the journals on disk, and 
 from __future__ import annotations
 
 import asyncio
-import shlex
 import time
 from signal import Signals
 from typing import Annotated, Any, Literal
@@ -31,6 +30,7 @@ from gateway.sandboxes import BYTES, owned
 from gateway.state import AppState, app_state, user_of
 from schema import executions
 from schema.rows import Place
+from terminalpp.types.commands import HOME, as_typed
 from terminalpp.types.errors import (
     CommandFinished,
     NotFound,
@@ -59,7 +59,7 @@ def from_row(row: executions.Execution) -> dict[str, Any]:
         stderr=row.stderr or "",
         stdout_bytes=row.stdout_bytes or 0,
         stderr_bytes=row.stderr_bytes or 0,
-        working_directory=row.working_directory or "/home/user",
+        working_directory=row.working_directory or HOME,
         duration_ms=row.execution_time_ms,
     )
 
@@ -68,11 +68,6 @@ def listed(row: executions.Execution) -> dict[str, Any]:
     """A command in a list: all but its output."""
     whole = from_row(row)
     return {name: whole[name] for name in responses.ExecutionListed.model_fields}
-
-
-def spelled(body: CommandCreate) -> str:
-    """The command as its record shows it."""
-    return body.command if body.command is not None else shlex.join(body.argv or [])
 
 
 async def run(request: Request, sandbox_id: UUID, body: CommandCreate) -> Response:
@@ -95,8 +90,8 @@ async def run(request: Request, sandbox_id: UUID, body: CommandCreate) -> Respon
         {
             "id": exec_id,
             "sandbox_id": sandbox,
-            "command": spelled(body),
-            "working_directory": body.cwd or "/home/user",
+            "command": as_typed(body.command, body.argv),
+            "working_directory": body.cwd or HOME,
             "status": ran["status"],
             "exit_code": ran.get("exit_code"),
             "reason": ran.get("reason"),

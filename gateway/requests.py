@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from gateway import field_errors
 from terminalpp.types import errors
+from terminalpp.types.commands import MAX_ARGUMENTS, MAX_COMMAND_BYTES, MAX_TIMEOUT_MS, as_typed
 from terminalpp.types.limits import MESSAGE_BYTES
 
 WAIT_LIMIT_MS = 60_000
@@ -87,11 +88,11 @@ class CommandCreate(Body):
         command="python -m pytest -q", cwd="/home/user/project", wait_ms=5000,
     )  # fmt: skip
 
-    command: str | None = Field(None, min_length=1, max_length=131_072, description="A shell line.")
+    command: str | None = Field(None, min_length=1, max_length=MAX_COMMAND_BYTES, description="A shell line.")
     argv: list[str] | None = Field(
         None,
         min_length=1,
-        max_length=4096,
+        max_length=MAX_ARGUMENTS,
         description="Or a program as it is, and its arguments.",
         json_schema_extra={"prefixItems": [{"type": "string", "minLength": 1}]},
     )
@@ -102,18 +103,18 @@ class CommandCreate(Body):
     stdin: bool = Field(False, description="Keep standard input open for `POST …/stdin`.")
     wait_ms: int = Field(0, ge=0, le=WAIT_LIMIT_MS, description="Wait so long for the end of the command.")
     timeout_ms: int | None = Field(
-        None, ge=1, le=604_800_000,
+        None, ge=1, le=MAX_TIMEOUT_MS,
         description="How long it may run: then SIGTERM to all its processes, two seconds later SIGKILL.",
     )  # fmt: skip
 
     @model_validator(mode="after")
     def one_of_two(self) -> CommandCreate:
-        if self.argv and not self.argv[0]:
-            raise ValueError("the first of `argv` is the program's name and must not be empty")
         if (self.command is None) == (self.argv is None):
             raise ValueError("send exactly one of `command` and `argv`")
         if self.argv is not None and not self.argv[0]:
             raise ValueError("the program, `argv.0`, must not be empty")
+        if len(as_typed(self.command, self.argv).encode()) > MAX_COMMAND_BYTES:
+            raise ValueError(f"the command has more than {MAX_COMMAND_BYTES} bytes")
         return self
 
 

@@ -25,12 +25,12 @@ from actors.sandbox import core, machine, state
 from actors.sandbox.commands.ends import insist
 from actors.sandbox.commands.following import attached_of
 from actors.sandbox.commands.runner import CommandRunner, id_of, wait_of
-from actors.sandbox.commands.spec import whole
 from actors.sandbox.core import Wanted
 from runtime import Action, Context, Entity, Turn, durable, effect, readonly, volatile
 from runtime.disk import Disk
 from schema import sandboxes
 from terminalpp.types import errors
+from terminalpp.types.commands import whole
 from terminalpp.types.ids import Ref
 from terminalpp.types.states import Network, SandboxState
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from actors.sandbox import core, limits
-from actors.sandbox.commands.spec import check_environment
 from actors.sandbox.core import Wanted
 from actors.sandbox.image import check_image
 from actors.sandbox.machine import machine_limits
 from runtime import Context, typed
 from schema import Connection, sandboxes
+from terminalpp.types.commands import check_environment
 from terminalpp.types.errors import InvalidInput, NotFound
 from terminalpp.types.states import Network, SandboxState
 

@@ -10,6 +10,7 @@ import pytest
 from schema import Database, executions
 from terminalpp.client import Client
 from terminalpp.types import errors
+from terminalpp.types.commands import MAX_COMMAND_BYTES
 from terminalpp.types.ids import new_id
 from tests.eventually import eventually
 from tests.gateway.conftest import Served
@@ -38,6 +39,19 @@ async def test_argv_is_not_seen_by_a_shell(api: Client, box: str) -> None:
     ran = await api.run_command(box, argv=["printf", "%s", "$HOME; *"], wait_ms=10_000)
     assert ran["stdout"] == "$HOME; *"
     assert ran["command"] == "printf %s '$HOME; *'"
+
+
+@pytest.mark.parametrize("letter", ["x", "é"])
+async def test_a_command_has_one_limit_in_bytes_however_it_is_given(
+    api: Client, box: str, letter: str
+) -> None:
+    most = letter * ((MAX_COMMAND_BYTES - len(": ")) // len(letter.encode()))
+    ran = await api.run_command(box, f": {most}", wait_ms=10_000)
+    assert (ran["status"], ran["exit_code"]) == ("completed", 0)
+    for wrong in ({"command": f": {most}{letter}"}, {"argv": [":", f"{most}{letter}"]}):
+        with pytest.raises(errors.InvalidInput, match="120000"):
+            await api.run_command(box, wrong.get("command"), argv=wrong.get("argv"))
+    assert [row["id"] for row in await api.commands(box)] == [ran["id"]]
 
 
 async def test_output_is_followed_while_it_comes(api: Client, box: str) -> None:

@@ -10,11 +10,11 @@ import docker
 import pytest
 
 from actors.node.entity import make_drivers
-from actors.sandbox.commands.spec import Command
 from actors.sandbox.tppd import journal
 from actors.sandbox.tppd.client import Tppd
 from schema import executions, sandboxes
 from terminalpp.types import errors
+from terminalpp.types.commands import Command
 from terminalpp.types.ids import new_id
 from tests.eventually import eventually
 

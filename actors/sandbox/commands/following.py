@@ -19,14 +19,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from actors.sandbox.commands import spec, views
+from actors.sandbox.commands import views
 from actors.sandbox.commands.ends import RETRY_SECONDS, WEATHER, EndWriter, insist
-from actors.sandbox.commands.spec import Command
 from actors.sandbox.tppd import journal
 from actors.sandbox.tppd.client import Tppd
 from actors.sandbox.tppd.journal import ExitRecord, Outcome
 from runtime.context import Context
 from schema import executions
+from terminalpp.types import commands
+from terminalpp.types.commands import Command
 from terminalpp.types.errors import (
     DeadlineExceeded,
     DiskFull,
@@ -283,4 +284,4 @@ def attached_of(started: dict[str, Any], generation: int, own: dict[str, str]) -
     """From the driver's record as the entity keeps it. `own`: the sandbox's own variables."""
     shell = str(started.get("shell") or "/bin/sh")
     image = dict((started.get("details") or {}).get("environment") or {})
-    return Attached(str(started["run_dir"]), generation, shell, spec.environment(image, own, shell))
+    return Attached(str(started["run_dir"]), generation, shell, commands.environment(image, own, shell))

@@ -23,14 +23,15 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from actors.sandbox.commands import spec, views
+from actors.sandbox.commands import views
 from actors.sandbox.commands.following import CommandFollower
-from actors.sandbox.commands.spec import Command, whole
 from actors.sandbox.tppd import journal
 from actors.sandbox.tppd.journal import ExitRecord, Outcome
 from actors.sandbox.tppd.protocol import Fields
 from runtime.context import Context
 from schema import executions
+from terminalpp.types import commands
+from terminalpp.types.commands import Command, whole
 from terminalpp.types.errors import (
     CommandNotStarted,
     DeadlineExceeded,
@@ -217,7 +218,7 @@ def _accepted(answer: dict[str, Any], row: executions.Execution, created: bool) 
 def id_of(payload: dict[str, Any]) -> str:
     """The command's id. Raises InvalidInput unless it is a UUID."""
     exec_id = payload.get("exec_id")
-    if not spec.is_uuid(exec_id):
+    if not commands.is_uuid(exec_id):
         raise InvalidInput("exec_id: a UUID")
     return str(exec_id)
 

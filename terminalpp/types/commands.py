@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -29,6 +30,11 @@ AGENT_CHARACTERS = 20  # the row's column
 MODES = ("manual", "auto", "scheduled")
 _OPTIONS = {"exec_id", "command", "argv", "cwd", "env", "merge", "stdin", "timeout_ms", "agent",
             "conversation_id", "mode", "wait_ms", "head_bytes", "user_id", "idempotency_key", "room"}
+
+
+def as_typed(text: str | None, argv: Sequence[str] | None) -> str:
+    """The command as a person would type it: its text, or its arguments quoted for a shell."""
+    return text if text is not None else shlex.join(argv or ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,7 @@ class Command:
         if (text is None) == (argv is None):
             raise InvalidInput("give either `command` (a text for the shell) or `argv` (a list)")
         if argv is not None:
-            text = shlex.join(_arguments(argv))
+            text = as_typed(None, _arguments(argv))
         if not isinstance(text, str) or not text.strip():
             raise InvalidInput("command: the text is empty")
         if len(text.encode()) > MAX_COMMAND_BYTES:
