@@ -4,7 +4,8 @@ A step's events travel in the state (`outgoing`), so they survive exactly as its
 that finished but whose checkpoint was not stored is taken from its pending writes, and its events with
 it. `aput` stores the checkpoint, appends those events and adds the rewind point in one transaction that
 holds the conversation's fence. So an owner that was superseded stores nothing (it gets Fenced), a
-checkpoint is never there without its events, and no event is written twice.
+checkpoint is never there without its events, and no event is written twice. What the step's nodes wrote for
+the case of a crash goes with the same commit: the checkpoint holds it.
 
 JSON only: a value that JSON cannot hold is refused with TypeError when it is stored. Nothing is pickled
 or imported when it is read. Reads go without the fence. One saver serves one conversation's turn.
@@ -95,6 +96,8 @@ class Saver(BaseCheckpointSaver[int]):
                 stored,
                 dict(get_checkpoint_metadata(config, metadata)),
             )
+            if parent := place.get("checkpoint_id"):
+                await checkpoints.forget_writes(c, thread_id, ns, parent)
             if self.conversation_id is not None and leaving:
                 first = await events.append(c, self.conversation_id, [tuple(event) for event in leaving])
                 last = first + len(leaving) - 1

@@ -86,6 +86,11 @@ async def put_writes(
         await c.execute(query, thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, items)
 
 
+async def forget_writes(c: Executor, thread_id: str, checkpoint_ns: str, checkpoint_id: str) -> None:
+    """Delete what the tasks of this checkpoint wrote. Only when its successor is stored."""
+    await c.execute(_Q.forget_writes, thread_id, checkpoint_ns, checkpoint_id)
+
+
 async def get_writes(
     c: Executor, thread_id: str, checkpoint_ns: str, checkpoint_id: str
 ) -> builtins.list[Write]:

@@ -39,6 +39,10 @@ ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) DO UPDATE SE
 SELECT * FROM graph_writes WHERE thread_id = $1 AND checkpoint_ns = $2 AND checkpoint_id = $3
 ORDER BY task_path, task_id, idx
 
+-- forget_writes --
+-- Forgets what the tasks of a checkpoint wrote: its successor is stored, which holds it.
+DELETE FROM graph_writes WHERE thread_id = $1 AND checkpoint_ns = $2 AND checkpoint_id = $3
+
 -- delete_writes --
 -- Forgets all writes of a thread.
 DELETE FROM graph_writes WHERE thread_id = $1

@@ -68,6 +68,22 @@ async def test_checkpoint_events_and_rewind_point_come_together(database: Databa
     assert kept.checkpoint["channel_values"] == {"rounds": 1}, "what left is not kept twice"
 
 
+async def test_what_a_steps_nodes_wrote_goes_with_the_checkpoint_that_holds_it(database: Database):
+    id, fence = await owned(database)
+    saver = Saver(database, fence, id)
+    first = await saver.aput(*step(id, 1))
+    await saver.aput_writes(first, [("rounds", 2), ("plan", {"steps": []})], "task")
+    assert len((await saver.aget_tuple(first)).pending_writes) == 2, "a crash now finds them"
+    _, checkpoint, metadata, versions = step(id, 2)
+    row = await entities.claim(database, Ref("conversation", id), "cell/b", 10.0)
+    with pytest.raises(Fenced):
+        await saver.aput(first, checkpoint, metadata, versions)
+    assert len((await saver.aget_tuple(first)).pending_writes) == 2, "nobody but the owner takes them away"
+    second = await Saver(database, row.fence, id).aput(first, checkpoint, metadata, versions)
+    assert (await saver.aget_tuple(first)).pending_writes == []
+    assert (await saver.aget_tuple(second)).checkpoint["channel_values"] == {"rounds": 2}
+
+
 async def test_a_fenced_out_owner_stores_nothing(database: Database):
     id, fence = await owned(database)
     zombie = Saver(database, fence, id)
