@@ -1,6 +1,10 @@
-"""Memory of the idle system, per process, as /proc/PID/smaps_rollup tells it.
+"""Memory of the idle system, per process, and of one conversation at work, by /proc/PID/smaps_rollup.
 
     python -m bench.memory
+
+A conversation at work is what all cells together take more once its planner, coder, tester, critic and
+executor have all worked and none of them was passivated yet, its sandbox included. Then, what its rows take
+in the database.
 
 PSS shares each page among the processes that map it, so the PSS column adds up to what the system
 really takes; RSS counts shared pages again in every process.
@@ -11,12 +15,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import tempfile
 from pathlib import Path
 
-from bench.home import booted
-from tests.e2e.stack import find_processes
+from bench.home import booted, client, state
+from runtime.services import postgres
+from schema import Database
+from tests.e2e import scripts
+from tests.e2e.stack import collect, find_processes
 
 SETTLE_S = 20  # spare cells are started in the background after boot
+TABLES = (
+    "ai_conversations", "ai_messages", "events", "graph_checkpoints", "graph_writes", "rewind_points",
+    "ai_agents", "command_executions", "entities", "reminders", "mailbox", "outbox", "sandboxes",
+)  # fmt: skip
 
 
 def of(pid: int) -> tuple[str, float, float]:
@@ -45,16 +57,68 @@ def with_children(pids: set[int]) -> set[int]:
     return pids
 
 
+def pss(pids: set[int]) -> dict[int, tuple[str, float, float]]:
+    """What each process is, its RSS and PSS in MB; those that ended while we looked are left out."""
+    found = {}
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, PermissionError, KeyError, ProcessLookupError):
+            found[pid] = of(pid)
+    return found
+
+
+def cells(home: Path) -> dict[int, tuple[str, float, float]]:
+    """The cells of this home and the parents that they were forked from."""
+    every = pss(with_children(set(find_processes(str(home)))))
+    return {pid: one for pid, one in every.items() if "ray::Cell" in one[0] or "worker_parent" in one[0]}
+
+
+async def at_work(home: Path) -> None:
+    """One conversation from its first message to the end of its turn, measured there."""
+    before = cells(home)
+    with tempfile.TemporaryDirectory() as folder:
+        model = scripts.script(Path(folder), [scripts.EDIT, {"content": "It adds now."}])
+        async with client(home) as api:
+            box = (await api.create_sandbox(name="memory", wait=True))["id"]
+            await api.upload_archive(box, "/home/user/work", scripts.archive())
+            talk = (await api.create_conversation(box, "/home/user/work", model=model))["id"]
+            await api.post_message(talk, "add() subtracts")
+            events = await collect(api, talk, until="turn.finished", timeout_s=120)
+    assert events[-1]["payload"]["outcome"] == "passed", events[-1]
+    after = cells(home)
+    more = sum(one[2] for one in after.values()) - sum(one[2] for one in before.values())
+    count = len(after) - len(before)
+    print(f"\na conversation at work: {count} more cells, {more:.0f} MB PSS more in all cells")
+    print(f"its rows after {len(events)} events: {await rows_kib(home, talk):.0f} KiB")
+
+
+async def rows_kib(home: Path, conversation_id: str) -> float:
+    """What the rows of the database take that tell of this conversation, its sandbox and its agents.
+
+    The home is new, so all rows of these tables are its.
+    """
+    port = int(state(home)["services"]["postgres"]["detail"].rpartition(":")[2])
+    password = (home / "secrets" / "postgres.password").read_text().strip()
+    database = await Database.connect(postgres.url(port, password))
+    try:
+        return sum([
+            float(await database.fetchval(f"SELECT coalesce(sum(pg_column_size(t.*)), 0) FROM {table} t"))
+            for table in TABLES
+        ]) / 1024  # fmt: skip
+    finally:
+        await database.close()
+
+
 async def main() -> None:
     with booted() as home:
         await asyncio.sleep(SETTLE_S)
-        found = []
-        for pid in with_children(set(find_processes(str(home)))):
-            try:
-                found.append(of(pid))
-            except (FileNotFoundError, PermissionError, KeyError):
-                continue  # it ended while we looked
-    print(f"| {'process':<48} | {'RSS MB':>8} | {'PSS MB':>8} |\n| {'-' * 48} | {'-' * 8} | {'-' * 8} |")
+        found = list(pss(with_children(set(find_processes(str(home))))).values())
+        _print(found)
+        await at_work(home)
+
+
+def _print(found: list[tuple[str, float, float]]) -> None:
+    print(f"| {'process':<48} | {'RSS MB':>8} | {'PSS MB':>8} |")
+    print(f"| {'-' * 48} | {'-' * 8} | {'-' * 8} |")
     for name, rss, pss in sorted(found, key=lambda one: -one[2]):
         print(f"| {name:<48} | {rss:>8.0f} | {pss:>8.0f} |")
     print(f"| {'sum':<48} | {sum(f[1] for f in found):>8.0f} | {sum(f[2] for f in found):>8.0f} |")
