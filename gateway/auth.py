@@ -39,15 +39,11 @@ def bearer(headers: list[tuple[bytes, bytes]]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who a request comes from: the account, and its role (`admin` or `user`)."""
+    """Who a request comes from. What the account may do is asked of the database where it matters: a right
+    that was taken away ends at once.
+    """
 
     user_id: str
-    role: str
-
-    @property
-    def administers(self) -> bool:
-        """Whether this account may look after the whole installation."""
-        return self.role == "admin"
 
 
 class Tokens:
@@ -66,22 +62,22 @@ class Tokens:
         known = self._known.get(key)
         if known and known[1] > now:
             return known[0]
-        holder = await users.holder_of_token(self._database, key) if known else await self._meet(key)
+        user_id = await users.user_of_token(self._database, key) if known else await self._meet(key)
         self._known.pop(key, None)
-        if holder is None:
+        if user_id is None:
             raise errors.Unauthorized("the token is not known")
-        found = Principal(*holder)
+        found = Principal(str(user_id))
         self._known[key] = (found, now + CACHE_S)
         while len(self._known) > CACHE_SIZE:
             self._known.popitem(last=False)
         return found
 
-    async def _meet(self, key: str) -> tuple[str, str] | None:
+    async def _meet(self, key: str) -> str | None:
         if self._waiting >= LOOKUPS_WAITING:
             raise errors.Overloaded("too many tokens that are not known are being looked up")
         self._waiting += 1
         try:
             async with self._lookups:
-                return await users.holder_of_token(self._database, key)
+                return await users.user_of_token(self._database, key)
         finally:
             self._waiting -= 1

@@ -21,8 +21,8 @@ from gateway.redaction import extract
 from gateway.requests import SANDBOX_EXAMPLE
 from gateway.responses import _TIME, Answer, Count, Id, Json, Time, example, from_row
 from gateway.routes import Route
-from gateway.state import AppState, app_state, principal_of
-from schema import dead_letters, entities, quarantines
+from gateway.state import AppState, app_state, user_of
+from schema import dead_letters, entities, quarantines, users
 from terminalpp.types.errors import Forbidden
 from terminalpp.types.ids import Ref
 
@@ -89,9 +89,11 @@ class DeadLetterPage(Answer):
 
 async def operator(request: Request) -> AppState:
     """Raises Forbidden unless the caller is an administrator; the owner of an installation is one."""
-    if not principal_of(request).administers:
+    gateway = app_state(request)
+    user = await users.get(gateway.database, user_of(request))
+    if user is None or user.role != "admin":
         raise Forbidden("only an administrator may look after entities")
-    return app_state(request)
+    return gateway
 
 
 # ---- quarantine -----------------------------------------------------------------------------------------

@@ -71,10 +71,9 @@ async def ensure_token(
         await c.execute(_Q.revoke_others, user_id, name, token_sha256)
 
 
-async def holder_of_token(c: Executor, token_sha256: str) -> tuple[str, str] | None:
-    """The user id and role of the account whose token has this hash; None for a useless token."""
-    row = await c.fetchrow(_Q.holder_of_token, token_sha256)
-    return None if row is None else (str(row["user_id"]), str(row["role"]))
+async def user_of_token(c: Executor, token_sha256: str) -> str | None:
+    """The user's id; None for a token that is unknown, revoked, expired, or of a disabled account."""
+    return await c.fetchval(_Q.user_of_token, token_sha256)
 
 
 async def touch_token(c: Executor, token_sha256: str) -> None:

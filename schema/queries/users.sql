@@ -16,9 +16,9 @@ SELECT * FROM users WHERE id = $1
 INSERT INTO api_keys (user_id, name, token_sha256, expires_at) VALUES ($1, $2, $3, $4)
 ON CONFLICT (token_sha256) DO NOTHING
 
--- holder_of_token --
--- Whose token it is and that account's role, if it is neither revoked nor expired and the account not disabled.
-SELECT k.user_id, u.role FROM api_keys k JOIN users u ON u.id = k.user_id
+-- user_of_token --
+-- Whose token it is, if it is neither revoked nor expired and the account is not disabled.
+SELECT k.user_id FROM api_keys k JOIN users u ON u.id = k.user_id
 WHERE k.token_sha256 = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
     AND u.disabled_at IS NULL
 

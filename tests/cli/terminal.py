@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import pty
@@ -74,6 +75,16 @@ class Terminal:
         except TimeoutError:
             raise AssertionError(f"{words!r} never came; in the end {self.text[-2000:]!r}") from None
         self._seen = place + len(words)
+
+    async def answered(self, keys: str) -> int:
+        """Type `keys` until they end the program; its status. What is typed while it sets its terminal up,
+        faster than a person can, is thrown away."""
+        while True:
+            with contextlib.suppress(OSError):
+                self.type(keys)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2):
+                    return await self.process.wait()
 
     async def ended(self) -> int:
         async with asyncio.timeout(30):

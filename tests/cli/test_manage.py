@@ -62,16 +62,14 @@ async def test_nothing_is_deleted_without_a_yes(
             assert "cannot be undone" in terminal.text
             if words[0] == "sandbox":
                 assert "and 1 conversation." in terminal.text
-            terminal.type(answer)
-            assert await terminal.ended() == status
+            assert await terminal.answered(answer) == status
         finally:
             await terminal.close()
     assert changes(server) == []
     terminal = await Terminal.open(*words, cwd=tmp_path)
     try:
         await terminal.until("Delete it?")
-        terminal.type("y\r")
-        assert await terminal.ended() == 0
+        assert await terminal.answered("y\r") == 0
     finally:
         await terminal.close()
     assert [method for method, *_ in changes(server)] == ["DELETE"]

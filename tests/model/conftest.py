@@ -14,7 +14,7 @@ from graphs.limits import Limits
 from runtime import settings as settings_module
 from schema import Database, Live, conversations, entities, events, sandboxes, users
 from terminalpp.types.ids import Fence, Ref, new_id
-from tests.graphs.doubles import MemoryHands, MemoryPort, World
+from tests.graphs.doubles import MemoryPort, MemorySandbox, World
 
 
 class Talk:
@@ -43,7 +43,7 @@ class Talk:
             "text": "do it", "tools": tools.ROLE_TOOLS["coder"], "native": True, "limits": Limits(),
             "started_at": 1000.0, **changes,
         })  # fmt: skip
-        return await loop.run(task, Port(self, task), MemoryHands(self.world))
+        return await loop.run(task, Port(self, task), MemorySandbox(self.world))
 
     async def events(self, *types: str) -> list[dict[str, Any]]:
         found = await events.read(self.database, self.fence.id, 0, 10_000)

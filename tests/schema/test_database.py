@@ -6,6 +6,7 @@ import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -35,7 +36,9 @@ async def test_a_restart_is_waited_for(server: PostgresServer, pool: Database, h
         return "committed"
 
     await pool.fetchval("SELECT 1")
+    pids = server.tree()
     server.signal(how)
+    await eventually(lambda: not any(Path(f"/proc/{pid}/fd/0").exists() for pid in pids))
     read = asyncio.create_task(pool.fetchval("SELECT 7"))
     write = asyncio.create_task(pool.execute("INSERT INTO t VALUES (1)"))
     transaction = asyncio.create_task(transact())

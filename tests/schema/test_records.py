@@ -155,19 +155,19 @@ async def test_one_owner_however_many_start_at_once(database: Database) -> None:
 
 async def test_a_token_works_until_it_does_not(database: Database, owner: str) -> None:
     first, second = "a" * 64, "b" * 64
-    assert await users.holder_of_token(database, first) is None
+    assert await users.user_of_token(database, first) is None
     for _ in range(2):
         await users.ensure_token(database, owner, first)
-    assert (await users.holder_of_token(database, first))[0] == owner
+    assert await users.user_of_token(database, first) == owner
     await users.touch_token(database, first)
     await users.ensure_token(database, owner, second, only=True)
-    assert await users.holder_of_token(database, first) is None
-    assert await users.holder_of_token(database, second) == (owner, "admin")
+    assert await users.user_of_token(database, first) is None
+    assert await users.user_of_token(database, second) == owner
     await database.execute("UPDATE users SET disabled_at = now()")
-    assert await users.holder_of_token(database, second) is None
+    assert await users.user_of_token(database, second) is None
     await database.execute("UPDATE users SET disabled_at = NULL")
     assert await users.revoke_token(database, second)
-    assert await users.holder_of_token(database, second) is None
+    assert await users.user_of_token(database, second) is None
     assert len(await users.list_tokens(database, owner)) == 2
 
 
