@@ -27,7 +27,7 @@ from starlette.responses import Response
 
 from actors.sandbox.access import SandboxAccess
 from actors.sandbox.tppd.journal import Chunk
-from actors.sandbox.tppd.journal import Stream as Output
+from actors.sandbox.tppd.journal import Stream as StreamName
 from gateway.commands import forgotten, life, row_of
 from gateway.responses import Execution, from_row
 from gateway.routes import Route
@@ -40,7 +40,7 @@ from terminalpp.types.errors import NotFound, SandboxNotRunning, Unavailable
 PIECE_BYTES = 64 * 1024
 LOOK_S = 5.0
 POLL_S = (0.05, 1.0)  # while there is no tppd to wait at
-STREAMS: tuple[Output, Output] = ("stdout", "stderr")
+STREAMS: tuple[StreamName, StreamName] = ("stdout", "stderr")
 Encoding = Literal["utf-8", "base64"]
 _ABOUT_END = ("status", "exit_code", "reason", "duration_ms", "completed_at")
 _OFFSETS = r"^[0-9]{1,18}-[0-9]{1,18}$"
@@ -135,7 +135,7 @@ class _Command:
         """Whether its own process has ended, and whether nothing more will be printed."""
         return await life(self.gateway, self.access, self.sandbox, self.id)
 
-    async def read(self, stream: Output, offset: int) -> Chunk:
+    async def read(self, stream: StreamName, offset: int) -> Chunk:
         """From one segment, or from two where a character lies across their border."""
         try:
             chunk = await self.access.output(self.id, stream, offset, PIECE_BYTES)
@@ -151,7 +151,7 @@ class _Command:
 
 class OutputStream(Stream):
     def __init__(
-        self, command: _Command, at: dict[Output, int], encoding: Encoding, follow: bool
+        self, command: _Command, at: dict[StreamName, int], encoding: Encoding, follow: bool
     ) -> None:
         super().__init__(command.gateway)
         self._command = command
@@ -197,7 +197,7 @@ class OutputStream(Stream):
                 await push(b": alive\n\n")
                 self._sent_at = time.monotonic()
 
-    async def _pass_on(self, push: Push, stream: Output, closed: bool) -> bool:
+    async def _pass_on(self, push: Push, stream: StreamName, closed: bool) -> bool:
         """Send the next piece of a stream; whether there was one."""
         at = self._at[stream]
         chunk = await self._command.read(stream, at)
