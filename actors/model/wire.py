@@ -80,8 +80,8 @@ async def ask_plainly(request: httpx.Request) -> None:
 async def watch(response: httpx.Response) -> None:
     """The response hook: lets the watch of this context read the reply."""
     seen = WATCH.get()
-    if seen is None or response.is_redirect:
-        return
+    if seen is None or response.is_redirect or isinstance(response.stream, _Read):
+        return  # a client may carry the hook twice: read twice, each word would be told twice
     seen.status = response.status_code
     if response.status_code >= 400:
         await response.aread()

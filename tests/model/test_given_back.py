@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from typing import Any
 
 import pytest
 
-from actors.model import provider
+from actors.model import provider, wire
 from actors.model.replies import Reply
 from graphs import messages, tools, transcript
 from runtime import settings as settings_module
@@ -193,3 +194,15 @@ async def test_a_cut_is_seen_in_other_shapes_too(tmp_path, model, play):
 async def test_an_error_is_seen_in_other_shapes_too(tmp_path, model, play):
     with pytest.raises(errors.ModelOverloaded):
         await twice(tmp_path, model, play)
+
+
+async def test_a_hook_that_is_there_twice_reads_once(tmp_path, monkeypatch):
+    """Two threads that need litellm first at once both set it up."""
+    litellm = provider.library()
+    handler = importlib.import_module("litellm.llms.custom_httpx.http_handler").AsyncHTTPHandler
+    monkeypatch.setattr(handler, "create_client", handler.create_client)
+    wire.install()
+    litellm.in_memory_llm_clients_cache.flush_cache()
+    _, back = await twice(tmp_path, "deepseek/deepseek-chat", replied(reasoning_content="hm"))
+    assert back["messages"][2]["content"] == "I look."
+    litellm.in_memory_llm_clients_cache.flush_cache()
