@@ -235,12 +235,11 @@ async def forgotten(gateway: AppState, sandbox: str, command: str, stream: str, 
 
 
 async def life(gateway: AppState, access: SandboxAccess, sandbox: str, command: str) -> tuple[bool, bool]:
-    """Whether the command has exited, and whether its output has ended; where it was never started, or its
-    journal is no more, by the row.
+    """Whether the command has exited, and whether its output has ended; by the row where the sandbox cannot
+    tell (it was never started, its journal is no more, its sandbox is down).
 
     Raises NotFound for a command that does not exist."""
-    found = await access.life(command)
-    if found.exited or found.started:
+    if (found := await access.life(command)) is not None:
         return found.exited, found.closed
     final = (await row_of(gateway, sandbox, command)).status in FINAL
     return final, final

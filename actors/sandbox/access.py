@@ -114,19 +114,22 @@ class SandboxAccess:
 
     # ---- commands: looking ----------------------------------------------------------------------
 
-    async def life(self, exec_id: str) -> Life:
-        """Whether the command was started, has exited, and nothing more will be printed: by its record, else
-        by tppd. With its sandbox went all that held its streams. An unknown id was not started."""
+    async def life(self, exec_id: str) -> Life | None:
+        """Whether the command has exited and nothing more will be printed: by its record, else by tppd.
+
+        None when neither can tell, and its row has to: it was never started, or its sandbox is down and has
+        left no record of its end. With its sandbox went all that held its streams.
+        """
         life = await self._link.life(exec_id)
         if life.closed or not life.started:
-            return life
+            return life if life.closed else None
         try:
             status = await self.tppd.status(exec_id)
             return Life(True, status.state != "running", status.closed)
         except (SandboxNotRunning, NotFound):
-            return Life(True, life.exited, life.exited)
+            return Life(True, True, True) if life.exited else None
         except (Unavailable, DeadlineExceeded):
-            return life
+            return life if life.exited else None
 
     async def output(
         self, exec_id: str, stream: Stream = "stdout", offset: int = 0, limit: int = 65536

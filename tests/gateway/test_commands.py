@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import signal
 import time
 
 import pytest
@@ -101,6 +104,27 @@ async def test_output_of_a_sandbox_that_went_ends(api: Client, box: str) -> None
     await api.stop_sandbox(box)
     pieces = [piece async for piece in api.follow_output(box, ran["id"])]
     assert b"".join(piece.data for piece in pieces) == b"early\n"
+
+
+async def test_output_of_a_command_whose_sandbox_was_killed_ends(
+    api: Client, box: str, stack: Served
+) -> None:
+    """Neither its record nor a tppd says that it has ended: the row does."""
+    ran = await api.run_command(box, "echo early; sleep 300")
+    await eventually(lambda: _printed(api, box, ran["id"]))
+    lines = (stack.home / "sandboxes" / box / "bwrap.json").read_text().splitlines()
+    (pid,) = {json.loads(line)["child-pid"] for line in lines if "child-pid" in line}
+    os.kill(pid, signal.SIGKILL)
+    await api.stop_sandbox(box)
+    await eventually(lambda: _final(api, box, ran["id"]))
+    async with asyncio.timeout(10):
+        pieces = [piece async for piece in api.follow_output(box, ran["id"])]
+    assert b"".join(piece.data for piece in pieces) == b"early\n"
+    assert (pieces[-1].exited, pieces[-1].ended) == (True, True)
+
+
+async def _printed(api: Client, box: str, command: str) -> bool:
+    return (await api.output(box, command)).data == b"early\n"
 
 
 async def test_a_time_limit(api: Client, box: str) -> None:
