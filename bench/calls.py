@@ -25,7 +25,7 @@ async def main(n: int) -> None:
         from runtime.connect import connect
         from runtime.settings import load
 
-        runtime = await connect.connect(load(os.environ))
+        runtime = await connect(load(os.environ))
         try:
             async with client(home) as api:
                 sandbox = await api.wait_for_sandbox((await api.create_sandbox())["id"], timeout_s=900)

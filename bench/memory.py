@@ -88,11 +88,11 @@ async def at_work(home: Path) -> None:
     more = sum(one[2] for one in after.values()) - sum(one[2] for one in before.values())
     count = len(after) - len(before)
     print(f"\na conversation at work: {count} more cells, {more:.0f} MB PSS more in all cells")
-    print(f"its rows after {len(events)} events: {await rows_kib(home, talk):.0f} KiB")
+    print(f"its rows after {len(events)} events: {await rows_kib(home):.0f} KiB")
 
 
-async def rows_kib(home: Path, conversation_id: str) -> float:
-    """What the rows of the database take that tell of this conversation, its sandbox and its agents.
+async def rows_kib(home: Path) -> float:
+    """What the rows of the database take that tell of the conversation, its sandbox and its agents.
 
     The home is new, so all rows of these tables are its.
     """

@@ -7,7 +7,7 @@ nested beyond any sense, is 400; a body of another kind 415.
 Taken as JSON: `application/json`, any `+json`, no type at all, and the type of a web form when the body is a
 JSON object, because that is what `curl -d '{…}'` sends. A form is also what any web page can make a browser
 post, but such a page cannot add our bearer token (no cookie holds it), and a browser's `Origin` that is not
-ours is refused before (`guard`).
+ours is refused before (`origin_checks`).
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """What every request passes before a route sees it: plain ASGI layers in one.
 
 In this order: a request id (the caller's, if it is a sane one), the time taken and the status for the
-metrics; the host and the origin (`guard`); the token, for every path under /v1, before a byte of the body
-is read and before any validation could answer; a place among the requests that run at once (`admission`);
-room on the disk, for what would create data; the limit on the body, by its declared length at once and by
-count while it arrives, and on its pauses. What escapes a route is logged with its request id and answered
-as a problem. A body that was not read to its end is taken for a moment longer and forgotten, then the
-connection is closed.
+metrics; the host and the origin (`origin_checks`); the token, for every path under /v1, before a byte of
+the body is read and before any validation could answer; a place among the requests that run at once
+(`admission`); room on the disk, for what would create data; the limit on the body, by its declared length
+at once and by count while it arrives, and on its pauses. What escapes a route is logged with its request id
+and answered as a problem. A body that was not read to its end is taken for a moment longer and forgotten,
+then the connection is closed.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def mode_of(octal: str | None) -> int | None:
 
 
 def shown(path: bytes, state: State) -> dict[str, Any]:
-    """The fields of `answers.AnyFile`."""
+    """The fields of `responses.AnyFile`."""
     target = state.target
     return {
         "path": text_of(path),

@@ -7,7 +7,7 @@ wins.
 A command is chosen by what the repository is, not by what happens to be installed: tests whose runner is
 missing are not replaced by others that happen to run, because green would mean less than it says. (`make
 test` is the exception: it is the repository's own word for its tests.) What is left out is told in `note`;
-what would bring a missing runner is told by `setups`.
+what would bring a missing runner is told by `setup_suggestions`.
 """
 
 from __future__ import annotations

@@ -112,9 +112,10 @@ class RayCells:
                 if error.dead and method in _OF_ENTITIES:
                     # Ray would hold the call until it has started the cell again, which hosts nothing then.
                     raise CellLost(name, "its process ended", gone=True) from None
-                if not (error.dead and await self._is_back(name, min(timeout_s, BACK_SECONDS))):
-                    return await self._ask_by_ray(name, method, *args, timeout_s=timeout_s)
-                return await self.ask(name, method, *args, timeout_s=timeout_s)
+                begun = time.monotonic()
+                back = error.dead and await self._is_back(name, min(timeout_s, BACK_SECONDS))
+                ask, left_s = self.ask if back else self._ask_by_ray, timeout_s - (time.monotonic() - begun)
+                return await ask(name, method, *args, timeout_s=left_s)
             if wire.refused(reply):
                 self._lines.renew(name)  # it may be an older incarnation that was replaced
             return reply

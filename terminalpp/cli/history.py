@@ -2,7 +2,7 @@
 
 `copy_history` makes a fresh repository that shares nothing with the original: fetched over git's own
 protocol, with the same branches, tags, replacements and HEAD, an index that equals HEAD, no hooks, no
-configuration that runs a program, and remotes without credentials. `likeness` then gives it what git needs
+configuration that runs a program, and remotes without credentials. `git_mirror` then gives it what git needs
 to see the files as it sees them at home.
 
 A partial clone lacks objects by design and must not fetch them from its server now: what it has is packed

@@ -2,9 +2,9 @@
 
 `Renderer.feed` takes one event, `output` a piece of a command's output; both only write to the
 screen, so recorded events give the same text every time (the tests rely on it). Whatever comes from
-the sandbox or a model passes `neutral` first. A command's output is shown from its start and, when
+the sandbox or a model passes `sanitize` first. A command's output is shown from its start and, when
 there is much of it, from its end: the first HEAD_LINES lines live, the last TAIL_LINES when it has
-ended, with the number of lines between; where somebody can ask for the rest (`folds`), with how. On a
+ended, with the number of lines between; where somebody can ask for the rest (`folded_output`), with how. On a
 terminal with colour the words of agents are laid out as markdown, a block as soon as it is whole. An event
 of a type that is not known here is passed over: a newer server may have more to tell.
 """

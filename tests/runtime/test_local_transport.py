@@ -105,27 +105,33 @@ async def test_the_newest_incarnation_has_the_name(tmp_path: Path) -> None:
     new.close()
 
 
-async def test_what_has_ended_what_is_frozen_and_what_never_was_are_told_apart(tmp_path: Path) -> None:
-    """The steward takes entities over at once from what has ended, and only from that."""
+async def another(answer: str, home: Path) -> subprocess.Popen[bytes]:
+    """A process that serves as the cell, once it does; `answer` is what its handler does, in Python."""
     program = (
         "import asyncio, pathlib, sys\n"
         "from runtime import local_transport\n"
-        "async def name(method, data):\n"
-        "    return b'owner@1'\n"
+        f"async def handler(method, data): {answer}\n"
         "async def main():\n"
-        f"    await local_transport.serve(pathlib.Path(sys.argv[1]), {CELL!r}, name)\n"
+        f"    await local_transport.serve(pathlib.Path(sys.argv[1]), {CELL!r}, handler)\n"
         "    print('serving', flush=True)\n"
         "    await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
+    root = Path(local_transport.__file__).parents[1]
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(home)], cwd=root, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert await asyncio.to_thread(process.stdout.readline) == b"serving\n"
+    return process
+
+
+async def test_what_has_ended_what_is_frozen_and_what_never_was_are_told_apart(tmp_path: Path) -> None:
+    """The steward takes entities over at once from what has ended, and only from that."""
     cells = RayCells(object, tmp_path)
     assert await cells.incarnation(CELL, 5.0) is None, "there is no such socket: only Ray can tell"
-    root = Path(local_transport.__file__).parents[1]
-    command = [sys.executable, "-c", program, str(tmp_path)]
-    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE)
+    process = await another("return b'owner@1'", tmp_path)
     try:
-        assert process.stdout is not None
-        assert await asyncio.to_thread(process.stdout.readline) == b"serving\n"
         assert await cells.incarnation(CELL, 5.0) == "owner@1"
         process.send_signal(signal.SIGSTOP)
         with pytest.raises(DeadlineExceeded):
@@ -147,24 +153,9 @@ async def test_what_has_ended_what_is_frozen_and_what_never_was_are_told_apart(t
 
 async def test_who_waits_for_a_cell_that_is_being_started_again_needs_no_ray(tmp_path: Path) -> None:
     """Ray tells callers about a second later that it is back."""
-    program = (
-        "import asyncio, pathlib, sys\n"
-        "from runtime import local_transport\n"
-        "async def name(method, data):\n"
-        "    return b'first'\n"
-        "async def main():\n"
-        f"    await local_transport.serve(pathlib.Path(sys.argv[1]), {CELL!r}, name)\n"
-        "    print('serving', flush=True)\n"
-        "    await asyncio.sleep(60)\n"
-        "asyncio.run(main())\n"
-    )
-    root = Path(local_transport.__file__).parents[1]
-    command = [sys.executable, "-c", program, str(tmp_path)]
-    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE)
+    process = await another("return b'first'", tmp_path)
     cells = RayCells(object, tmp_path)  # there is no Ray: asking it would fail
     try:
-        assert process.stdout is not None
-        assert await asyncio.to_thread(process.stdout.readline) == b"serving\n"
         assert await cells.ask(CELL, "locate", b"", timeout_s=5.0) == b"first"
         process.kill()
         await asyncio.to_thread(process.wait)
@@ -180,24 +171,8 @@ async def test_who_waits_for_a_cell_that_is_being_started_again_needs_no_ray(tmp
 
 
 async def test_a_killed_process_is_known_at_once(tmp_path: Path) -> None:
-    program = (
-        "import asyncio, pathlib, sys\n"
-        "from runtime import local_transport\n"
-        "async def never(method, data):\n"
-        "    print('asked', flush=True)\n"
-        "    await asyncio.sleep(60)\n"
-        "async def main():\n"
-        f"    await local_transport.serve(pathlib.Path(sys.argv[1]), {CELL!r}, never)\n"
-        "    print('serving', flush=True)\n"
-        "    await asyncio.sleep(60)\n"
-        "asyncio.run(main())\n"
-    )
-    root = Path(local_transport.__file__).parents[1]
-    command = [sys.executable, "-c", program, str(tmp_path)]
-    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE)
+    process = await another("print('asked', flush=True); await asyncio.sleep(60)", tmp_path)
     try:
-        assert process.stdout is not None
-        assert await asyncio.to_thread(process.stdout.readline) == b"serving\n"
         lines = local_transport.Lines(tmp_path)
         asking = asyncio.create_task(lines.ask(CELL, "call", b""))
         assert await asyncio.to_thread(process.stdout.readline) == b"asked\n"

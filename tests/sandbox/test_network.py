@@ -45,19 +45,28 @@ print(socket.inet_ntoa(s.recv(512)[-4:]))
 """
 
 
+@contextlib.asynccontextmanager
+async def opened(driver: Driver) -> AsyncIterator[Sandbox]:
+    """A sandbox of its own with an open network."""
+    spec = SandboxSpec(new_id(), network=Network.OPEN)
+    started = await driver.start(spec)
+    one = Sandbox(driver, spec, started, Tppd(started.run_dir))
+    try:
+        yield one
+    finally:
+        await one.tppd.close()
+        await driver.remove(spec.sandbox_id)
+
+
 @pytest.fixture(scope="module")
 async def outside(driver: Driver) -> AsyncIterator[Sandbox]:
     """A sandbox with an open network. Where pasta is missing such tests are left out; CI has it."""
     if driver.name == "bubblewrap" and shutil.which("pasta") is None:
         pytest.skip("pasta is not here (package passt)")
-    spec = SandboxSpec(new_id(), network=Network.OPEN)
-    started = await driver.start(spec)
-    one = Sandbox(driver, spec, started, Tppd(started.run_dir))
-    await one.tppd.write_file("connect.py", CONNECT.encode(), epoch=1)
-    await one.tppd.write_file("ask.py", ASK.encode(), epoch=1)
-    yield one
-    await one.tppd.close()
-    await driver.remove(spec.sandbox_id)
+    async with opened(driver) as one:
+        await one.tppd.write_file("connect.py", CONNECT.encode(), epoch=1)
+        await one.tppd.write_file("ask.py", ASK.encode(), epoch=1)
+        yield one
 
 
 @pytest.fixture(scope="module")
@@ -130,10 +139,7 @@ async def test_nothing_of_the_host_is_in_it(outside: Sandbox) -> None:
 
 
 async def test_sandboxes_do_not_reach_each_other(outside: Sandbox, driver: Driver) -> None:
-    spec = SandboxSpec(new_id(), network=Network.OPEN)
-    started = await driver.start(spec)
-    other = Sandbox(driver, spec, started, Tppd(started.run_dir))
-    try:
+    async with opened(driver) as other:
         listen = "import socket; s = socket.create_server(('', 7413)); print(1, flush=True); s.accept()"
         mine = await other.begin(f'python3 -c "{listen}"')
         await eventually(lambda: other.output(mine) == b"1\n")
@@ -142,9 +148,6 @@ async def test_sandboxes_do_not_reach_each_other(outside: Sandbox, driver: Drive
         found = (await other.sh(f'python3 -c "{address}"')).text
         assert await reaches(outside, 7413, found) == []
         assert (await other.tppd.status(mine)).state == "running"
-    finally:
-        await other.tppd.close()
-        await driver.remove(spec.sandbox_id)
 
 
 def carriers(handle: str) -> list[int]:
@@ -166,10 +169,8 @@ def network_processes(handle: str) -> list[tuple[int, list[bytes]]]:
 async def test_what_carries_it_is_started_again_and_ends_with_it(driver: Driver) -> None:
     if driver.name != "bubblewrap":
         return
-    spec = SandboxSpec(new_id(), network=Network.OPEN)
-    started = await driver.start(spec)
-    one = Sandbox(driver, spec, started, Tppd(started.run_dir))
-    try:
+    async with opened(driver) as one:
+        started = one.started
         first = carriers(started.handle)
         assert first
         for pid in first:
@@ -180,9 +181,6 @@ async def test_what_carries_it_is_started_again_and_ends_with_it(driver: Driver)
             return not set(first) & set(carriers(started.handle)) and int(routes.text) > 0
 
         await eventually(again)
-    finally:
-        await one.tppd.close()
-        await driver.remove(spec.sandbox_id)
     await eventually(lambda: carriers(started.handle) == [])
 
 
@@ -190,25 +188,20 @@ async def test_what_carries_it_is_started_again_and_ends_with_it(driver: Driver)
 async def test_a_network_whose_guard_was_killed_too_is_connected_at_the_next_look(driver: Driver) -> None:
     if driver.name != "bubblewrap":
         return
-    spec = SandboxSpec(new_id(), network=Network.OPEN)
-    started = await driver.start(spec)
-    one = Sandbox(driver, spec, started, Tppd(started.run_dir))
-    try:
+    async with opened(driver) as one:
+        started = one.started
         for guards in (True, False):  # the guard first, or it starts another
             for pid, words in network_processes(started.handle):
                 if (b"guard" in words) is guards:
                     os.kill(pid, signal.SIGKILL)
 
         async def connected() -> bool:
-            looks = [driver.inspect(spec.sandbox_id) for _ in range(3)]
+            looks = [driver.inspect(one.spec.sandbox_id) for _ in range(3)]
             assert await asyncio.gather(*looks) == [started] * 3
             return int((await one.sh("grep -c 00000000 /proc/net/route")).text) > 0
 
         await eventually(connected)
         assert len(carriers(started.handle)) == 1
-    finally:
-        await one.tppd.close()
-        await driver.remove(spec.sandbox_id)
 
 
 async def test_without_what_carries_it_it_is_refused(tmp_path: Path, tppd_binary: Path) -> None:
