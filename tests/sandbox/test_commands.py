@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -222,21 +224,28 @@ async def test_a_background_job_does_not_hold_the_end(sandbox: Sandbox) -> None:
     assert journal.exit_record(sandbox.run_dir, result.status.exec_id) == record
 
 
-def processes(name: bytes) -> int:
-    """How many of the machine's processes have this name."""
-    found = 0
-    for comm in Path("/proc").glob("[0-9]*/comm"):
-        with contextlib.suppress(OSError):
-            found += comm.read_bytes() == name + b"\n"
-    return found
+async def shims_of(sandbox: Sandbox) -> Callable[[], int]:
+    """What counts this sandbox's processes that stand between tppd and a command."""
+    inside = (await sandbox.sh("readlink /proc/self/ns/pid")).text
+    assert inside.startswith("pid:["), inside
+
+    def shims() -> int:
+        found = 0
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (process / "comm").read_bytes() == b"tppd-shim\n":
+                    found += os.readlink(process / "ns/pid") == inside
+        return found
+
+    return shims
 
 
 async def test_prepared_is_not_started(make: Make) -> None:
     sandbox = await make()
     tppd, exec_id = sandbox.tppd, new_id()
-    idle = processes(b"tppd-shim")
+    shims = await shims_of(sandbox)
     fields = await tppd.prepare(exec_id, ["/bin/sh", "-c", "echo ran >> ran"], epoch=1)
-    await eventually(lambda: processes(b"tppd-shim") == idle + 1)
+    await eventually(lambda: shims() == 1)
     assert journal.outcome(sandbox.run_dir, exec_id) is journal.Outcome.NOT_STARTED
     assert await tppd.list() == []
     for refused in (tppd.status(exec_id), tppd.signal(exec_id, 9, epoch=1), tppd.kill_tree(exec_id, epoch=1)):
@@ -247,17 +256,17 @@ async def test_prepared_is_not_started(make: Make) -> None:
     again = await tppd.run_prepared(exec_id, fields, 10)
     assert (again.record, await tppd.read_file("ran")) == (status.record, b"ran\n")
     await tppd.prepare(exec_id, ["/bin/sh", "-c", "echo ran >> ran"], epoch=1)
-    await eventually(lambda: processes(b"tppd-shim") == idle)  # what has run is not prepared again
+    await eventually(lambda: shims() == 0)  # what has run is not prepared again
 
 
 async def test_what_is_prepared_goes_when_no_start_comes(make: Make) -> None:
     sandbox = await make()
-    idle = processes(b"tppd-shim")
+    shims = await shims_of(sandbox)
     for _ in range(20):  # more than are held
         await sandbox.tppd.prepare(new_id(), ["true"], epoch=1)
-    await eventually(lambda: processes(b"tppd-shim") == idle + 16)
+    await eventually(lambda: shims() == 16)
     assert (await sandbox.sh("exit 3")).code == 3
-    await eventually(lambda: processes(b"tppd-shim") == idle, timeout_s=15)
+    await eventually(lambda: shims() == 0, timeout_s=15)
 
 
 async def test_prepared_for_another_command_or_killed(make: Make) -> None:
@@ -275,9 +284,9 @@ async def test_prepared_for_another_command_or_killed(make: Make) -> None:
 
 async def test_an_older_owner_prepares_nothing(make: Make) -> None:
     sandbox = await make()
+    shims = await shims_of(sandbox)
     await sandbox.tppd.hello(5)
-    idle = processes(b"tppd-shim")
     fields = await sandbox.tppd.prepare(exec_id := new_id(), ["true"], epoch=4)
     with pytest.raises(Fenced):
         await sandbox.tppd.run_prepared(exec_id, fields, 10)
-    assert processes(b"tppd-shim") == idle
+    await eventually(lambda: shims() == 0)
