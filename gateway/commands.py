@@ -85,7 +85,7 @@ async def run(request: Request, sandbox_id: UUID, body: CommandCreate) -> Respon
     }
     timeout_s = body.wait_ms / 1000 + CALL_S
     ref = Ref("sandbox", sandbox)
-    ran = await gateway.runtime.call(ref, "run", payload, timeout_s=timeout_s, idempotent=True)
+    ran = await gateway.runtime.call(ref, "run", payload, timeout_s=timeout_s)
     return Json(
         {
             "id": exec_id,

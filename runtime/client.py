@@ -3,9 +3,10 @@
 What it promises:
 - `send` (durable): stored before anything else, so it survives every crash after it returns or starts to
   wait; asking again under the same message id returns the same stored answer.
-- `call` (volatile, read-only): at most once. It is repeated only when the cell itself said that it did
-  not start it, or when the caller says `idempotent`.
-- Every wait has a deadline. `DeadlineExceeded` means that the outcome is not known.
+- `call` (volatile, read-only): made again when its cell is lost, until it was answered or its time is up, so
+  such a method must be safe to repeat. What may not be carried out twice is durable.
+- This is the one place that repeats calls: whoever calls gives a time limit and sees an answer or an error.
+  `DeadlineExceeded` means that the outcome is not known.
 
 The cell of each entity is remembered, so a call costs one hop and no query. What is remembered may be
 wrong: the cell then refuses, and the steward is asked again. It needs no Ray: see `Cells` in
@@ -36,6 +37,9 @@ log = logging.getLogger("terminalpp.runtime")
 LOCATIONS_KEPT = 10_000
 PAUSE_FIRST_SECONDS, PAUSE_MAX_SECONDS = 0.05, 1.0
 DELIVER_SLICE_SECONDS = 5.0
+CALL_SLICE_SECONDS = 60.0  # of a call without a limit: then it is made again and joins what is under way
+UNREACHABLE_SECONDS = 180.0  # how long such a call tries to reach its callee
+ROOM_PAUSE_SECONDS = 1.0
 HOP_SECONDS = 15.0  # longest silence of one hop to the steward; a locate may start a cell (1–6 s)
 PING_SECONDS = 5.0
 
@@ -87,36 +91,47 @@ class Runtime:
     # ---- what callers use ------------------------------------------------------------------------
 
     async def call(
-        self, ref: Ref, method: str, payload: Any = None, *, timeout_s: float = 30.0, idempotent: bool = False
+        self, ref: Ref, method: str, payload: Any = None, *, timeout_s: float | None = 30.0
     ) -> Any:
         """Call a `@volatile` or `@readonly` method; activates the entity if need be.
 
         Raises what the method raised (TerminalError), InvalidInput and TooLarge (see `wire.check`),
-        Overloaded, Quarantined, DeadlineExceeded, and Unavailable when the cell died under the call.
-        `idempotent` allows repeating it in that case.
+        Overloaded, Quarantined, DeadlineExceeded, and Unavailable when no cell could carry it out in time.
+        `timeout_s` None: however long the method takes. Then weather is waited out as well: a full disk for
+        as long as it lasts, whatever else makes the callee unreachable for UNREACHABLE_SECONDS.
         """
-        deadline = time.monotonic() + timeout_s
         payload = {} if payload is None else payload
         data = wire.request(ref, method, payload)
         wire.check(ref, method, payload, data)
+        if timeout_s is not None:
+            return await self._call(ref, method, data, time.monotonic() + timeout_s)
+        pause, lost_since = PAUSE_FIRST_SECONDS, None
+        while True:
+            try:
+                return await self._call(ref, method, data, time.monotonic() + CALL_SLICE_SECONDS)
+            except errors.DeadlineExceeded:
+                pause, lost_since = PAUSE_FIRST_SECONDS, None  # it was begun and goes on: join it
+            except errors.DiskFull:
+                pause, lost_since = ROOM_PAUSE_SECONDS, None  # it answers; there is no room yet
+                await asyncio.sleep(pause)
+            except (errors.Unavailable, errors.NotOwner):
+                now = time.monotonic()
+                lost_since = now if lost_since is None else lost_since
+                if now - lost_since > UNREACHABLE_SECONDS:
+                    raise
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 2 * PAUSE_MAX_SECONDS)
+
+    async def _call(self, ref: Ref, method: str, data: bytes, deadline: float) -> Any:
+        """One call, made again whenever its cell is lost, until the deadline."""
         pause = PAUSE_FIRST_SECONDS
         while True:
             cell = self._locations.get(ref) or await self._locate(ref, deadline)
             try:
                 reply = await self._cells.ask(cell, "call", data, timeout_s=_left(deadline))
                 return wire.unpack(reply)
-            except wire.Refused:
+            except (wire.Refused, CellLost, errors.Fenced):
                 self.forget(ref, cell)
-            except CellLost as lost:
-                self.forget(ref, cell)
-                if not (lost.gone or idempotent):
-                    raise errors.Unavailable(
-                        f"{ref}: its cell was lost during {method}; whether it was carried out is not known"
-                    ) from lost
-            except errors.Fenced:
-                self.forget(ref, cell)
-                if not idempotent:
-                    raise
             pause = await _pause(pause, deadline, f"{ref}.{method}")
 
     async def send(

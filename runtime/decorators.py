@@ -18,7 +18,7 @@ class Kind(StrEnum):
     """How a method is called."""
 
     DURABLE = "durable"    # stored first, applied in order, at most once per message id, in one transaction
-    VOLATILE = "volatile"  # at most once; beside the turns
+    VOLATILE = "volatile"  # not stored; made again when its cell is lost, so safe to repeat; beside the turns
     READONLY = "readonly"  # may not write (the context refuses); beside the turns
     EFFECT = "effect"      # performs an action after its commit, at least once, under a stable key
 

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.agent import tester
-from actors.agent.calls import call_until_done
 from actors.agent.sandbox_tools import AgentSandbox, SandboxCommands
 from actors.agent.turn_log import Superseded, TurnLog
 from graphs import loop, messages, prompting, structured, tools
@@ -27,7 +26,7 @@ from graphs.limits import Limits, Spent
 from graphs.ports import Event
 from graphs.textfile import NotText, TextFile
 from runtime import Entity, volatile
-from terminalpp.types.errors import FileProblem, NotFound, TerminalError, Unavailable
+from terminalpp.types.errors import Conflict, FileProblem, NotFound, TerminalError, Unavailable
 from terminalpp.types.ids import Fence, Ref
 
 MODEL = Ref("model", "0")
@@ -85,7 +84,7 @@ class Agent(Entity):
         await self._drop(running)
         if asking is not None:  # else it would go on telling its words behind the end of the turn
             with contextlib.suppress(TerminalError):
-                await self.context.runtime.call(MODEL, "cancel", {"call_id": asking}, idempotent=True)
+                await self.context.runtime.call(MODEL, "cancel", {"call_id": asking})
         return {"cancelled": True}
 
     async def _drop(self, running: Running) -> None:
@@ -140,7 +139,7 @@ class Agent(Entity):
     async def _task(self, payload: dict[str, Any], sandbox: AgentSandbox, log: TurnLog) -> loop.Task:
         role, task, turn = payload["role"], payload["task"], payload["turn"]
         model = await log.model() or turn["model"]
-        able = await call_until_done(self.context.runtime, MODEL, "capabilities", {"model": model})
+        able = await self.context.runtime.call(MODEL, "capabilities", {"model": model}, timeout_s=None)
         wanted = getattr(self.context.settings, "model_tools", "auto")
         native = wanted == "native" or (wanted == "auto" and bool(able.get("native_tools")))
         tokens = int(able.get("context_tokens") or DEFAULT_CONTEXT_TOKENS)
@@ -188,10 +187,8 @@ class Port:
         self.agent.asking = request["call_id"]
         for _ in range(20):
             try:
-                return await call_until_done(runtime, MODEL, "complete", payload)
-            except TerminalError as error:
-                if error.code not in ("fenced", "conflict"):
-                    raise
+                return await runtime.call(MODEL, "complete", payload, timeout_s=None)
+            except Conflict:
                 await self.log.model()  # Superseded when it is our conversation that has moved on
                 await asyncio.sleep(0.1)
         raise Unavailable("the model's actor kept changing its owner")

@@ -13,7 +13,6 @@ import shlex
 import time
 from typing import Any
 
-from actors.agent.calls import call_until_done
 from actors.agent.turn_log import TurnLog
 from actors.sandbox.access import SandboxAccess
 from actors.sandbox.link import link_to
@@ -61,7 +60,10 @@ class SandboxCommands:
 
     async def attach(self) -> dict[str, Any]:
         """Start the sandbox if it sleeps; the leave to act in it."""
-        return await call_until_done(self.runtime, self.ref, "attach", {})
+        return await self._call("attach", {})
+
+    async def _call(self, method: str, payload: dict[str, Any]) -> Any:
+        return await self.runtime.call(self.ref, method, payload, timeout_s=None)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -104,7 +106,7 @@ class SandboxCommands:
         wait_ms = int(max(0.0, min(WAIT_MS, timeout_s * 1000)))
         while True:
             try:
-                seen = await call_until_done(self.runtime, self.ref, "run", {**payload, "wait_ms": wait_ms})
+                seen = await self._call("run", {**payload, "wait_ms": wait_ms})
                 break
             except SandboxNotRunning:
                 await self.attach()
@@ -116,18 +118,15 @@ class SandboxCommands:
         """The record after the command's end, or after `timeout_s` seconds."""
         deadline = time.monotonic() + timeout_s
         while True:
-            seen = await call_until_done(
-                self.runtime,
-                self.ref,
-                "wait",
-                {"exec_id": exec_id, "timeout_ms": _slice_ms(deadline), "head_bytes": HEAD_BYTES},
+            seen = await self._call(
+                "wait", {"exec_id": exec_id, "timeout_ms": _slice_ms(deadline), "head_bytes": HEAD_BYTES}
             )
             if _over(seen) or time.monotonic() >= deadline:
                 return seen
 
     async def kill(self, exec_id: str) -> None:
         with contextlib.suppress(NotFound, SandboxNotRunning):
-            await call_until_done(self.runtime, self.ref, "kill", {"exec_id": exec_id})
+            await self._call("kill", {"exec_id": exec_id})
 
     async def end(self, exec_id: str, timeout_s: float = 30.0) -> dict[str, Any]:
         """See to it that the command does not run, now or later; its record.

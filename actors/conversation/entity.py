@@ -311,7 +311,7 @@ class Conversation(Entity):
     async def _ask(self, ref: Ref, method: str, payload: dict[str, Any]) -> None:
         """A call whose failure may not hold a cancellation up."""
         with contextlib.suppress(TerminalError):
-            await self.context.runtime.call(ref, method, payload, timeout_s=STOP_SECONDS, idempotent=True)
+            await self.context.runtime.call(ref, method, payload, timeout_s=STOP_SECONDS)
 
     async def _finish(self, turn: dict[str, Any], ending: TurnEnd, ended: list[closing.Entry]) -> None:
         """Close the turn and begin the next, in one transaction."""

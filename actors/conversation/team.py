@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from actors.agent.calls import call_until_done
 from actors.agent.turn_log import TurnLog
 from graphs.ports import TurnSpec
 from runtime import Runtime
 from schema import agents
-from terminalpp.types.errors import Fenced, Unavailable
+from terminalpp.types.errors import Unavailable
 from terminalpp.types.ids import Ref
 
 ATTEMPTS = 30
@@ -48,11 +47,8 @@ class Team:
         """Raises what the agent raises, Superseded when this conversation has moved on, Unavailable."""
         ref = Ref("agent", agents.agent_id(self.log.conversation_id, role))
         for attempt in range(ATTEMPTS):
-            try:
-                payload = {**self.common, "role": role, "task": task}
-                result = await call_until_done(self.runtime, ref, "work", payload)
-            except Fenced:
-                result = {"status": "superseded"}
+            payload = {**self.common, "role": role, "task": task}
+            result = await self.runtime.call(ref, "work", payload, timeout_s=None)
             if result["status"] != "superseded":
                 return result
             # Either we are the old owner (then this raises) or the agent was moved: ask it again.

@@ -14,7 +14,6 @@ reminder, or the next call, activates it again, and it adopts what runs.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import time
 from datetime import UTC, datetime
@@ -30,7 +29,6 @@ from runtime import Action, Context, Entity, Turn, durable, effect, readonly, vo
 from runtime.disk import Disk
 from schema import sandboxes
 from terminalpp.types import errors
-from terminalpp.types.commands import whole
 from terminalpp.types.ids import Ref
 from terminalpp.types.states import Network, SandboxState
 
@@ -196,25 +194,9 @@ class Sandbox(Entity):
         }
 
     @volatile
-    async def signal(self, payload: dict[str, Any]) -> None:
-        """Send `signal` (a number) to `exec_id`, with `tree` to all it left. See Tppd.signal."""
-        await self.commands.tppd.signal(id_of(payload), whole(payload, "signal", 1, 64, 15),
-                                        epoch=self.context.fence.epoch, tree=bool(payload.get("tree")))
-
-    @volatile
     async def kill(self, payload: dict[str, Any]) -> None:
         """Kill `exec_id` and every process it left; returns when none is there."""
         await self.commands.tppd.kill_tree(id_of(payload), epoch=self.context.fence.epoch)
-
-    @volatile
-    async def stdin(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """Write `data` (base64) at `offset`; `eof` closes it. Returns the next `offset`."""
-        try:
-            data = base64.b64decode(payload.get("data") or "", validate=True)
-        except (TypeError, ValueError):
-            raise errors.InvalidInput("data: bytes in base64") from None
-        at, eof, epoch = whole(payload, "offset", 0, 2**62), bool(payload.get("eof")), self.commands.epoch
-        return {"offset": await self.commands.tppd.stdin(id_of(payload), at, data, epoch=epoch, eof=eof)}
 
     @readonly
     async def status(self, _payload: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -288,9 +270,9 @@ class Sandbox(Entity):
                                                answer["lines"][-1][:500])
 
     async def _node(self, method: str, payload: dict[str, Any], timeout_s: float) -> Any:
-        """Call the node; all its methods may be repeated. Raises what they raise, or Unavailable."""
+        """Call the node. Raises what they raise, or Unavailable."""
         ref = Ref("node", str(self.state.get("node_id") or self.context.node_id))
-        return await self.context.runtime.call(ref, method, payload, timeout_s=timeout_s, idempotent=True)
+        return await self.context.runtime.call(ref, method, payload, timeout_s=timeout_s)
 
     async def _inspect(self) -> Any:
         """The driver's record if it runs, else None; an open network that was cut is connected again."""

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
+import uuid
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,7 @@ from runtime.entity_host import Host
 from runtime.registry import Registry
 from runtime.settings import Settings
 from schema import Database, Live
+from terminalpp.types.errors import DeadlineExceeded
 
 CELL = "cell/test/1"
 
@@ -27,8 +33,14 @@ class LocalCells:
             return await cell._reply(self._locate(args[0]))
         if name not in self.hosts:
             raise CellLost(name, "gone", gone=True)
+        if method == "describe":
+            return json.dumps({"name": name, "state": "serving", "entities": []})
         work = {"call": cell._call, "deliver": cell._deliver, "nudge": cell._nudge}[method]
-        return await cell._reply(work(self.hosts[name], args[0]))
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await cell._reply(work(self.hosts[name], args[0]))
+        except TimeoutError:
+            raise DeadlineExceeded(f"{name} did not answer {method} in {timeout_s:.1f} s") from None
 
     async def _locate(self, data: bytes) -> str:
         ref, _ = wire.parse(data)
@@ -48,6 +60,23 @@ class LocalCells:
 
     async def close(self) -> None:
         return None
+
+
+@contextlib.asynccontextmanager
+async def hosting(settings: Settings, database: Database, live: Live) -> AsyncIterator[Runtime]:
+    """A runtime whose one cell is a host in this process."""
+    cells = LocalCells()
+    runtime = Runtime(settings, database, cells, owns_database=False)
+    registry = Registry.load(settings.entity_registry, settings.preload_registry)
+    host = Host(f"test@{uuid.uuid4().hex}", settings, registry, database, live, runtime)
+    cells.hosts[CELL], cells.place = host, CELL
+    await host.renew()
+    host.start()
+    try:
+        yield runtime
+    finally:
+        await host.stop()
+        await runtime.close()
 
 
 class Clock:

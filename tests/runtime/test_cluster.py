@@ -136,15 +136,29 @@ async def test_killed_while_nobody_waits_resumes_by_itself(
     await eventually(applied, timeout_s=60)
 
 
-async def test_volatile_call_is_not_repeated_when_its_cell_dies(runtime: Runtime, counter: Ref) -> None:
-    pid = (await runtime.call(counter, "get"))["pid"]
-    pending = asyncio.create_task(runtime.call(counter, "hang"))
+async def test_a_call_outlives_its_cell(runtime: Runtime, counter: Ref, tmp_path: Path) -> None:
+    """It is made again, whether it has a limit or not."""
+    go = tmp_path / "go"
+    for limit, epoch in ((60.0, 1), (None, 2)):
+        waiting = tmp_path / f"waiting{epoch}"
+        pid = (await runtime.call(counter, "get"))["pid"]
+        names = {"waiting": str(waiting), "go": str(go)}
+        pending = asyncio.create_task(runtime.call(counter, "write_when_told", names, timeout_s=limit))
+        await eventually(waiting.exists, timeout_s=10)
+        waiting.unlink()
+        os.kill(pid, signal.SIGKILL)
+        await eventually(waiting.exists, timeout_s=30)
+        go.touch()
+        assert await pending == "written"
+        go.unlink()
+        assert (await runtime.call(counter, "get"))["epoch"] == epoch + 1
+
+
+async def test_a_call_that_no_cell_answers_ends_with_its_time(runtime: Runtime, counter: Ref) -> None:
+    pending = asyncio.create_task(runtime.call(counter, "hang", timeout_s=3.0))
     await eventually(lambda: _calls(runtime, counter), timeout_s=5)
-    os.kill(pid, signal.SIGKILL)
-    with pytest.raises(errors.Unavailable, match="not known"):
+    with pytest.raises(errors.DeadlineExceeded):
         await pending
-    after = await runtime.call(counter, "get", idempotent=True)
-    assert after["epoch"] == 2
 
 
 async def _calls(runtime: Runtime, ref: Ref) -> bool:
@@ -200,7 +214,7 @@ async def test_frozen_cell_is_fenced_and_drops_the_entity(
         return hosts != [] and pid not in hosts
 
     await eventually(dropped)
-    assert (await runtime.call(counter, "get", idempotent=True))["epoch"] == 2
+    assert (await runtime.call(counter, "get"))["epoch"] == 2
 
 
 @pytest.mark.chaos
@@ -228,7 +242,7 @@ async def test_cell_that_stays_frozen_is_killed(runtime: Runtime, counter: Ref) 
     finally:
         if Path(f"/proc/{pid}").exists():
             os.kill(pid, signal.SIGCONT)
-    assert (await runtime.call(counter, "get", idempotent=True))["pid"] != pid
+    assert (await runtime.call(counter, "get"))["pid"] != pid
 
 
 @pytest.mark.chaos
@@ -247,7 +261,7 @@ async def test_blocked_loop_is_ended_by_the_watchdog(runtime: Runtime, counter: 
     pid = (await runtime.call(counter, "get"))["pid"]
     with pytest.raises((errors.Unavailable, errors.DeadlineExceeded)):
         await runtime.call(counter, "block", {"seconds": 60}, timeout_s=30)
-    after = await runtime.call(counter, "get", idempotent=True)
+    after = await runtime.call(counter, "get")
     assert after["pid"] != pid
 
 
@@ -267,7 +281,7 @@ async def test_reminder_survives_a_kill(runtime: Runtime, counter: Ref) -> None:
     os.kill(pid, signal.SIGKILL)
 
     async def ticked() -> bool:
-        return (await runtime.call(counter, "get", idempotent=True)).get("ticks") == 1
+        return (await runtime.call(counter, "get")).get("ticks") == 1
 
     await eventually(ticked, timeout_s=60, interval_s=0.2)
 

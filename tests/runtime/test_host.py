@@ -238,15 +238,18 @@ async def test_owner_taken_over_is_fenced_and_forgets(node: LocalNode, counter: 
     assert await node.runtime.send(counter, "add", {"n": 1}) == {"total": 2}
 
 
-async def test_calls_under_way_end_when_the_entity_is_lost(node: LocalNode, counter: Ref) -> None:
+async def test_calls_under_way_move_with_the_entity(node: LocalNode, counter: Ref) -> None:
     await node.runtime.call(counter, "get")
     old, new = node.cells.hosts["cell/test/1"], node.add("cell/test/2")
     hanging = asyncio.create_task(node.runtime.call(counter, "hang"))
     await eventually(lambda: old.find(counter).calls == 1)
+    lost = old.find(counter)
     await new.activate(counter, takeover_from=old.owner)
+    node.cells.place = "cell/test/2"
     await old.renew()
-    with pytest.raises(errors.Fenced):
-        await hanging
+    await eventually(lambda: new.find(counter).calls == 1)
+    assert lost.calls == 0
+    hanging.cancel()
 
 
 async def test_renewal_tells_what_was_lost(node: LocalNode, counter: Ref) -> None:

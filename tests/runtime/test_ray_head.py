@@ -59,7 +59,7 @@ async def test_gcs_killed_comes_back_and_calls_go_on(
     assert (await runtime.call(Ref("counter", new_id()), "echo", {"new": 1}, timeout_s=60)) == {"new": 1}
     assert children(ray_head.process.pid)["raylet"] == before["raylet"]
     os.kill(pid, signal.SIGKILL)  # and actors are restarted from the tables that it kept
-    assert (await runtime.call(counter, "get", idempotent=True, timeout_s=60))["pid"] != pid
+    assert (await runtime.call(counter, "get", timeout_s=60))["pid"] != pid
 
 
 async def test_only_the_loopback_is_listened_on(ray_head: RayHead, runtime: Runtime) -> None:

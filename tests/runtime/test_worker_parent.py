@@ -195,4 +195,4 @@ async def test_cells_are_forked(runtime: Runtime, ray_head: RayHead, counter: Re
     os.kill(parent, signal.SIGKILL)
     assert (await runtime.call(counter, "get"))["pid"] == pid, "it needs its parent no more"
     os.kill(pid, signal.SIGKILL)
-    assert (await runtime.call(counter, "get", idempotent=True, timeout_s=60))["pid"] != pid
+    assert (await runtime.call(counter, "get", timeout_s=60))["pid"] != pid

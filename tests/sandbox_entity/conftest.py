@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 
 from actors.node.entity import make_drivers
+from actors.sandbox.access import SandboxAccess
+from actors.sandbox.link import link_to
 from runtime import settings as settings_module
 from runtime.services import helper
 from runtime.settings import Settings
@@ -82,6 +84,10 @@ class Cell:
 
     async def activate(self, id: str) -> None:
         await self._ask("activate", id, "", None, None, "sandbox")
+
+    def access(self, id: str) -> SandboxAccess:
+        """The way into a sandbox for all but its entity. `close` it."""
+        return SandboxAccess(link_to(self.settings.home, id), lambda: self.call(id, "attach"))
 
     async def sh(self, id: str, command: str, **options: Any) -> dict[str, Any]:
         options = {"exec_id": new_id(), "wait_ms": 30_000, **options}

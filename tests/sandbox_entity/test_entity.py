@@ -105,7 +105,9 @@ async def test_wait_signal_stdin_and_kill(cell, sandbox):
     exec_id = new_id()
     ran = await cell.sh(sandbox, "read a; echo got $a; sleep 100", exec_id=exec_id, stdin=True, wait_ms=0)
     assert ran["status"] == "running"
-    assert (await cell.call(sandbox, "stdin", exec_id=exec_id, offset=0, data="aGkK"))["offset"] == 3
+    access = cell.access(sandbox)
+    assert await access.stdin(exec_id, 0, b"hi\n") == 3
+    await access.close()
 
     async def printed():
         return (await cell.call(sandbox, "wait", exec_id=exec_id))["stdout"] == "got hi\n"
