@@ -50,6 +50,7 @@ from gateway.middleware import Edge
 from gateway.outage import Outage
 from gateway.sandbox_connections import SandboxConnections
 from gateway.state import AppState
+from runtime import memory
 from runtime.disk import Disk
 from runtime.home import Home
 from runtime.settings import Settings
@@ -120,7 +121,7 @@ def create_app(
             app.opened.set()
             room = Room(gateway.metrics.registry, gateway.disk, settings)
             loops = (gateway.pulse, gateway.connections, gateway.outage, room)
-            works = [*(part.run() for part in loops), _wake_at_end(gateway)]
+            works = [*(part.run() for part in loops), _wake_at_end(gateway), memory.trim_for_ever()]
             if runtime is None:
                 works.append(app.join())
             background = [asyncio.create_task(work) for work in works]

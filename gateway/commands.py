@@ -30,7 +30,6 @@ from gateway.sandboxes import BYTES, owned
 from gateway.state import AppState, app_state, user_of
 from schema import executions
 from schema.rows import Place
-from terminalpp.types.commands import HOME, as_typed
 from terminalpp.types.errors import (
     CommandFinished,
     NotFound,
@@ -51,23 +50,9 @@ FINAL = frozenset(str(state) for state in ExecutionState if state.final)
 router = APIRouter(prefix="/v1/sandboxes/{sandbox_id}/commands", tags=["commands"], route_class=Route)
 
 
-def from_row(row: executions.Execution) -> dict[str, Any]:
-    return responses.from_row(
-        responses.Execution,
-        row,
-        stdout=row.stdout or "",
-        stderr=row.stderr or "",
-        stdout_bytes=row.stdout_bytes or 0,
-        stderr_bytes=row.stderr_bytes or 0,
-        working_directory=row.working_directory or HOME,
-        duration_ms=row.execution_time_ms,
-    )
-
-
-def listed(row: executions.Execution) -> dict[str, Any]:
+def listed(row: executions.ExecutionRow) -> dict[str, Any]:
     """A command in a list: all but its output."""
-    whole = from_row(row)
-    return {name: whole[name] for name in responses.ExecutionListed.model_fields}
+    return {name: value for name, value in row.told().to_json().items() if name not in ("stdout", "stderr")}
 
 
 async def run(request: Request, sandbox_id: UUID, body: CommandCreate) -> Response:
@@ -86,31 +71,8 @@ async def run(request: Request, sandbox_id: UUID, body: CommandCreate) -> Respon
     timeout_s = body.wait_ms / 1000 + CALL_S
     ref = Ref("sandbox", sandbox)
     ran = await gateway.runtime.call(ref, "run", payload, timeout_s=timeout_s)
-    return Json(
-        {
-            "id": exec_id,
-            "sandbox_id": sandbox,
-            "command": as_typed(body.command, body.argv),
-            "working_directory": body.cwd or HOME,
-            "status": ran["status"],
-            "exit_code": ran.get("exit_code"),
-            "reason": ran.get("reason"),
-            "stdout": ran.get("stdout") or "",
-            "stderr": ran.get("stderr") or "",
-            "stdout_bytes": ran.get("stdout_bytes") or 0,
-            "stderr_bytes": ran.get("stderr_bytes") or 0,
-            "truncated": bool(ran.get("truncated")),
-            "duration_ms": responses.whole(ran.get("duration_ms")),
-            "agent": None,
-            "conversation_id": None,
-            "created_at": responses.respelled(ran.get("created_at")),
-            "started_at": responses.respelled(ran.get("started_at")),
-            "completed_at": responses.respelled(ran.get("completed_at")),
-        },
-        201,
-        {"location": f"/v1/sandboxes/{sandbox}/commands/{exec_id}"}
-        | ({} if ran["created"] else {REPLAYED: "true"}),
-    )
+    replayed = {} if ran.pop("created") else {REPLAYED: "true"}
+    return Json(ran, 201, {"location": f"/v1/sandboxes/{sandbox}/commands/{exec_id}"} | replayed)
 
 
 router.add_api_route(
@@ -139,7 +101,7 @@ async def list_all(
     of = None if conversation_id is None else str(conversation_id)
     where = {"status": status, "conversation_id": of, "since": moment_of(since)}
 
-    async def read(limit: int, after: Place | None) -> list[executions.Execution]:
+    async def read(limit: int, after: Place | None) -> list[executions.ExecutionRow]:
         rows = await executions.list(gateway.database, sandbox, **where, after=after, limit=limit)
         if all(row.status in FINAL for row in rows):
             return rows
@@ -153,7 +115,7 @@ async def list_all(
     return Json(found)
 
 
-async def row_of(gateway: AppState, sandbox: str, command: str) -> executions.Execution:
+async def row_of(gateway: AppState, sandbox: str, command: str) -> executions.ExecutionRow:
     row = await executions.get(gateway.database, command)
     if row.sandbox_id != sandbox:
         raise NotFound(f"there is no command {command}")
@@ -167,7 +129,7 @@ async def row_of(gateway: AppState, sandbox: str, command: str) -> executions.Ex
 async def get(request: Request, sandbox_id: UUID, command_id: UUID) -> Response:
     """Its record. `stdout` and `stderr` are bounded extracts; the whole is under `…/output`."""
     gateway, sandbox = app_state(request), await owned(request, sandbox_id)
-    return Json(from_row(await row_of(gateway, sandbox, str(command_id))))
+    return Json((await row_of(gateway, sandbox, str(command_id))).told().to_json())
 
 
 # ---- output -------------------------------------------------------------------------------------
@@ -314,10 +276,10 @@ async def wait(request: Request, sandbox_id: UUID, command_id: UUID, body: Comma
     """Its record when it has ended, or as it stands after `timeout_ms`."""
     gateway, sandbox = app_state(request), await owned(request, sandbox_id)
     await row_of(gateway, sandbox, str(command_id))
-    return Json(from_row(await _ended(gateway, sandbox, str(command_id), body.timeout_ms)))
+    return Json((await _ended(gateway, sandbox, str(command_id), body.timeout_ms)).told().to_json())
 
 
-async def _ended(gateway: AppState, sandbox: str, command: str, timeout_ms: int) -> executions.Execution:
+async def _ended(gateway: AppState, sandbox: str, command: str, timeout_ms: int) -> executions.ExecutionRow:
     """The row, once it is final or the time is up."""
     deadline = time.monotonic() + timeout_ms / 1000
     while True:

@@ -29,7 +29,6 @@ from actors.sandbox.access import SandboxAccess
 from actors.sandbox.tppd.journal import Chunk
 from actors.sandbox.tppd.journal import Stream as StreamName
 from gateway.commands import forgotten, life, row_of
-from gateway.responses import Execution, from_row
 from gateway.routes import Route
 from gateway.sandboxes import owned
 from gateway.sse import HEARTBEAT_S, Push, Stream
@@ -127,7 +126,7 @@ class _Command:
     def __init__(self, gateway: AppState, sandbox: str, command: str) -> None:
         self.gateway, self.sandbox, self.id = gateway, sandbox, command
 
-    async def row(self) -> executions.Execution:
+    async def row(self) -> executions.ExecutionRow:
         """Raises NotFound."""
         return await row_of(self.gateway, self.sandbox, self.id)
 
@@ -220,8 +219,7 @@ class OutputStream(Stream):
         self._sent_at = time.monotonic()
 
     async def _end(self) -> dict[str, Any]:
-        row = await self._command.row()
-        record = from_row(Execution, row, duration_ms=row.execution_time_ms)
+        record = (await self._command.row()).told().to_json()
         sizes = {f"{stream}_bytes": self._at[stream] for stream in STREAMS}
         return {name: record[name] for name in _ABOUT_END} | sizes
 

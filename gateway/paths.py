@@ -15,8 +15,8 @@ from fastapi import Query, Request
 
 from actors.sandbox.tppd.files import State
 from gateway import field_errors
-from gateway.responses import moment
 from gateway.routes import refused
+from terminalpp.types.times import moment
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = -(2**63), 2**63 - 1  # tppd says these for what is beyond them

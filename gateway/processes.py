@@ -15,10 +15,11 @@ from starlette.responses import Response
 
 from actors.sandbox.tppd import replies
 from gateway.idempotency import once
-from gateway.responses import _ID, _TIME, Answer, Json, example, moment_of
+from gateway.responses import _ID, _TIME, Answer, Json, example
 from gateway.routes import Route
 from gateway.sandboxes import owned
 from gateway.state import app_state
+from terminalpp.types.times import moment_of
 
 router = APIRouter(prefix="/v1/sandboxes/{sandbox_id}/processes", tags=["processes"], route_class=Route)
 

@@ -10,7 +10,7 @@ Longer than 400 lines because it is a list: each answer is one shape, and they a
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse
 from gateway.requests import SANDBOX_EXAMPLE
 from terminalpp.types import text
 from terminalpp.types.states import AgentRole, AgentState, ExecutionState, Isolation, Network, SandboxState
+from terminalpp.types.times import moment
 
 Id = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 Time = Annotated[
@@ -356,27 +357,6 @@ class Problem(Answer):
     request_id: str
     errors: list[FieldProblem] = Field(default=[], description="Each wrong field of a request.")
     extra: dict[str, Any] = Field(default={}, description="For programs; what each code puts there.")
-
-
-def moment(value: datetime | None) -> str | None:
-    """RFC 3339 in UTC with microseconds."""
-    if value is None:
-        return None
-    return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
-
-
-def moment_of(at_ms: int) -> str | None:
-    """The same for milliseconds since 1970."""
-    return moment(datetime.fromtimestamp(at_ms / 1000, UTC))
-
-
-def respelled(time: str | None) -> str | None:
-    """An ISO 8601 time of ours as `moment` spells it."""
-    return moment(datetime.fromisoformat(time)) if time else None
-
-
-def whole(number: float | None) -> int | None:
-    return None if number is None else round(number)
 
 
 def from_row(shape: type[Answer], row: Any, **given: Any) -> dict[str, Any]:

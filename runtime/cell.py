@@ -20,7 +20,7 @@ from typing import Any
 
 import ray
 
-from runtime import local_transport, wire
+from runtime import local_transport, memory, wire
 from runtime import settings as settings_module
 from runtime.client import Runtime
 from runtime.cluster import CONTROL_GROUP, ROOT, RayCells
@@ -77,6 +77,7 @@ class Cell:
             self._steward = Steward(self._name, host, cells)
             self._steward.start()
         host.background(self._preload(registry), "preload")
+        host.background(memory.trim_for_ever(), "trim")
         return host
 
     async def _preload(self, registry: Registry) -> None:

@@ -16,7 +16,9 @@ from schema import rows
 from schema.database import Database, Executor
 from schema.sql import Queries
 from terminalpp.types import errors
+from terminalpp.types.commands import HOME, Execution
 from terminalpp.types.ids import Fence
+from terminalpp.types.times import moment
 
 _Q = Queries("executions")
 # What a row may hold of one stream (ck_ce_out); the journal has the whole.
@@ -25,7 +27,7 @@ _CUT = "\n… cut: the journal has the whole output …\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Execution:
+class ExecutionRow:
     """`stdout` and `stderr` are bounded extracts; `stdout_bytes` and `stderr_bytes` count the whole streams.
 
     `reason` says why in a word when the status alone does not (`lost`, `timeout`, …).
@@ -55,6 +57,29 @@ class Execution:
     agent: str | None
     conversation_id: str | None
 
+    def told(self) -> Execution:
+        """What callers are told of it; its output as far as the row has it."""
+        return Execution(
+            id=self.id,
+            sandbox_id=self.sandbox_id,
+            command=self.command,
+            working_directory=self.working_directory or HOME,
+            status=self.status,
+            exit_code=self.exit_code,
+            reason=self.reason,
+            stdout=self.stdout or "",
+            stderr=self.stderr or "",
+            stdout_bytes=self.stdout_bytes or 0,
+            stderr_bytes=self.stderr_bytes or 0,
+            truncated=self.truncated,
+            duration_ms=self.execution_time_ms,
+            agent=self.agent,
+            conversation_id=self.conversation_id,
+            created_at=str(moment(self.created_at)),
+            started_at=moment(self.started_at),
+            completed_at=moment(self.completed_at),
+        )
+
 
 async def create(
     c: Executor,
@@ -70,13 +95,13 @@ async def create(
     fence: Fence | None = None,
     agent: str | None = None,
     conversation_id: str | None = None,
-) -> tuple[Execution, bool]:
+) -> tuple[ExecutionRow, bool]:
     """The command's row and whether this call added it. One round trip.
 
     Raises Fenced (with `fence`: nothing was written and nothing may be started), IdempotencyMismatch when the
     id or key was used for another command, NotFound when the sandbox or user does not exist.
     """
-    home = "/home/user" if cwd is None else cwd
+    home = HOME if cwd is None else cwd
     command = rows.text(command)
     what = (id, sandbox_id, user_id, command, home, env or {}, str(mode))
     args = (*what, idempotency_key, agent, conversation_id)
@@ -88,14 +113,14 @@ async def create(
         record = await _explain(c, id, fence)
     if not record["owned"]:
         raise errors.Fenced(f"{fence} is not the present owner; the command was not accepted")
-    row = rows.one(Execution, record)
+    row = rows.one(ExecutionRow, record)
     if not record["created"]:
         require_same(row, sandbox_id, command, home, env)
     return row, record["created"]
 
 
 def require_same(
-    row: Execution, sandbox_id: str, command: str, cwd: str, env: dict[str, str] | None
+    row: ExecutionRow, sandbox_id: str, command: str, cwd: str, env: dict[str, str] | None
 ) -> None:
     """Raises IdempotencyMismatch unless `row` is of this very command."""
     was = (row.sandbox_id, row.command, row.working_directory, row.environment_vars or {})
@@ -112,12 +137,12 @@ async def _explain(c: Executor, id: str, fence: Fence | None) -> dict[str, Any]:
     return {**(twin or {}), "owned": owned, "created": False}
 
 
-async def get(c: Executor, id: str) -> Execution:
+async def get(c: Executor, id: str) -> ExecutionRow:
     """Raises NotFound."""
     record = await c.fetchrow(_Q.get, id)
     if record is None:
         raise errors.NotFound(f"there is no command {id}")
-    return rows.one(Execution, record)
+    return rows.one(ExecutionRow, record)
 
 
 async def mark_running(c: Executor, id: str) -> bool:
@@ -197,9 +222,9 @@ async def list_unclosed(c: Executor, sandbox_id: str) -> builtins.list[str]:
     return [record["id"] for record in await c.fetch(_Q.list_unclosed, sandbox_id)]
 
 
-async def list_open(c: Executor, sandbox_id: str) -> builtins.list[Execution]:
+async def list_open(c: Executor, sandbox_id: str) -> builtins.list[ExecutionRow]:
     """Commands that have not ended, oldest first."""
-    return rows.many(Execution, await c.fetch(_Q.list_open, sandbox_id))
+    return rows.many(ExecutionRow, await c.fetch(_Q.list_open, sandbox_id))
 
 
 async def list_open_ids(c: Executor) -> builtins.list[str]:
@@ -217,8 +242,8 @@ async def list(
     since: datetime | None = None,
     after: rows.Place | None = None,
     limit: int = 100,
-) -> builtins.list[Execution]:
+) -> builtins.list[ExecutionRow]:
     """Behind `after`, newest first, without output (None); archived ones only with `archived`."""
     at = after or rows.NOWHERE
     where = (sandbox_id, archived, conversation_id, status, since, at.created_at, at.id)
-    return rows.many(Execution, await c.fetch(_Q.list_executions, *where, limit))
+    return rows.many(ExecutionRow, await c.fetch(_Q.list_executions, *where, limit))

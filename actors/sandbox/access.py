@@ -21,7 +21,7 @@ from actors.sandbox.link import SandboxLink
 from actors.sandbox.tppd.client import Stat, Tppd
 from actors.sandbox.tppd.journal import Chunk, ExitRecord, Life, Stream
 from actors.sandbox.tppd.replies import Process, Status
-from schema.executions import Execution
+from schema.executions import ExecutionRow
 from terminalpp.types.errors import DeadlineExceeded, Fenced, NotFound, SandboxNotRunning, Unavailable
 
 T = TypeVar("T")
@@ -141,7 +141,7 @@ class SandboxAccess:
         """The length of a stream so far in bytes."""
         return await self._link.length(exec_id, stream)
 
-    async def with_ends(self, rows: Sequence[Execution], *, output: bool = True) -> list[Execution]:
+    async def with_ends(self, rows: Sequence[ExecutionRow], *, output: bool = True) -> list[ExecutionRow]:
         """Rows of commands as they will be: a row follows its command's end by some milliseconds."""
         return await self._link.with_ends(rows, output=output)
 

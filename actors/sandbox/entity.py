@@ -145,31 +145,30 @@ class Sandbox(Entity):
 
         Payload: exec_id, `command` (text for the shell) or `argv`, and optionally cwd, env, merge, stdin,
         timeout_ms, agent, conversation_id, mode, wait_ms (0), head_bytes (64 KiB), `room` (refuse a new
-        command with DiskFull while the disk is nearly full). Returns exec_id, status,
-        exit_code, stdout and stderr (the first `head_bytes` of each, undecodable bytes replaced),
-        stdout_bytes, stderr_bytes, truncated, duration_ms, reason, created_at and `created` (false: an
-        earlier call started it). A command that could not be started is an answer (`failed`, exit_code
-        127, reason `not-started: …`), because it was accepted.
+        command with DiskFull while the disk is nearly full). Returns the `Execution` with the first
+        `head_bytes` of each stream, and `created` (false: an earlier call started it). A command that could
+        not be started is an answer (`failed`, exit_code 127, reason `not-started: …`): it was accepted.
         Raises InvalidInput, SandboxNotRunning (a person stopped it), IdempotencyMismatch, Overloaded (no
         process to be had: recorded as not started, for good), DiskFull (not accepted, the id is free), and
         what starting a sandbox raises.
         """
         if payload.get("room") and self._disk.low:
             if (before := await self.commands.repeated(payload)) is not None:
-                return before
+                return {**before.to_json(), "created": False}
             self._disk.check()
         if not self.core.usable:
             if (before := await self.commands.repeated(payload)) is not None:
-                return before
+                return {**before.to_json(), "created": False}
             if self.core.wanted is Wanted.STOPPED:
                 raise errors.SandboxNotRunning(f"sandbox {self.ref.id} was stopped")
             await self._usable()
-        return await self.commands.run(payload, self.state["user_id"])
+        ran, created = await self.commands.run(payload, self.state["user_id"])
+        return {**ran.to_json(), "created": created}
 
     @volatile
     async def wait(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """The command `exec_id` after its end or `timeout_ms`, shaped as `run` answers. Raises NotFound."""
-        return await self.commands.wait(id_of(payload), *wait_of(payload, "timeout_ms"))
+        """The command `exec_id` after its end or `timeout_ms`, an `Execution`. Raises NotFound."""
+        return (await self.commands.wait(id_of(payload), *wait_of(payload, "timeout_ms"))).to_json()
 
     @volatile
     async def attach(self, payload: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from actors.sandbox.commands.views import row_with_end
 from actors.sandbox.tppd import journal
 from actors.sandbox.tppd.journal import Chunk, ExitRecord, Life, Stream
 from actors.sandbox.tppd.protocol import Connection
-from schema.executions import Execution
+from schema.executions import ExecutionRow
 
 
 class SandboxLink(Protocol):
@@ -43,7 +43,7 @@ class SandboxLink(Protocol):
     async def exit_record(self, exec_id: str) -> ExitRecord | None:
         """How the command ended; None while it runs or when it never started."""
 
-    async def with_ends(self, rows: Sequence[Execution], *, output: bool) -> list[Execution]:
+    async def with_ends(self, rows: Sequence[ExecutionRow], *, output: bool) -> list[ExecutionRow]:
         """The rows, those of commands that have ended with their ends; with `output` also extracts of what
         they printed."""
 
@@ -69,8 +69,8 @@ class LocalLink:
     async def exit_record(self, exec_id: str) -> ExitRecord | None:
         return await asyncio.to_thread(journal.exit_record, self.run_dir, exec_id)
 
-    async def with_ends(self, rows: Sequence[Execution], *, output: bool) -> list[Execution]:
-        def read() -> list[Execution]:
+    async def with_ends(self, rows: Sequence[ExecutionRow], *, output: bool) -> list[ExecutionRow]:
+        def read() -> list[ExecutionRow]:
             return [row_with_end(self.run_dir, row, output=output) for row in rows]
 
         return await asyncio.to_thread(read)

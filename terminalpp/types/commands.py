@@ -1,6 +1,6 @@
-"""A command as a caller asks for it, as its row keeps it, and as tppd is to run it.
+"""A command as a caller asks for it, as its row keeps it, as tppd is to run it; `Execution`: as it is told.
 
-The three hold the same, so that a command that was accepted and not started before a crash is started
+The first three hold the same, so that a command that was accepted and not started before a crash is started
 afterwards exactly as it was meant. The row of the seed has a text, a directory and an environment; what
 it has no column for (an argument list, merged streams, standard input) is kept under the key `=` of the
 environment, a name that no environment variable can have.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 from uuid import UUID
 
@@ -108,6 +108,42 @@ class Command:
         """How tppd executes it; `environment` is what every command of the sandbox finds."""
         return {"env": {**environment, **self.env}, "cwd": self.cwd, "merge": self.merge, "stdin": self.stdin,
                 "timeout_ms": self.timeout_ms}
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A command as everybody is told of it, by its sandbox and by the API: the fields are those of the JSON.
+
+    `stdout` and `stderr` hold a part of each stream, what is no UTF-8 as U+FFFD; `…_bytes` count the whole
+    streams and `truncated` says whether there is more. `reason` says why when the status does not (`lost`,
+    `timeout`, …). Times as in `terminalpp.types.times`.
+    """
+
+    id: str
+    sandbox_id: str
+    command: str
+    working_directory: str
+    status: str  # of states.ExecutionState
+    exit_code: int | None
+    reason: str | None
+    stdout: str
+    stderr: str
+    stdout_bytes: int
+    stderr_bytes: int
+    truncated: bool
+    duration_ms: int | None
+    agent: str | None
+    conversation_id: str | None
+    created_at: str
+    started_at: str | None
+    completed_at: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object."""
+        return {name: getattr(self, name) for name in _TOLD}
+
+
+_TOLD = tuple(one.name for one in fields(Execution))
 
 
 def whole(payload: dict[str, Any], name: str, least: int, most: int, otherwise: int = 0) -> int:

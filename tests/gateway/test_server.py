@@ -16,6 +16,7 @@ from gateway import requests, responses
 from gateway.__main__ import listen
 from schema import Database
 from terminalpp.client import Client, shapes
+from terminalpp.types.commands import Execution
 from terminalpp.types.errors import PortInUse
 from tests.eventually import eventually
 from tests.gateway.conftest import Served, Talk
@@ -119,6 +120,10 @@ def test_answers_have_examples_and_the_client_knows_their_fields() -> None:
             assert set(shape.model_fields) == set(known.__annotations__), name
         for example in (shape.model_config.get("json_schema_extra") or {}).get("examples", []):
             shape.model_validate(example)
+
+
+def test_a_command_has_the_same_fields_wherever_it_is_told() -> None:
+    assert set(Execution.__slots__) == set(responses.Execution.model_fields)
 
 
 def test_docs_name_every_route() -> None:

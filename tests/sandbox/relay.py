@@ -17,7 +17,7 @@ from actors.sandbox.link import LocalLink
 from actors.sandbox.tppd.journal import Chunk, ExitRecord, Life, Stream
 from actors.sandbox.tppd.protocol import SOCKET, Connection
 from runtime.framing import short_name
-from schema.executions import Execution
+from schema.executions import ExecutionRow
 from terminalpp.types.errors import SandboxNotRunning, TerminalError
 
 HERE, NOBODY = b"+", b"-"
@@ -111,5 +111,5 @@ class RelayLink:
     async def exit_record(self, exec_id: str) -> ExitRecord | None:
         return await self._ask("exit_record", exec_id)
 
-    async def with_ends(self, rows: Sequence[Execution], *, output: bool) -> list[Execution]:
+    async def with_ends(self, rows: Sequence[ExecutionRow], *, output: bool) -> list[ExecutionRow]:
         return await self._ask("with_ends", rows, output=output)

@@ -11,7 +11,7 @@ import pytest
 from actors.sandbox.access import SandboxAccess
 from actors.sandbox.link import LocalLink, SandboxLink
 from actors.sandbox.tppd.journal import Life
-from schema.executions import Execution
+from schema.executions import ExecutionRow
 from terminalpp.types.errors import NotFound, SandboxNotRunning
 from terminalpp.types.ids import new_id
 from tests.sandbox.conftest import Make, Sandbox
@@ -98,9 +98,9 @@ async def test_rows_get_their_ends(link: SandboxLink, sandbox: Sandbox, row: Any
 def row() -> Any:
     """Makes the row of a command as it is while the command runs."""
 
-    def make(id: str) -> Execution:
-        fields = dict.fromkeys(Execution.__dataclass_fields__)
-        return Execution(**{**fields, "id": id, "status": "running", "truncated": False})
+    def make(id: str) -> ExecutionRow:
+        fields = dict.fromkeys(ExecutionRow.__dataclass_fields__)
+        return ExecutionRow(**{**fields, "id": id, "status": "running", "truncated": False})
 
     return make
 

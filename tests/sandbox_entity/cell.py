@@ -46,6 +46,7 @@ async def serve(runtime: Runtime) -> None:
                 )
             elif request["op"] == "activate":
                 value = await runtime._locate(ref, time.monotonic() + 170)
+                runtime.nudge(ref)
             else:
                 value = await runtime.call(ref, request["method"], request["payload"], timeout_s=120)
             reply = {"id": request["id"], "value": value}

@@ -22,9 +22,10 @@ from actors.sandbox.link import link_to
 from runtime import settings as settings_module
 from runtime.services import helper
 from runtime.settings import Settings
-from schema import Database, users
+from schema import Database, mailbox, users
 from terminalpp.types.errors import from_json
-from terminalpp.types.ids import new_id
+from terminalpp.types.ids import Ref, new_id
+from tests.eventually import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -81,6 +82,18 @@ class Cell:
 
     async def send(self, id: str, method: str, message_id: str | None = None, **payload: Any) -> Any:
         return await self._ask("send", id, method, payload, message_id, "sandbox")
+
+    async def remind(self, database: Database, id: str, name: str) -> None:
+        """A reminder is due now: the runtime's own message, which nobody can send through its door."""
+        message, ref = new_id(), Ref("sandbox", id)
+        await mailbox.enqueue(database, ref, message, f"remind:{name}", {"name": name}, None)
+        await self.activate(id)
+
+        async def applied() -> bool:
+            row = await mailbox.result_of(database, message)
+            return row is not None and row.finished
+
+        await eventually(applied)
 
     async def activate(self, id: str) -> None:
         await self._ask("activate", id, "", None, None, "sandbox")

@@ -47,7 +47,7 @@ async def test_run_answers_with_everything(cell, sandbox, database):
     assert (ran["stdout_bytes"], ran["stderr_bytes"], ran["truncated"], ran["reason"]) == (4, 4, False, None)
 
     async def recorded():
-        row = await executions.get(database, ran["exec_id"])
+        row = await executions.get(database, ran["id"])
         return row if row.status == "completed" else None
 
     row = await eventually(recorded)
@@ -81,7 +81,7 @@ async def test_what_cannot_start_is_an_answer(cell, sandbox, database):
     assert ran["reason"].startswith("not-started: ")
 
     async def recorded():
-        return (await executions.get(database, ran["exec_id"])).status == "failed"
+        return (await executions.get(database, ran["id"])).status == "failed"
 
     await eventually(recorded)
 
@@ -91,7 +91,7 @@ async def test_long_output_keeps_both_ends_in_the_row(cell, sandbox, database):
     assert (ran["stdout"], ran["truncated"], ran["stdout_bytes"]) == ("1\n2\n3\n4\n5\n", True, 588895)
 
     async def recorded():
-        row = await executions.get(database, ran["exec_id"])
+        row = await executions.get(database, ran["id"])
         return row if row.status == "completed" else None
 
     row = await eventually(recorded)
@@ -161,7 +161,7 @@ async def test_sleeps_by_reminder_and_wakes_by_use(cell, sandbox, database):
     async def due():
         await database.execute(
             "UPDATE sandboxes SET last_activity_at = now() - interval '2 hours' WHERE id = $1", sandbox)
-        await cell._ask("send", sandbox, "remind:tend", {"name": "tend"}, None, "sandbox")
+        await cell.remind(database, sandbox, "tend")
 
     await due()
     assert (await cell.call(sandbox, "status"))["status"] == "running"  # a running command is use

@@ -139,7 +139,7 @@ async def test_what_was_refused_for_want_of_processes_never_runs(cells, cell, da
     assert (again["status"], again["created"]) == ("failed", False)
     for id in set(ids) - refused:
         await cell.call(sandbox, "kill", exec_id=id)
-    await cell._ask("send", sandbox, "remind:tend", {"name": "tend"}, None, "sandbox")
+    await cell.remind(database, sandbox, "tend")
     await cell.kill()
     second = await cells()  # whoever adopts now must not start them either
     await second.activate(sandbox)
@@ -182,7 +182,7 @@ async def test_the_row_gets_what_was_printed_after_the_end(cells, cell, sandbox,
     assert (first["status"], first["stdout"], first["stdout_bytes"]) == ("completed", "early\n", 6)
 
     async def shows(ran, text):
-        row = await executions.get(database, ran["exec_id"])
+        row = await executions.get(database, ran["id"])
         return (row.status, row.stdout, row.stdout_bytes) == ("completed", text, len(text))
 
     await eventually(lambda: shows(second, "early\n"))

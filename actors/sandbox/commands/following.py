@@ -174,7 +174,7 @@ class CommandFollower:
                     await self._finish(status.record or views.end_of(self.run_dir, exec_id))
                     return
 
-    async def _start_again(self, row: executions.Execution) -> ExitRecord | None:
+    async def _start_again(self, row: executions.ExecutionRow) -> ExitRecord | None:
         """Start what was accepted and is not known to have been started; as `_start` answers."""
         try:
             wanted = Command.from_row(row.command, row.working_directory, row.environment_vars)

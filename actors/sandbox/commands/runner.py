@@ -31,7 +31,7 @@ from actors.sandbox.tppd.protocol import Fields
 from runtime.context import Context
 from schema import executions
 from terminalpp.types import commands
-from terminalpp.types.commands import Command, whole
+from terminalpp.types.commands import Command, Execution, whole
 from terminalpp.types.errors import (
     CommandNotStarted,
     DeadlineExceeded,
@@ -63,8 +63,9 @@ class CommandRunner(CommandFollower):
 
     # ---- run ------------------------------------------------------------------------------------
 
-    async def run(self, payload: dict[str, Any], user_id: str) -> dict[str, Any]:
-        """Accept and start; the answer after its end or `wait_ms`. See `Sandbox.run`."""
+    async def run(self, payload: dict[str, Any], user_id: str) -> tuple[Execution, bool]:
+        """Accept and start; the command after its end or `wait_ms`, and whether this call created it. See
+        `Sandbox.run`."""
         wanted, exec_id, wait_s, head = Command.parse(payload), id_of(payload), *wait_of(payload, "wait_ms")
         mine, created = exec_id not in self._starting, False  # of several callers at once the first starts it
         self._starting.add(exec_id)
@@ -81,8 +82,7 @@ class CommandRunner(CommandFollower):
                 record = await self._begin(exec_id, wanted, wait_s, await prepared)
                 if record is not None:
                     self._background(exec_id, lambda: self._finish(record))
-                    answer = views.of_record(self.run_dir, record, head)
-                    return _accepted(answer, row, created)
+                    return self._told(row, record, head), True
         except (Fenced, Overloaded, DiskFull):
             raise  # the new owner adopts it; it is recorded as refused; it is withdrawn
         except BaseException:
@@ -97,7 +97,7 @@ class CommandRunner(CommandFollower):
             prepared.cancel()
         if mine and not created and not ExecutionState(row.status).final:
             self._watch(exec_id)  # accepted by an owner before us; `adopt` left it alone meanwhile
-        return _accepted(await self.wait(exec_id, 0 if created else wait_s, head), row, created)
+        return await self.wait(exec_id, 0 if created else wait_s, head), created
 
     async def _begin(
         self, exec_id: str, wanted: Command, wait_s: float, prepared: Fields | None
@@ -113,8 +113,8 @@ class CommandRunner(CommandFollower):
             await self._ends.withdraw(exec_id)
             raise
 
-    async def repeated(self, payload: dict[str, Any]) -> dict[str, Any] | None:
-        """The answer of `run` to a command that was started before, without a sandbox; None for a new one.
+    async def repeated(self, payload: dict[str, Any]) -> Execution | None:
+        """A command that was started before, without a sandbox; None for a new one.
 
         Raises InvalidInput, IdempotencyMismatch.
         """
@@ -127,7 +127,7 @@ class CommandRunner(CommandFollower):
         unstarted = journal.outcome(self.run_dir, exec_id) is Outcome.NOT_STARTED
         if row.status == ExecutionState.PENDING and unstarted:
             return None
-        return _accepted(await self.wait(exec_id, 0, head), row, False)
+        return await self.wait(exec_id, 0, head)
 
     async def _prepare(self, exec_id: str, wanted: Command) -> Fields | None:
         """Have the process made ready while Postgres commits the row. None: `_start` will say why not."""
@@ -182,19 +182,16 @@ class CommandRunner(CommandFollower):
 
     # ---- waiting and reading --------------------------------------------------------------------
 
-    async def wait(self, exec_id: str, wait_s: float, head: int = views.HEAD_BYTES) -> dict[str, Any]:
+    async def wait(self, exec_id: str, wait_s: float, head: int = views.HEAD_BYTES) -> Execution:
         """The command after its end or after `wait_s` seconds. Raises NotFound."""
         record = journal.exit_record(self.run_dir, exec_id) or await self._end_within(exec_id, wait_s)
-        if record is None:
-            row = await executions.get(self._context.database, exec_id)
-            if row.sandbox_id != self._sandbox_id:
-                raise NotFound(f"sandbox {self._sandbox_id} has no command {exec_id}")
-            if ExecutionState(row.status).final:
-                return views.of_row(row)
-            record = journal.exit_record(self.run_dir, exec_id)
-            if record is None:
-                return views.of_open(self.run_dir, row, head)
-        return views.of_record(self.run_dir, record, head)
+        row = await executions.get(self._context.database, exec_id)
+        if row.sandbox_id != self._sandbox_id:
+            raise NotFound(f"sandbox {self._sandbox_id} has no command {exec_id}")
+        return self._told(row, record or journal.exit_record(self.run_dir, exec_id), head)
+
+    def _told(self, row: executions.ExecutionRow, record: ExitRecord | None, head: int) -> Execution:
+        return views.told(self.run_dir, row, record, head)
 
     async def _end_within(self, exec_id: str, wait_s: float) -> ExitRecord | None:
         """Asks tppd, not a watcher: the command may be in the hands of another call just now."""
@@ -209,10 +206,6 @@ class CommandRunner(CommandFollower):
             except (SandboxNotRunning, Unavailable, DeadlineExceeded):
                 return None
         return None
-
-
-def _accepted(answer: dict[str, Any], row: executions.Execution, created: bool) -> dict[str, Any]:
-    return answer | {"created_at": row.created_at.isoformat(), "created": created}
 
 
 def id_of(payload: dict[str, Any]) -> str:

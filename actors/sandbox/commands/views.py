@@ -1,4 +1,4 @@
-"""What is told of a command: the answer to a caller, and the extract that its row keeps.
+"""A command as its caller is told of it (`told`), and its end as its row keeps it.
 
 Both are read from the journal of the run directory, which any process of the host may do at any time.
 """
@@ -11,9 +11,11 @@ from typing import Any
 
 from actors.sandbox.tppd import journal
 from actors.sandbox.tppd.journal import ExitRecord
-from schema.executions import End, Execution
+from schema.executions import End, ExecutionRow
+from terminalpp.types.commands import Execution
 from terminalpp.types.errors import NotFound, TerminalError
 from terminalpp.types.states import ExecutionState
+from terminalpp.types.times import moment_of
 
 HEAD_BYTES = 64 * 1024        # of each stream in an answer, unless asked otherwise
 ROW_BYTES = 64 * 1024         # of each stream in a row: half from its beginning, half from its end
@@ -21,16 +23,26 @@ STREAMS: tuple[journal.Stream, ...] = ("stdout", "stderr")
 TIMEOUT_CODE = 124            # as timeout(1) has it
 
 
-def of_record(run_dir: str, record: ExitRecord, head: int) -> dict[str, Any]:
-    """The answer for a command that has ended. `duration_ms` has a fraction."""
-    out, out_cut = _head(run_dir, record.exec_id, "stdout", record.out_bytes, head)
-    err, err_cut = _head(run_dir, record.exec_id, "stderr", record.err_bytes, head)
-    return {
-        "exec_id": record.exec_id, "status": str(record.state), "exit_code": exit_code(record),
-        "stdout": out, "stderr": err, "stdout_bytes": record.out_bytes, "stderr_bytes": record.err_bytes,
-        "truncated": out_cut or err_cut, "duration_ms": record.duration_ms, "reason": reason(record),
-        "started_at": _moment(record.started_at_ms), "completed_at": _moment(record.ended_at_ms),
-    }
+def told(run_dir: str, row: ExecutionRow, record: ExitRecord | None, head: int) -> Execution:
+    """The command by its `record`, or by its journal while it has none; `head` bytes of each stream.
+
+    One that has not ended is `running` once its program runs. One that has ended and has no journal any more
+    is told as its row has it.
+    """
+    known = row.told()
+    if record is not None:
+        return replace(
+            known, status=str(record.state), exit_code=exit_code(record), reason=reason(record),
+            duration_ms=round(record.duration_ms), started_at=moment_of(record.started_at_ms),
+            completed_at=moment_of(record.ended_at_ms),
+            **_output(run_dir, row.id, record.out_bytes, record.err_bytes, head),
+        )
+    if ExecutionState(row.status).final:
+        return known
+    if journal.start_record(run_dir, row.id) is None:
+        return known
+    out, err = (journal.end(run_dir, row.id, stream) for stream in STREAMS)
+    return replace(known, status=str(ExecutionState.RUNNING), **_output(run_dir, row.id, out, err, head))
 
 
 def end_for_row(run_dir: str, record: ExitRecord, *, output: bool = True) -> End:
@@ -45,7 +57,7 @@ def end_for_row(run_dir: str, record: ExitRecord, *, output: bool = True) -> End
     )
 
 
-def row_with_end(run_dir: str, row: Execution, *, output: bool = True) -> Execution:
+def row_with_end(run_dir: str, row: ExecutionRow, *, output: bool = True) -> ExecutionRow:
     """The row as it will be: a command that has ended gets its end from the journal.
 
     Rows follow the journal by some milliseconds, or by as long as Postgres is away.
@@ -59,32 +71,6 @@ def row_with_end(run_dir: str, row: Execution, *, output: bool = True) -> Execut
         reason=end.reason, execution_time_ms=end.ms, started_at=_time(record.started_at_ms),
         completed_at=_time(record.ended_at_ms),
     )
-
-
-def of_open(run_dir: str, row: Execution, head: int) -> dict[str, Any]:
-    """The answer for a command that has not ended: `running` once its program runs, else `pending`."""
-    started = journal.start_record(run_dir, row.id) is not None
-    size = {stream: journal.end(run_dir, row.id, stream) if started else 0 for stream in ("stdout", "stderr")}
-    out, out_cut = _head(run_dir, row.id, "stdout", size["stdout"], head)
-    err, err_cut = _head(run_dir, row.id, "stderr", size["stderr"], head)
-    return {
-        "exec_id": row.id, "status": "running" if started else row.status, "exit_code": None,
-        "stdout": out, "stderr": err, "stdout_bytes": size["stdout"], "stderr_bytes": size["stderr"],
-        "truncated": out_cut or err_cut, "duration_ms": None, "reason": None,
-        "started_at": row.started_at and row.started_at.isoformat(), "completed_at": None,
-    }
-
-
-def of_row(row: Execution) -> dict[str, Any]:
-    """The answer for a command whose end is in its row and whose journal is no more."""
-    return {
-        "exec_id": row.id, "status": row.status, "exit_code": row.exit_code,
-        "stdout": row.stdout or "", "stderr": row.stderr or "",
-        "stdout_bytes": row.stdout_bytes or 0, "stderr_bytes": row.stderr_bytes or 0,
-        "truncated": row.truncated, "duration_ms": row.execution_time_ms, "reason": row.reason,
-        "started_at": row.started_at and row.started_at.isoformat(),
-        "completed_at": row.completed_at and row.completed_at.isoformat(),
-    }
 
 
 def extract(run_dir: str, exec_id: str, stream: journal.Stream, size: int) -> str:
@@ -115,6 +101,14 @@ def read(run_dir: str, exec_id: str, stream: journal.Stream, offset: int, limit:
     return b"".join(parts)
 
 
+def _output(run_dir: str, exec_id: str, out_bytes: int, err_bytes: int, head: int) -> dict[str, Any]:
+    """The fields of an `Execution` about its output."""
+    out, out_cut = _head(run_dir, exec_id, "stdout", out_bytes, head)
+    err, err_cut = _head(run_dir, exec_id, "stderr", err_bytes, head)
+    return {"stdout": out, "stderr": err, "stdout_bytes": out_bytes, "stderr_bytes": err_bytes,
+            "truncated": out_cut or err_cut}
+
+
 def _head(
     run_dir: str, exec_id: str, stream: journal.Stream, size: int, limit: int
 ) -> tuple[str, bool]:
@@ -128,11 +122,6 @@ def _head(
 def _time(at_ms: int) -> datetime | None:
     """Milliseconds since 1970; None when it never came to that."""
     return datetime.fromtimestamp(at_ms / 1000, UTC) if at_ms else None
-
-
-def _moment(at_ms: int) -> str | None:
-    at = _time(at_ms)
-    return at and at.isoformat()
 
 
 def exit_code(record: ExitRecord) -> int | None:
