@@ -22,11 +22,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from graphs import arguments, messages, stuck, tools, transcript
+from graphs import arguments, messages, stuck, toolbox, tools, transcript
 from graphs import limits as limits_of
 from graphs.limits import Limits, Spent
 from graphs.ports import LoopPort, Sandbox
 from graphs.structured import Malformed
+from graphs.toolbox import Toolbox
 from graphs.transcript import Call, Step, Transcript
 from terminalpp.types.errors import ModelReplyCut, ModelReplyInvalid, ModelRequestTooLong
 from terminalpp.types.ids import derived_id
@@ -56,6 +57,7 @@ class Task:
     reminder: str | None = None  # the plan, told again every ten steps
     takes_messages: bool = False  # whether what the person types meanwhile goes to this agent
     answer: Callable[[str], dict[str, Any]] | None = None  # reads the final reply; raises Malformed
+    toolbox: Toolbox = field(default_factory=lambda: tools.BUILT_IN)  # `tools` names its own
 
 
 async def run(task: Task, port: LoopPort, sandbox: Sandbox) -> dict[str, Any]:
@@ -65,7 +67,11 @@ async def run(task: Task, port: LoopPort, sandbox: Sandbox) -> dict[str, Any]:
     or stopped. Raises the model's errors and, when superseded by another activation, Fenced.
     """
     state = transcript.fold(
-        task.task_id, await port.history(), native=task.native, schemas=tools.SCHEMAS, tools=task.tools
+        task.task_id,
+        await port.history(),
+        native=task.native,
+        schemas=task.toolbox.schemas,
+        tools=task.tools,
     )
     loop = _Loop(task, port, sandbox, state)
     while True:
@@ -180,7 +186,7 @@ class _Loop:
             "model": task.model,
             "messages": said,
             "built_for": model,  # a port that asks another model sends `messages.plain`
-            "tools": [tools.TOOLS[name] for name in task.tools] if task.native and task.tools else None,
+            "tools": task.toolbox.definitions(task.tools) if task.native and task.tools else None,
             "compactions": compactions,
         }
         try:
@@ -206,7 +212,7 @@ class _Loop:
                 f"{', more briefly' if isinstance(problem, ModelReplyCut) else ''}.",
             )
             return None
-        transcript.add(state, "model.finished", reply, tools.SCHEMAS)
+        transcript.add(state, "model.finished", reply, task.toolbox.schemas)
         return None
 
     async def finish_calls(self, step: Step) -> None:
@@ -239,17 +245,16 @@ class _Loop:
             "tool": call.name,
             "arguments": call.arguments,
         }
-        refusal = arguments.problem(call.name, call.arguments, self.task.tools, tools.SCHEMAS)
+        refusal = arguments.problem(call.name, call.arguments, self.task.tools, self.task.toolbox.schemas)
         used = sum(len(earlier.calls) for earlier in self.state.steps[:-1]) + step.calls.index(call)
         if refusal is None and self.task.max_calls is not None and used >= self.task.max_calls:
             refusal = f"you have used your {self.task.max_calls} calls: give your answer now"
         if refusal is not None:
             payload["effect"] = {"refused": refusal, "malformed": True}
         else:
-            prepared = await tools.prepare(
-                call.name, call.arguments, derived_id(call.id, "exec"), self.sandbox
-            )
-            if isinstance(prepared, tools.Result):
+            wanted = toolbox.Call(call.arguments, derived_id(call.id, "exec"), self.sandbox)
+            prepared = await self.task.toolbox.prepare(call.name, wanted)
+            if isinstance(prepared, toolbox.Result):
                 payload["effect"] = {"refused": prepared.output}
             else:
                 payload["effect"] = prepared.effect
@@ -258,19 +263,20 @@ class _Loop:
         await self.emit("tool.called", payload)
         return payload
 
-    async def perform(self, call: Call, called: dict[str, Any]) -> tools.Result:
+    async def perform(self, call: Call, called: dict[str, Any]) -> toolbox.Result:
         effect = called.get("effect") or {}
         if "refused" in effect:
-            return tools.Result(False, effect["refused"], malformed=bool(effect.get("malformed")))
+            return toolbox.Result(False, effect["refused"], malformed=bool(effect.get("malformed")))
         left_s = self.task.limits.max_seconds - (self.port.now() - self.task.started_at)
-        return await tools.perform(
-            call.name,
+        wanted = toolbox.Call(
             call.arguments,
-            tools.Prepared(effect, called.get("exec_id")),
+            derived_id(call.id, "exec"),
             self.sandbox,
             timeout_s=max(1.0, min(self.task.limits.tool_timeout_seconds, left_s)),
             limit=self.task.limits.observation_max_bytes,
         )
+        prepared = toolbox.Prepared(effect, called.get("exec_id"))
+        return await self.task.toolbox.perform(call.name, wanted, prepared)
 
     async def deliver(self) -> bool:
         """Give the agent what the person typed meanwhile. True when there was something."""
@@ -278,7 +284,7 @@ class _Loop:
             return False
         came = await self.port.messages()
         for message in came:
-            transcript.add(self.state, "message.delivered", message, tools.SCHEMAS)
+            transcript.add(self.state, "message.delivered", message, self.task.toolbox.schemas)
         return bool(came)
 
     async def nudge(self, reason: str, text: str, **more: Any) -> None:
@@ -293,7 +299,7 @@ class _Loop:
 
     async def emit(self, type: str, payload: dict[str, Any]) -> None:
         await self.port.emit(type, payload)
-        transcript.add(self.state, type, payload, tools.SCHEMAS)
+        transcript.add(self.state, type, payload, self.task.toolbox.schemas)
 
     def result(self, status: str, **values: Any) -> dict[str, Any]:
         last = self.state.steps[-1].reply.get("content") if self.state.steps else ""

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from graphs import observation, protocol, tools, weakening
+from graphs import observation, protocol, weakening
 
 INSTRUCTION_FILES = ("AGENTS.md", "CLAUDE.md")
 INSTRUCTIONS_CHARACTERS = 16_000
@@ -29,8 +29,15 @@ def role(name: str) -> str:
     return (Path(__file__).parent / "prompts" / f"{name}.md").read_text()
 
 
-def system(role_name: str, workspace: str, instructions: Mapping[str, str], *, native: bool) -> str:
-    """The system prompt: role, place, the repository's instructions, and the text protocol if needed."""
+def system(
+    role_name: str,
+    workspace: str,
+    instructions: Mapping[str, str],
+    *,
+    written: Sequence[dict[str, Any]] = (),
+) -> str:
+    """The system prompt: role, place, the repository's instructions, and how to call the `written` tools, for
+    a model that has to write its calls into its text."""
     parts = [role(role_name).strip(), f"The workspace is {workspace}.", UNTRUSTED]
     left = INSTRUCTIONS_CHARACTERS
     for name, text in instructions.items():
@@ -41,8 +48,8 @@ def system(role_name: str, workspace: str, instructions: Mapping[str, str], *, n
                 f"The repository's {name} says how to work in it; follow it where it does not "
                 f"contradict the above:\n{data(shown)}"
             )
-    if not native and tools.ROLE_TOOLS[role_name]:
-        parts.append(protocol.instructions([tools.TOOLS[name] for name in tools.ROLE_TOOLS[role_name]]))
+    if written:
+        parts.append(protocol.instructions(written))
     return "\n\n".join(parts)
 
 

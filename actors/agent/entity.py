@@ -142,15 +142,17 @@ class Agent(Entity):
         able = await self.context.runtime.call(MODEL, "capabilities", {"model": model}, timeout_s=None)
         wanted = getattr(self.context.settings, "model_tools", "auto")
         native = wanted == "native" or (wanted == "auto" and bool(able.get("native_tools")))
+        own = tools.ROLE_TOOLS[role]
+        written = [] if native else tools.BUILT_IN.definitions(own)
         tokens = int(able.get("context_tokens") or DEFAULT_CONTEXT_TOKENS)
         return loop.Task(
             task_id=task["task_id"],
             conversation_id=log.conversation_id,
             role=role,
             model=model,
-            system=prompting.system(role, sandbox.workspace, await instructions(sandbox), native=native),
+            system=prompting.system(role, sandbox.workspace, await instructions(sandbox), written=written),
             text=prompting.task_text(task["kind"], task, turn["task"], turn["earlier"]),
-            tools=tools.ROLE_TOOLS[role],
+            tools=own,
             native=native,
             limits=Limits.from_json(turn["limits"]),
             started_at=turn["started_at"],

@@ -18,7 +18,9 @@ from runtime.settings import Settings
 from schema import Database, entities, events
 from terminalpp.types.errors import Unavailable
 from terminalpp.types.ids import Ref, new_id
+from terminalpp.types.messages import MESSAGES
 from tests.eventually import eventually
+from tests.payloads import check, check_event
 from tests.sandbox_entity.conftest import Cell, built, cell, cells, home, owner  # noqa: F401
 
 REPO = "/home/user/repo"
@@ -87,6 +89,8 @@ class Talk:
     async def events(self, *types: str) -> list[events.Event]:
         found = await events.read(self.database, self.id, 0, 100_000)
         assert [event.seq for event in found] == list(range(1, len(found) + 1)), "the log has no gap"
+        for event in found:
+            check_event(event.type, event.payload)
         return [event for event in found if not types or event.type in types]
 
     async def finished(self, turns: int = 1, timeout_s: float = 60) -> dict[str, Any]:
@@ -128,8 +132,10 @@ async def script(tmp_path: Path) -> Callable[[dict[str, Any]], str]:
 @pytest.fixture
 async def talk(
     cell: Cell, database: Database, settings: Settings, owner: str  # noqa: F811
-) -> Callable[..., Any]:
-    """Makes a sandbox with a small broken repository and a conversation about it."""
+) -> AsyncIterator[Callable[..., Any]]:
+    """Makes a sandbox with a small broken repository and a conversation about it. What was told and stored
+    meanwhile has its declared shape."""
+    made: list[Talk] = []
 
     async def make(model: str, files: dict[str, str] | None = None, **options: Any) -> Talk:
         sandbox_id, id = new_id(), new_id()
@@ -142,6 +148,17 @@ async def talk(
         await talk.send(
             "create", user_id=owner, sandbox_id=sandbox_id, workspace=REPO, model=model, **options
         )
+        made.append(talk)
         return talk
 
-    return make
+    yield make
+    for one in made:
+        await one.events()
+    sent = await database.fetch(
+        "SELECT kind, method, payload FROM mailbox WHERE id = ANY($1) AND method = ANY($2)",
+        [id for one in made for id in (one.id, one.sandbox_id)],
+        [name.partition(".")[2] for name in MESSAGES],
+    )
+    for row in sent:
+        name = f"{row['kind']}.{row['method']}"
+        check(MESSAGES[name], row["payload"], name)

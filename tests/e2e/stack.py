@@ -15,6 +15,7 @@ from typing import Any
 
 from terminalpp.client import Client
 from tests.eventually import eventually
+from tests.payloads import check_event
 
 ROOT = Path(__file__).parents[2]
 
@@ -134,6 +135,7 @@ async def collect(
 
     async def read() -> None:
         async for event in client.events(conversation_id, after=after):
+            check_event(event["type"], event["payload"])
             events.append(event)
             if event["type"] == until:
                 return

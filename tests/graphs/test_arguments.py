@@ -47,7 +47,7 @@ def test_no_end_of_a_text_is_invented(name, text):
 @given(st.text(max_size=200))
 def test_nothing_makes_the_reader_fail(text):
     json.dumps(arguments.read(text)).encode()
-    arguments.fit(arguments.read(text), tools.SCHEMAS["bash"])
+    arguments.fit(arguments.read(text), tools.BUILT_IN.schemas["bash"])
 
 
 @pytest.mark.parametrize("depth", [400, 600, 5_000])
@@ -75,8 +75,8 @@ def test_arguments_nested_too_deeply_stay_unread(depth):
     ],
 )
 def test_calls_are_checked(name, value, words):
-    fitted = arguments.fit(value, tools.SCHEMAS[name]) if name in tools.SCHEMAS else value
-    found = arguments.problem(name, fitted, CODER, tools.SCHEMAS)
+    fitted = arguments.fit(value, tools.BUILT_IN.schemas[name]) if name in tools.BUILT_IN.schemas else value
+    found = arguments.problem(name, fitted, CODER, tools.BUILT_IN.schemas)
     assert (found is None) if words is None else words in found
 
 

@@ -15,7 +15,7 @@ LS = '{"name": "bash", "arguments": {"command": "ls"}}'
 
 
 def read(text: str) -> inline_calls.Written:
-    return inline_calls.read(text, CODER, tools.SCHEMAS)
+    return inline_calls.read(text, CODER, tools.BUILT_IN.schemas)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_call_among_others_that_cannot_be_understood_is_still_answered():
 
 
 def test_only_the_agents_own_tools_count():
-    found = inline_calls.read(f"<tool_call>{LS}</tool_call>", ("read", "search"), tools.SCHEMAS)
+    found = inline_calls.read(f"<tool_call>{LS}</tool_call>", ("read", "search"), tools.BUILT_IN.schemas)
     assert found.calls == []
     assert found.doubt
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from graphs import loop, structured, tools
 from graphs.limits import Limits
-from terminalpp.types.errors import ModelReplyCut, ModelReplyInvalid, ModelRequestTooLong
+from graphs.toolbox import Call, Prepared, Result, Tool, Toolbox
+from terminalpp.types.errors import ModelReplyCut, ModelReplyInvalid, ModelRequestTooLong, NotFound
 from tests.graphs.doubles import Crash, MemoryPort, MemorySandbox, Points, World
 
 FILE = "/home/user/repo/a.py"
@@ -267,12 +270,38 @@ async def test_a_running_command_leaves_its_id_and_its_output_can_be_read():
     finished = world.of("tool.finished")[0]
     assert "still running" in finished["output"]
     assert f"output:{finished['exec_id']}" in finished["output"]
-    data = await tools.perform(
-        "read",
-        {"path": f"output:{finished['exec_id']}"},
-        tools.Prepared({}),
-        MemorySandbox(world),
-        timeout_s=1,
-        limit=1000,
-    )
-    assert "tick" in data.output
+    path = f"output:{finished['exec_id']}"
+    wanted = Call({"path": path}, "e", MemorySandbox(world), timeout_s=1, limit=1000)
+    assert "tick" in (await tools.BUILT_IN.perform("read", wanted, Prepared({}))).output
+
+
+async def test_tools_of_others_stand_beside_the_built_in_ones():
+    """A plugin's tool: told to the model, checked by its schema, put on the log, and carried out once."""
+    carried_out = []
+
+    async def weigh(call: Call, prepared: Prepared) -> Result:
+        carried_out.append(call.arguments["thing"])
+        if call.arguments["thing"] == "smoke":
+            raise NotFound("there is none")
+        return Result(True, "3 kg")
+
+    schema = {
+        "type": "object",
+        "properties": {"thing": {"type": "string"}},
+        "required": ["thing"],
+        "additionalProperties": False,
+    }
+    tool = Tool("weigh", "Weigh a thing.", schema, weigh)
+    with pytest.raises(ValueError, match="two tools called bash"):
+        Toolbox(*tools.BUILT_IN.values(), replace(tool, name="bash"))
+    calls = [("weigh", {"thing": "stone"}), ("weigh", {"stone": 1}), ("weigh", {"thing": "smoke"})]
+    world = World({"coder": [("", calls), "done"]})
+    box = Toolbox(*tools.BUILT_IN.values(), tool)
+    work = task(toolbox=box, tools=("bash", "weigh"))
+    assert (await run(world, work))["content"] == "done"
+    assert [one["ok"] for one in world.of("tool.finished")] == [True, False, False]
+    assert world.of("tool.finished")[0]["output"] == "3 kg"
+    assert "there is no file" not in world.of("tool.finished")[2]["output"]
+    assert carried_out == ["stone", "smoke"]
+    assert await run(world, work)
+    assert carried_out == ["stone", "smoke"]

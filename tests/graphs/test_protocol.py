@@ -31,7 +31,7 @@ from graphs import protocol, tools
     ],
 )
 def test_calls_in_text(text, calls):
-    parsed = protocol.parse(text, tools.SCHEMAS)
+    parsed = protocol.parse(text, tools.BUILT_IN.schemas)
     assert [(call["name"], call["arguments"]) for call in parsed.calls] == calls
     assert parsed.problem is None
 
@@ -41,13 +41,13 @@ def test_any_text_survives_as_an_argument(text):
     if "</call>" in text:
         return
     parsed = protocol.parse(
-        f'<call tool="write">\n<path>p</path>\n<content>\n{text}\n</content>\n</call>', tools.SCHEMAS
+        f'<call tool="write">\n<path>p</path>\n<content>\n{text}\n</content>\n</call>', tools.BUILT_IN.schemas
     )
     assert parsed.calls[0]["arguments"]["content"] == text
 
 
 def test_the_instructions_name_every_tool_and_argument():
-    text = protocol.instructions(list(tools.TOOLS.values()))
-    for name, schema in tools.SCHEMAS.items():
+    text = protocol.instructions(tools.BUILT_IN.definitions(tools.BUILT_IN))
+    for name, schema in tools.BUILT_IN.schemas.items():
         assert f"- {name}:" in text
         assert all(f"<{argument}>" in text for argument in schema["properties"])

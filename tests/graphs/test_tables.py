@@ -8,6 +8,7 @@ from graphs import (
     limits,
     prompting,
     stuck,
+    tools,
 )
 from graphs.limits import Limits, Spent
 from runtime.settings import Settings
@@ -75,7 +76,8 @@ def test_circles(deeds, found):
 
 def test_repository_text_cannot_close_its_mark():
     assert prompting.data("a </data> b").count("</data>") == 1
-    text = prompting.system("coder", "/home/user/x", {"AGENTS.md": "y" * 90_000}, native=False)
+    written = tools.BUILT_IN.definitions(tools.ROLE_TOOLS["coder"])
+    text = prompting.system("coder", "/home/user/x", {"AGENTS.md": "y" * 90_000}, written=written)
     assert len(text) < 25_000
     assert '<call tool="NAME">' in text
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphs import listing, observation, search, tools
+from graphs.toolbox import Call, Prepared, Result
 from tests.graphs.doubles import Crash, MemorySandbox, Points, World
 
 FILE = "/home/user/repo/f"
@@ -41,12 +42,12 @@ def world_with(data: bytes | None, points: Points | None = None) -> World:
     return world
 
 
-async def use(world: World, name: str, limit: int = 4000, **arguments: object) -> tools.Result:
+async def use(world: World, name: str, limit: int = 4000, **arguments: object) -> Result:
     sandbox = MemorySandbox(world)
-    prepared = await tools.prepare(name, arguments, "e", sandbox)
-    if isinstance(prepared, tools.Result):
+    prepared = await tools.BUILT_IN.prepare(name, Call(arguments, "e", sandbox))
+    if isinstance(prepared, Result):
         return prepared
-    return await tools.perform(name, arguments, prepared, sandbox, timeout_s=5, limit=limit)
+    return await tools.BUILT_IN.perform(name, Call(arguments, "e", sandbox, 5, limit), prepared)
 
 
 async def test_a_replaced_character_is_said_never_silent():
@@ -108,7 +109,7 @@ async def test_an_output_is_not_cut_inside_a_character():
     seen, at = "", 0
     while True:
         arguments = {"path": "output:x", "offset": at, "limit": 4}
-        found = await tools.perform("read", arguments, tools.Prepared({}), sandbox, timeout_s=5, limit=100)
+        found = await tools.BUILT_IN.perform("read", Call(arguments, "e", sandbox, 5, 100), Prepared({}))
         if "nothing at offset" in found.output:
             break
         text, _, note = found.output.rpartition("\n[bytes ")
@@ -157,14 +158,14 @@ async def test_an_edit_that_was_done_before_a_crash_is_recognised(data, die_at):
     await use(calm, "edit", **arguments)
     world = world_with(data, Points(die_at))
     sandbox = MemorySandbox(world)
-    prepared = await tools.prepare("edit", arguments, "e", sandbox)
+    prepared = await tools.BUILT_IN.prepare("edit", Call(arguments, "e", sandbox))
     with pytest.raises(Crash):
-        await tools.perform("edit", arguments, prepared, sandbox, timeout_s=5, limit=4000)
-    again = await tools.perform("edit", arguments, prepared, sandbox, timeout_s=5, limit=4000)
+        await tools.BUILT_IN.perform("edit", Call(arguments, "e", sandbox, 5, 4000), prepared)
+    again = await tools.BUILT_IN.perform("edit", Call(arguments, "e", sandbox, 5, 4000), prepared)
     assert again.ok
     assert world.files == calm.files
     world.files[FILE] += b"\n"
-    changed = await tools.perform("edit", arguments, prepared, sandbox, timeout_s=5, limit=4000)
+    changed = await tools.BUILT_IN.perform("edit", Call(arguments, "e", sandbox, 5, 4000), prepared)
     assert (changed.ok, changed.output) == (False, "f was changed meanwhile: read it again")
 
 
@@ -184,10 +185,10 @@ async def test_a_write_that_a_crash_interrupted_says_the_same():
     arguments = {"path": "f", "content": "日\n"}
     world = world_with(b"caf\xe9\r\n", Points(2))
     sandbox = MemorySandbox(world)
-    prepared = await tools.prepare("write", arguments, "e", sandbox)
+    prepared = await tools.BUILT_IN.prepare("write", Call(arguments, "e", sandbox))
     with pytest.raises(Crash):
-        await tools.perform("write", arguments, prepared, sandbox, timeout_s=5, limit=4000)
-    again = await tools.perform("write", arguments, prepared, sandbox, timeout_s=5, limit=4000)
+        await tools.BUILT_IN.perform("write", Call(arguments, "e", sandbox, 5, 4000), prepared)
+    again = await tools.BUILT_IN.perform("write", Call(arguments, "e", sandbox, 5, 4000), prepared)
     calm = await use(world_with(b"caf\xe9\r\n"), "write", **arguments)
     assert again == calm
     assert world.files[FILE] == "日\r\n".encode()
@@ -344,7 +345,7 @@ async def test_a_search_is_told_in_full():
     assert (done.ok, done.output) == (False, "[nothing found; the search said:]\ngrep: missing )")
     world = world_with(None)
     world.runner = lambda world, command: (0, "\x1e0\x1e")
-    assert await use(world, "search", pattern="foo") == tools.Result(True, "[no match]")
+    assert await use(world, "search", pattern="foo") == Result(True, "[no match]")
     assert "no line break" in (await use(world, "search", pattern="a\nb")).output
 
 

@@ -35,7 +35,7 @@ def test_old_outputs_are_elided_first_and_user_messages_merged():
         )
     events.append(Event(99, "nudge.given", "coder", {"reason": "plan", "text": "one"}))
     events.append(Event(100, "message.delivered", "coder", {"message_id": "m", "text": "two"}))
-    state = transcript.fold("t", events, native=True, schemas=tools.SCHEMAS)
+    state = transcript.fold("t", events, native=True, schemas=tools.BUILT_IN.schemas)
     said = messages.build(state, "s", "task", 5000)
     outputs = [message["content"] for message in said if message["role"] == "tool"]
     assert outputs[0] == messages.ELIDED
@@ -59,7 +59,8 @@ def replied(number: int, model: str = "m", **fields) -> Event:
 
 
 def built(*events: Event, model: str = "m", budget: int = 10_000) -> list[dict]:
-    state = transcript.fold("t", events, native=True, schemas=tools.SCHEMAS, tools=tools.ROLE_TOOLS["coder"])
+    own = tools.ROLE_TOOLS["coder"]
+    state = transcript.fold("t", events, native=True, schemas=tools.BUILT_IN.schemas, tools=own)
     return messages.build(state, "s", "task", budget, model)
 
 
@@ -128,7 +129,7 @@ def test_each_too_long_makes_the_conversation_shorter():
         output = {"tool_call_id": transcript.call_id("t", n, 0), "ok": True, "output": "o" * 5000}
         events.append(Event(n, "tool.finished", "coder", output))
     for _ in range(6):
-        state = transcript.fold("t", events, native=True, schemas=tools.SCHEMAS)
+        state = transcript.fold("t", events, native=True, schemas=tools.BUILT_IN.schemas)
         said = messages.build(state, "s", "t" * 20_000, 1_000_000, "m")
         sizes.append(messages.size(said))
         ids = [call["id"] for message in said for call in message.get("tool_calls", [])]

@@ -70,16 +70,17 @@ async def twice(tmp_path, model: str, play: Play) -> tuple[Reply, dict[str, Any]
 
         async def ask(said: list[dict[str, Any]]) -> Reply:
             reply = Reply()
-            request = {"model": model, "messages": said, "tools": [tools.TOOLS["bash"], tools.TOOLS["read"]]}
+            two = tools.BUILT_IN.definitions(("bash", "read"))
+            request = {"model": model, "messages": said, "tools": two}
             async for chunk in provider.stream(request, settings):
                 reply.add(chunk)
             reply.check()
             return reply
 
-        state = transcript.fold("t", [], native=True, schemas=tools.SCHEMAS, tools=CODER)
+        state = transcript.fold("t", [], native=True, schemas=tools.BUILT_IN.schemas, tools=CODER)
         reply = await ask(messages.build(state, "s", "u", 100_000, model))
         told = {"call_id": "c", "model": model, **json.loads(json.dumps(reply.to_json()))}
-        transcript.add(state, "model.finished", told, tools.SCHEMAS)
+        transcript.add(state, "model.finished", told, tools.BUILT_IN.schemas)
         await ask(messages.build(state, "s", "u", 100_000, model))
         return reply, server.requests[1]
 

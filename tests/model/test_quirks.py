@@ -23,7 +23,7 @@ async def ask(play: Play, tmp_path, *, streamed: bool = True) -> Reply:
     """The reply to one request, or the error of our tree."""
     request = {
         "model": "odd", "agent": "coder", "messages": [{"role": "user", "content": "hi"}],
-        "tools": [tools.TOOLS[name] for name in TOOLS],
+        "tools": tools.BUILT_IN.definitions(TOOLS),
     }  # fmt: skip
     async with OddServer(play) as server:
         settings = settings_module.load({
@@ -52,7 +52,11 @@ async def check(play: Play, want: Want, tmp_path, *, streamed: bool = True) -> N
     reply = await ask(play, tmp_path, streamed=streamed)
     told = {"call_id": "c", **reply.to_json()}
     step = transcript.fold(
-        "t", [Event(1, "model.finished", "coder", told)], native=True, schemas=tools.SCHEMAS, tools=TOOLS
+        "t",
+        [Event(1, "model.finished", "coder", told)],
+        native=True,
+        schemas=tools.BUILT_IN.schemas,
+        tools=TOOLS,
     ).steps[0]
     assert tuple((call.name, call.arguments) for call in step.calls) == want.calls
     assert bool(step.doubt) is want.doubt

@@ -1,0 +1,83 @@
+"""The shapes of what the entities of the server store for themselves and each other: effects and messages."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+
+class OfGeneration(TypedDict):
+    """An effect on the sandbox as it was started the n-th time."""
+
+    generation: int
+
+
+class OfTurn(TypedDict):
+    """An effect on one turn."""
+
+    turn_id: str
+
+
+class SandboxCreate(TypedDict):
+    """Make a sandbox."""
+
+    user_id: str
+    name: NotRequired[str | None]
+    description: NotRequired[str | None]
+    image: NotRequired[str | None]
+    network: NotRequired[str | None]
+    resource_limits: NotRequired[dict[str, Any] | None]
+    environment: NotRequired[dict[str, str] | None]
+    auto_sleep_after_minutes: NotRequired[int | None]
+    start: NotRequired[bool]
+
+
+class ConversationCreate(TypedDict):
+    """Make a conversation about a folder of a sandbox."""
+
+    user_id: str
+    sandbox_id: str
+    workspace: str
+    title: NotRequired[str | None]
+    model: NotRequired[str | None]
+    mode: NotRequired[Literal["team", "single"]]
+    test_command: NotRequired[str | None]
+    setup_command: NotRequired[str | None]
+    limits: NotRequired[dict[str, Any] | None]
+    include: NotRequired[list[str] | None]
+
+
+class Post(TypedDict):
+    """A person's message."""
+
+    message_id: str
+    text: str
+
+
+class SetModel(TypedDict):
+    """Use another model from the next call on."""
+
+    model: str
+
+
+class Nothing(TypedDict):
+    """No fields."""
+
+
+EFFECTS: dict[str, type] = {
+    "sandbox.launch": OfGeneration,
+    "sandbox.halt": OfGeneration,
+    "sandbox.remove": OfGeneration,
+    "conversation.run_turn": OfTurn,
+    "conversation.abandon": OfTurn,
+}
+MESSAGES: dict[str, type] = {
+    "sandbox.create": SandboxCreate,
+    "sandbox.start": Nothing,
+    "sandbox.stop": Nothing,
+    "sandbox.destroy": Nothing,
+    "conversation.create": ConversationCreate,
+    "conversation.post": Post,
+    "conversation.cancel": Nothing,
+    "conversation.destroy": Nothing,
+    "conversation.set_model": SetModel,
+}
