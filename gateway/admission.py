@@ -163,6 +163,14 @@ class Admission:
                 self._timer = loop.call_later(SETTLED_S, self._settle)
         return ticket
 
+    async def enter_long(self, account: str) -> Ticket:
+        """A place for a connection that stays. Raises Overloaded."""
+        if self.long.room(account):
+            self.long.enter(account)
+        else:
+            await self.long.line(account)
+        return Ticket(self.long, account, asyncio.get_running_loop().time())
+
     def _settle(self) -> None:
         loop, self._timer = asyncio.get_running_loop(), None
         settled = loop.time() - SETTLED_S

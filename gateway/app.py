@@ -89,13 +89,13 @@ class Application(FastAPI):
 
     async def answer(self, scope: Any, receive: Any, send: Any) -> None:
         """What stands behind `Edge`."""
-        if scope["method"] == "HEAD":
+        if scope["type"] == "http" and scope["method"] == "HEAD":
             await head(super().__call__, scope, receive, send)
         else:
             await self.fast_routes(scope, receive, send)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and self.edge is not None:
+        if scope["type"] in ("http", "websocket") and self.edge is not None:
             scope["app"] = self
             await self.edge(scope, receive, send)
         else:

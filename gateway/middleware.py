@@ -7,6 +7,8 @@ the body is read and before any validation could answer; a place among the reque
 at once and by count while it arrives, and on its pauses. What escapes a route is logged with its request id
 and answered as a problem. A body that was not read to its end is taken for a moment longer and forgotten,
 then the connection is closed.
+
+A WebSocket passes the same, before its handshake is answered.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ log = logging.getLogger("gateway")
 
 LINGER_S = 2.0
 PAUSE_S = 30.0
+POLICY, INTERNAL = 1008, 1011  # close codes of RFC 6455, section 7.4.1
+REASON_MAX = 40  # characters: a close frame holds 123 bytes
 STREAM = b"text/event-stream"
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # While the disk is nearly full these are refused, save what ends, frees or only looks.
@@ -50,6 +54,9 @@ class Edge:
         self._guard = origin_checks.Guard((gateway.settings.allowed_hosts or "").split(","))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -94,6 +101,40 @@ class Edge:
             await problems.answer(found, scope["request_id"], scope["path"])(scope, receive, answer.send)
         finally:
             answer.measure()
+            if ticket is not None:
+                ticket.end()
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The same for a WebSocket, which holds its place as long as it is open. A refusal is the answer to
+        the handshake: a problem where the server can send one (an extension of ASGI), else a bare 403."""
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        path, scope["request_id"] = scope["path"], _request_id(headers)
+        ticket, accepted = None, False
+
+        async def sent(message: Message) -> None:
+            nonlocal accepted
+            accepted = accepted or message["type"] == "websocket.accept"
+            await send(message)
+
+        try:
+            self._guard.check(scope)
+            if path == "/v1" or path.startswith("/v1/"):
+                scope["principal"] = principal = await self._gateway.tokens.principal(bearer(headers))
+                ticket = await self._gateway.admission.enter_long(principal.user_id)
+            await self._app(scope, receive, sent)
+        except Exception as error:
+            found = problems.error_of(error)
+            if found.code == "internal":
+                log.exception("websocket %s %s failed", scope["request_id"], path)
+            self._gateway.metrics.refusals.labels(found.code).inc()
+            if accepted:
+                code = INTERNAL if found.code == "internal" else POLICY
+                await send({"type": "websocket.close", "code": code, "reason": found.detail[:REASON_MAX]})
+            elif "websocket.http.response" in (scope.get("extensions") or {}):
+                await problems.answer(found, scope["request_id"], path)(scope, receive, send)
+            else:
+                await send({"type": "websocket.close", "code": POLICY})
+        finally:
             if ticket is not None:
                 ticket.end()
 
