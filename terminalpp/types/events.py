@@ -92,6 +92,7 @@ class Issue(TypedDict):
     line: int | None
     claim: str
     evidence_command: str | None
+    by: NotRequired[str]  # `gate`: found by the program that watches the tests, not by the critic
 
 
 class AgentName(TypedDict):

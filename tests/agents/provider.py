@@ -47,6 +47,8 @@ class Provider(Entity):
         body = {
             **about,
             "content": reply.get("content", ""),
+            "reasoning": "",
+            "given": {},
             "tool_calls": reply.get("tool_calls", []),
             "usage": {"input_tokens": 100, "output_tokens": 10, "cached_tokens": 0},
             "cost_usd": 0.001,
