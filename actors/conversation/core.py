@@ -1,12 +1,15 @@
-"""The conversation's state and every change of it, as pure functions. Tested as a table.
+"""The life of a conversation as a pure state machine: `apply(conversation, op)` gives the next state.
 
-State (JSON): the settings given at creation; `queue`, ids of messages that no turn has taken; `turn`, the
-running turn or None; `cancel`, the id of the turn that is to end; `history`, what the last turns were
-about. Texts stay in the event log: a state is written at every turn and must stay small.
+Messages wait in a queue; one turn runs at a time and takes the first of them. A turn that is to end is named
+in `cancel` before anything is stopped, so that a crash forgets nothing. Texts stay in the event log: a state
+is written at every turn and must stay small.
+
+No IO, no clock: the shell (`entity.py`) saves the state, writes the events and performs the effects.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from runtime import typed
@@ -22,8 +25,50 @@ SETTINGS = ("sandbox_id", "workspace", "title", "model", "mode", "test_command",
             "include")
 
 
-def created(payload: dict[str, Any]) -> dict[str, Any]:
-    """The state of a new conversation. Raises InvalidInput."""
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """The settings given at creation, and where the conversation stands.
+
+    `turn`: the running turn as JSON (turn_id, message_id, number, started_at, model, mode, `seq` of its first
+    event, `base`: the snapshot it began with). `cancel`: the id of the turn that is to end. `baseline`: the
+    snapshot of the first turn. `history`: what the last turns were about.
+    """
+
+    sandbox_id: str
+    workspace: str
+    model: str | None
+    mode: str = "team"
+    title: str | None = None
+    test_command: str | None = None
+    setup_command: str | None = None
+    limits: dict[str, Any] = field(default_factory=dict)
+    include: list[str] = field(default_factory=list)
+    baseline: str | None = None
+    set_up: bool = False
+    queue: tuple[str, ...] = ()
+    turn: dict[str, Any] | None = None
+    cancel: str | None = None
+    turns: int = 0
+    history: tuple[dict[str, Any], ...] = ()
+    deleted: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The state as it is stored."""
+        return {**asdict(self), "queue": list(self.queue), "history": list(self.history)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Conversation:
+        """The state that `to_json` wrote."""
+        known = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
+        return cls(**known | {name: tuple(known.get(name) or ()) for name in ("queue", "history")})
+
+    def runs(self, turn_id: str) -> bool:
+        """Whether this turn is the one that runs."""
+        return self.turn is not None and self.turn["turn_id"] == turn_id
+
+
+def created(payload: dict[str, Any]) -> Conversation:
+    """A new conversation. Raises InvalidInput."""
     typed(payload, user_id=str, sandbox_id=str, workspace=str, title=str, model=str, mode=str,
           test_command=str, setup_command=str, limits=dict, include=list)
     if not payload.get("sandbox_id"):
@@ -34,22 +79,13 @@ def created(payload: dict[str, Any]) -> dict[str, Any]:
     mode = payload.get("mode") or "team"
     if mode not in MODES:
         raise InvalidInput(f"mode must be team or single, not {mode!r}")
-    settings = {name: payload.get(name) for name in SETTINGS}
-    return {
-        **settings,
-        "sandbox_id": str(payload["sandbox_id"]),
+    given = {name: payload.get(name) for name in SETTINGS}
+    return Conversation(**given | {
         "workspace": workspace.rstrip("/") or "/",
         "mode": mode,
         "limits": payload.get("limits") or {},
         "include": payload.get("include") or [],
-        "baseline": None,
-        "set_up": False,
-        "queue": [],
-        "turn": None,
-        "cancel": None,
-        "turns": 0,
-        "history": [],
-    }
+    })
 
 
 def exists(state: dict[str, Any], id: str) -> None:
@@ -72,58 +108,134 @@ def check_message(state: dict[str, Any], text: str) -> None:
         raise Conflict(f"{QUEUE_LENGTH} messages are waiting already", "Wait for the running turn.")
 
 
-def queued(state: dict[str, Any], message_id: str) -> None:
-    if message_id not in state["queue"]:
-        state["queue"].append(message_id)
+# ---- operations ---------------------------------------------------------------------------------
 
 
-def begin(state: dict[str, Any], conversation_id: str, now: float) -> dict[str, Any] | None:
-    """Take the first waiting message as the next turn's task; None while a turn runs or none waits."""
-    if state["turn"] is not None or not state["queue"]:
-        return None
-    message_id = state["queue"].pop(0)
-    state["turns"] += 1
-    state["turn"] = {
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """A message was stored. It starts a turn, or waits for the one that runs."""
+
+    conversation_id: str
+    message_id: str
+    now: float  # Unix seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """The turn's first event has this number."""
+
+    turn_id: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The project is set up, and the turn works from the snapshot `base`."""
+
+    turn_id: str
+    base: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The running turn shall end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """From here on it is not there; a running turn, which is asked to end, must end first."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetModel:
+    """Another model from the next call on."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The turn has ended, and with it the messages that an agent was given (`delivered`). The next begins."""
+
+    conversation_id: str
+    turn_id: str
+    task: str
+    outcome: TurnOutcome
+    summary: str
+    delivered: frozenset[str]
+    now: float
+
+
+Op = Accept | Announced | Prepared | Cancel | Delete | SetModel | Close
+IGNORED = None
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The next state, and the turn that begins with it, if one does."""
+
+    conversation: Conversation
+    begun: dict[str, Any] | None = None
+
+
+def apply(c: Conversation, op: Op) -> Applied | None:
+    """The next state, or IGNORED when `op` changes nothing."""
+    match op:
+        case Accept():
+            known = op.message_id in c.queue or (c.turn is not None and c.turn["message_id"] == op.message_id)
+            waiting = c if known else replace(c, queue=(*c.queue, op.message_id))
+            return _begin(waiting, op.conversation_id, op.now)
+        case Announced(turn_id, seq):
+            return Applied(replace(c, turn={**c.turn, "seq": seq})) if c.turn and c.runs(turn_id) else IGNORED
+        case Prepared(turn_id, base):
+            turn = {**c.turn, "base": base} if c.turn and c.runs(turn_id) else c.turn
+            return Applied(replace(c, turn=turn, set_up=True, baseline=c.baseline or base))
+        case Cancel():
+            return Applied(replace(c, cancel=c.turn["turn_id"])) if c.turn else IGNORED
+        case Delete():
+            return Applied(
+                replace(c, deleted=True, queue=(), cancel=c.turn["turn_id"] if c.turn else c.cancel)
+            )
+        case SetModel(model):
+            return Applied(replace(c, model=model))
+        case Close():
+            return _close(c, op) if c.runs(op.turn_id) else IGNORED
+
+
+def step(state: dict[str, Any], op: Op) -> Applied | None:
+    """`apply` on a state as it is stored, which is changed in place."""
+    applied = apply(Conversation.from_json(state), op)
+    if applied is not None:
+        state.clear()
+        state.update(applied.conversation.to_json())
+    return applied
+
+
+def _begin(c: Conversation, conversation_id: str, now: float) -> Applied:
+    """The first waiting message becomes the next turn's task, unless a turn runs or none waits."""
+    if c.turn is not None or not c.queue:
+        return Applied(c)
+    message_id, *rest = c.queue
+    turn = {
         "turn_id": derived_id(conversation_id, "turn", message_id),
         "message_id": message_id,
-        "number": state["turns"],
+        "number": c.turns + 1,
         "started_at": now,
-        "model": state["model"],
-        "mode": state["mode"],
+        "model": c.model,
+        "mode": c.mode,
         "seq": 0,
         "base": None,
     }
-    state["cancel"] = None
-    return state["turn"]
+    return Applied(replace(c, queue=tuple(rest), turns=c.turns + 1, turn=turn, cancel=None), turn)
 
 
-def cancel(state: dict[str, Any]) -> bool:
-    """Ask the running turn to end. False when none runs."""
-    if state["turn"] is None:
-        return False
-    state["cancel"] = state["turn"]["turn_id"]
-    return True
-
-
-def delete(state: dict[str, Any]) -> bool:
-    """From here on it is not there. True when a running turn, which is asked to end, must end first."""
-    state["deleted"], state["queue"] = True, []
-    return cancel(state)
-
-
-def ended(
-    state: dict[str, Any], turn_id: str, task: str, outcome: TurnOutcome, summary: str, delivered: set[str]
-) -> bool:
-    """Close the turn; messages that an agent was given are done with it. False when it is closed already."""
-    turn = state["turn"]
-    if turn is None or turn["turn_id"] != turn_id:
-        return False
-    state["turn"], state["cancel"] = None, None
-    state["queue"] = [id for id in state["queue"] if id not in delivered]
+def _close(c: Conversation, op: Close) -> Applied:
     words = {
-        "task": task[:HISTORY_CHARACTERS],
-        "outcome": str(outcome),
-        "summary": summary[:HISTORY_CHARACTERS],
+        "task": op.task[:HISTORY_CHARACTERS],
+        "outcome": str(op.outcome),
+        "summary": op.summary[:HISTORY_CHARACTERS],
     }
-    state["history"] = [*state["history"], words][-HISTORY_TURNS:]
-    return True
+    left = tuple(id for id in c.queue if id not in op.delivered)
+    history = (*c.history, words)[-HISTORY_TURNS:]
+    after = replace(c, turn=None, cancel=None, queue=left, history=history)
+    return Applied(after) if c.deleted else _begin(after, op.conversation_id, op.now)

@@ -23,6 +23,8 @@ from actors.agent.sandbox_tools import SandboxCommands, finished
 from actors.agent.turn_log import Superseded, TurnLog
 from actors.conversation import closing, core, turns, worktree
 from actors.conversation.closing import TurnEnd
+from actors.conversation.turns import TurnWork
+from actors.conversation.workspace import GitWorkspace
 from graphs.limits import Limits
 from runtime import Action, Entity, Turn, durable, effect, model_keys, readonly, typed, volatile
 from schema import agents, checkpoints, conversations, events, messages
@@ -65,7 +67,7 @@ class Conversation(Entity):
         """Make it, its row and its five agents. Raises InvalidInput; again with the same id: nothing."""
         if not turn.state.get("sandbox_id"):
             typed(payload, ("user_id",))
-            state = core.created(payload)
+            state = core.created(payload).to_json()
             state["model"] = state["model"] or self.context.settings.model or await self._default_model()
             Limits.of(self.context.settings, state["limits"])
             kept = {
@@ -100,19 +102,16 @@ class Conversation(Entity):
                 self.ref.id,
                 [("message.accepted", "user", {"message_id": message_id, "text": text})],
             )
-            core.queued(turn.state, message_id)
-        begun = await self._begin(turn)
-        return {
-            "message_id": message_id,
-            "turn_id": (begun or turn.state["turn"])["turn_id"],
-            "queued": begun is None,
-        }
+            await self._step(turn, core.Accept(self.ref.id, message_id, time.time()))
+        its_own = derived_id(self.ref.id, "turn", message_id)
+        running = (turn.state["turn"] or {}).get("turn_id", its_own)
+        return {"message_id": message_id, "turn_id": running, "queued": running != its_own}
 
     @durable
     async def cancel(self, turn: Turn, payload: dict[str, Any]) -> dict[str, Any]:
         """Ask the running turn to end; `turn.finished` tells when it has."""
         core.exists(turn.state, self.ref.id)
-        asked = core.cancel(turn.state)
+        asked = await self._step(turn, core.Cancel())
         if asked:
             self._end(turn)
         return {"cancelled": asked}
@@ -129,7 +128,8 @@ class Conversation(Entity):
         It is hidden at once. A running turn is cancelled first, and its end takes the rest away.
         """
         if turn.state.get("sandbox_id"):
-            if core.delete(turn.state):
+            await self._step(turn, core.Delete())
+            if turn.state["turn"] is not None:
                 self._end(turn)
                 await conversations.set_status(turn.connection, self.ref.id, "deleted")
             else:
@@ -149,7 +149,7 @@ class Conversation(Entity):
         model = str(payload.get("model") or "").strip()
         if not model:
             raise InvalidInput("model is missing")
-        turn.state["model"] = model
+        await self._step(turn, core.SetModel(model))
         await conversations.update_settings(turn.connection, self.ref.id, {"model": model})
         return {"model": model}
 
@@ -164,7 +164,7 @@ class Conversation(Entity):
             return {"patch": "", "files": [], "tree": None, "left": []}
         sandbox = self._sandbox()
         try:
-            change, tree = await turns.workspace(self, sandbox).now(self.state["baseline"])
+            change, tree = await self._workspace(sandbox).now(self.state["baseline"])
         finally:
             await sandbox.close()
         patch = base64.b64encode(change.patch).decode()
@@ -178,15 +178,18 @@ class Conversation(Entity):
 
     # ---- turns --------------------------------------------------------------------------------------
 
-    async def _begin(self, turn: Turn) -> dict[str, Any] | None:
-        """Start the next turn in this transaction, if one is due; its description."""
-        begun = core.begin(turn.state, self.ref.id, time.time())
-        if begun is None:
-            return None
+    async def _step(self, turn: Turn, op: core.Op) -> bool:
+        """Change the state, and start the turn that begins with it; False when nothing changed."""
+        applied = core.step(turn.state, op)
+        if applied is not None and applied.begun is not None:
+            await self._begin(turn, applied.begun)
+        return applied is not None
+
+    async def _begin(self, turn: Turn, begun: dict[str, Any]) -> None:
         self._cancelled = asyncio.Event()
         asked = await events.find(turn.connection, self.ref.id, "message.accepted", begun["message_id"])
         task = asked.payload["text"] if asked is not None else ""
-        begun["seq"] = await events.append(
+        seq = await events.append(
             turn.connection,
             self.ref.id,
             [
@@ -208,8 +211,8 @@ class Conversation(Entity):
                 )
             ],
         )
+        core.step(turn.state, core.Announced(begun["turn_id"], seq))
         turn.act("run_turn", {"turn_id": begun["turn_id"]}, key=begun["turn_id"])
-        return begun
 
     @effect
     async def run_turn(self, action: Action) -> None:
@@ -231,7 +234,7 @@ class Conversation(Entity):
             if ending is None:
                 ended = await self._stop_everything(turn, sandbox)
                 ending = TurnEnd(TurnOutcome.CANCELLED, "cancelled by the person")
-            ending = await turns.with_diff(ending, turn, turns.workspace(self, sandbox), sandbox)
+            ending = await turns.with_diff(ending, turn, self._workspace(sandbox), sandbox)
         finally:
             await sandbox.close()
         await self._finish(turn, ending, ended)
@@ -269,7 +272,8 @@ class Conversation(Entity):
     async def _work(self, turn: dict[str, Any], sandbox: SandboxCommands) -> TurnEnd:
         """Run the graph. Raises Fenced when superseded, and what shall be waited out."""
         try:
-            return await turns.run(self, turn, sandbox, self._log(turn))
+            log = self._log(turn)
+            return await TurnWork(self.context, self.ref.id, self.state, turn, sandbox, log).run()
         except (*WAITED_OUT, Fenced):
             raise
         except TerminalError as error:
@@ -332,15 +336,9 @@ class Conversation(Entity):
         entries = closing.entries(told, turn, ending, time.time(), ended)
         first = await events.append(t.connection, self.ref.id, entries)
         asked = await events.find(t.connection, self.ref.id, "message.accepted", turn["message_id"])
-        delivered = {row.payload["message_id"] for row in told if row.type == "message.delivered"}
-        core.ended(
-            t.state,
-            turn_id,
-            asked.payload["text"] if asked else "",
-            ending.outcome,
-            ending.summary,
-            delivered,
-        )
+        delivered = frozenset(row.payload["message_id"] for row in told if row.type == "message.delivered")
+        task = asked.payload["text"] if asked else ""
+        now = time.time()
         spent = closing.usage(told)
         await conversations.add_usage(
             t.connection, self.ref.id, spent.input_tokens + spent.output_tokens, spent.cost_usd
@@ -353,7 +351,10 @@ class Conversation(Entity):
             ending.summary or ending.reason or str(ending.outcome),
             {"turn_id": turn_id, "outcome": str(ending.outcome)},
         )
-        await self._begin(t)
+        await self._step(
+            t,
+            core.Close(self.ref.id, turn_id, task, ending.outcome, ending.summary, delivered, now),
+        )
         return first + len(entries) - 1
 
     async def on_effect_failed(self, turn: Turn, payload: dict[str, Any]) -> None:
@@ -366,6 +367,9 @@ class Conversation(Entity):
 
     def _sandbox(self) -> SandboxCommands:
         return SandboxCommands(self.context, self.state["sandbox_id"], self.ref.id, None)
+
+    def _workspace(self, sandbox: SandboxCommands) -> GitWorkspace:
+        return turns.workspace(self.context, self.ref.id, self.state, sandbox)
 
     def _log(self, turn: dict[str, Any]) -> TurnLog:
         return TurnLog(

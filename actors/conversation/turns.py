@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import time
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from actors.agent.sandbox_tools import AgentSandbox, SandboxCommands, finished
 from actors.agent.turn_log import TurnLog
-from actors.conversation import worktree
+from actors.conversation import core, worktree
 from actors.conversation.closing import TurnEnd
 from actors.conversation.team import GraphLog, Team
 from actors.conversation.workspace import GitWorkspace
@@ -18,73 +19,76 @@ from graphs.limits import Limits
 from graphs.ports import Services, TurnSpec
 from graphs.saver import Saver
 from graphs.state import State
+from runtime import Context
 from schema import events
 from terminalpp.types.errors import TerminalError
 from terminalpp.types.ids import derived_id
 from terminalpp.types.states import TurnOutcome
 
-if TYPE_CHECKING:
-    from actors.conversation.entity import Conversation
-
 SETUP_SECONDS = 1800.0
 RUNNING_TOLD = 10  # processes that are told one by one
 
 
-async def run(entity: Conversation, turn: dict[str, Any], sandbox: SandboxCommands, log: TurnLog) -> TurnEnd:
-    """Run the turn's graph from where it stands. Raises what agents and sandbox raise."""
-    context, state = entity.context, entity.state
-    place = workspace(entity, sandbox)
-    base = await prepare(entity, turn, sandbox, log, place)
-    asked = await events.find(context.database, entity.ref.id, "message.accepted", turn["message_id"])
-    spec = TurnSpec(
-        conversation_id=entity.ref.id,
-        turn_id=turn["turn_id"],
-        task=asked.payload["text"] if asked else "",
-        mode=turn["mode"],
-        limits=Limits.of(context.settings, state["limits"]),
-        started_at=turn["started_at"],
-        baseline=base,
-        test_command=state["test_command"],
-        earlier=tuple(state["history"]),
-    )
+@dataclass(frozen=True)
+class TurnWork:
+    """The work of one turn of conversation `id`, whose state is `state`."""
 
-    async def announce(seq: int) -> None:
-        await context.live.publish(entity.ref.id, seq)
+    context: Context
+    id: str
+    state: dict[str, Any]
+    turn: dict[str, Any]
+    sandbox: SandboxCommands
+    log: TurnLog
 
-    saver = Saver(context.database, context.fence, entity.ref.id, announce)
-    team = Team(context.runtime, log, spec, turn, state["sandbox_id"], state["workspace"])
-    final = await graph.run(Services(spec, team, place, GraphLog(log), time.time), saver)
-    return dataclasses.replace(ending(final), tree=final.get("snapshot") or "")
+    async def run(self) -> TurnEnd:
+        """Run the turn's graph from where it stands. Raises what agents and sandbox raise."""
+        context, state, turn = self.context, self.state, self.turn
+        place = workspace(context, self.id, state, self.sandbox)
+        base = await self._prepare(place)
+        asked = await events.find(context.database, self.id, "message.accepted", turn["message_id"])
+        spec = TurnSpec(
+            conversation_id=self.id,
+            turn_id=turn["turn_id"],
+            task=asked.payload["text"] if asked else "",
+            mode=turn["mode"],
+            limits=Limits.of(context.settings, state["limits"]),
+            started_at=turn["started_at"],
+            baseline=base,
+            test_command=state["test_command"],
+            earlier=tuple(state["history"]),
+        )
+
+        async def announce(seq: int) -> None:
+            await context.live.publish(self.id, seq)
+
+        saver = Saver(context.database, context.fence, self.id, announce)
+        team = Team(context.runtime, self.log, spec, turn, state["sandbox_id"], state["workspace"])
+        final = await graph.run(Services(spec, team, place, GraphLog(self.log), time.time), saver)
+        return dataclasses.replace(ending(final), tree=final.get("snapshot") or "")
+
+    async def _prepare(self, place: GitWorkspace) -> str:
+        """Setup and baseline once per conversation, a base snapshot once per turn; the latter's id."""
+        state, turn = self.state, self.turn
+        if turn["base"] is not None:
+            return turn["base"]
+        if not state["set_up"] and state["setup_command"]:
+            await _set_up(state["setup_command"], self.sandbox, self.log, state["workspace"], self.id)
+        base = await place.snapshot(derived_id(self.id, "base", turn["turn_id"]))
+        async with self.context.turn() as t:
+            core.step(t.state, core.Prepared(turn["turn_id"], base))
+        turn["base"] = base
+        return base
 
 
-def workspace(entity: Conversation, sandbox: SandboxCommands) -> GitWorkspace:
+def workspace(context: Context, id: str, state: dict[str, Any], sandbox: SandboxCommands) -> GitWorkspace:
     """The conversation's work tree, whose record it keeps beside it."""
-    id, folder = entity.ref.id, entity.state["workspace"]
+    folder = state["workspace"]
 
     async def authored() -> list[str]:
-        paths = await events.written_paths(entity.context.database, id)
+        paths = await events.written_paths(context.database, id)
         return [tools.resolve(folder, path) for path in paths]
 
-    return GitWorkspace(sandbox, folder, id, include=entity.state.get("include") or (), authored=authored)
-
-
-async def prepare(
-    entity: Conversation, turn: dict[str, Any], sandbox: SandboxCommands, log: TurnLog, place: GitWorkspace
-) -> str:
-    """Setup and baseline once per conversation, a base snapshot once per turn; the latter's id."""
-    state, id = entity.state, entity.ref.id
-    if turn["base"] is not None:
-        return turn["base"]
-    if not state["set_up"] and state["setup_command"]:
-        await _set_up(state["setup_command"], sandbox, log, state["workspace"], id)
-    base = await place.snapshot(derived_id(id, "base", turn["turn_id"]))
-    async with entity.context.turn() as t:
-        if t.state["turn"] is not None and t.state["turn"]["turn_id"] == turn["turn_id"]:
-            t.state["turn"]["base"] = base
-        t.state["set_up"] = True
-        t.state["baseline"] = t.state["baseline"] or base
-    turn["base"] = base
-    return base
+    return GitWorkspace(sandbox, folder, id, include=state.get("include") or (), authored=authored)
 
 
 async def _set_up(command: str, commands: SandboxCommands, log: TurnLog, workspace: str, id: str) -> None:

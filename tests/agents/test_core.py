@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,16 +19,31 @@ from terminalpp.types.ids import Fence, Ref, new_id
 from terminalpp.types.states import TurnOutcome
 
 
-def state(**changes: Any) -> dict[str, Any]:
+def conversation(**changes: Any) -> core.Conversation:
     made = core.created({"user_id": "u", "sandbox_id": "s", "workspace": "/home/user/x/", "model": "m"})
-    return {**made, **changes}
+    return replace(made, **changes)
+
+
+def accept(c: core.Conversation, *ids: str, now: float = 1.0) -> core.Conversation:
+    for id in ids:
+        applied = core.apply(c, core.Accept("c", id, now))
+        assert applied is not None
+        c = applied.conversation
+    return c
+
+
+def close(c: core.Conversation, turn_id: str, *delivered: str) -> core.Applied | None:
+    outcome = TurnOutcome.CANCELLED if c.cancel else TurnOutcome.PASSED
+    return core.apply(c, core.Close("c", turn_id, "t" * 9999, outcome, "s" * 9999, frozenset(delivered), 2.0))
 
 
 # ---- the core ----------------------------------------------------------------------------------
 
 
 def test_a_new_conversation_has_its_settings():
-    assert (state()["workspace"], state()["mode"], state()["queue"]) == ("/home/user/x", "team", [])
+    made = conversation()
+    assert (made.workspace, made.mode, made.queue) == ("/home/user/x", "team", ())
+    assert core.Conversation.from_json(json.loads(json.dumps(made.to_json()))) == made
 
 
 @pytest.mark.parametrize("bad", [
@@ -43,41 +60,71 @@ def test_bad_settings_are_refused(bad):
 ])  # fmt: skip
 def test_messages_are_checked(text, queue, error):
     if error is None:
-        core.check_message(state(queue=queue), text)
+        core.check_message({"queue": queue}, text)
     else:
         with pytest.raises(error):
-            core.check_message(state(queue=queue), text)
+            core.check_message({"queue": queue}, text)
 
 
 def test_turns_come_one_after_the_other():
-    s = state()
-    assert core.begin(s, "c", 1.0) is None
-    core.queued(s, "m1")
-    core.queued(s, "m1")
-    core.queued(s, "m2")
-    first = core.begin(s, "c", 1.0)
-    assert (first["message_id"], s["queue"]) == ("m1", ["m2"])
-    assert core.begin(s, "c", 2.0) is None, "one turn at a time"
-    assert core.cancel(s)
-    assert core.ended(s, first["turn_id"], "t", TurnOutcome.CANCELLED, "", set())
-    assert not core.ended(s, first["turn_id"], "t", TurnOutcome.CANCELLED, "", set()), "only once"
-    assert s["cancel"] is None
-    second = core.begin(s, "c", 3.0)
-    assert second["message_id"] == "m2"
-    assert second["turn_id"] != first["turn_id"]
-    assert not core.cancel(state())
+    c = accept(conversation(), "m1", "m1", "m2", "m2", "m3")
+    first = c.turn
+    assert first is not None, "an idle conversation begins at once"
+    assert (first["message_id"], first["number"], c.queue) == ("m1", 1, ("m2", "m3")), "one at a time"
+    cancelled = core.apply(c, core.Cancel())
+    assert cancelled is not None
+    assert cancelled.conversation.cancel == first["turn_id"]
+    closed = close(cancelled.conversation, first["turn_id"])
+    assert closed is not None
+    assert closed.begun is not None, "the next begins with the end of the last"
+    assert (closed.begun["message_id"], closed.begun["started_at"]) == ("m2", 2.0)
+    assert closed.begun["turn_id"] != first["turn_id"]
+    assert closed.conversation.cancel is None
+    assert close(closed.conversation, first["turn_id"]) is core.IGNORED, "only once"
+
+
+def test_what_concerns_no_running_turn_changes_nothing():
+    idle, busy = conversation(), accept(conversation(), "m")
+    for c, op in ((idle, core.Cancel()), (idle, core.Announced("t", 4)), (busy, core.Announced("other", 4))):
+        assert core.apply(c, op) is core.IGNORED
+    assert close(idle, "t") is core.IGNORED
+
+
+def test_a_turn_is_announced_and_prepared():
+    c = accept(conversation(), "m")
+    assert c.turn is not None
+    turn_id = c.turn["turn_id"]
+    c = core.apply(c, core.Announced(turn_id, 7)).conversation
+    c = core.apply(c, core.Prepared(turn_id, "tree1")).conversation
+    assert (c.turn["seq"], c.turn["base"], c.baseline, c.set_up) == (7, "tree1", "tree1", True)
+    later = core.apply(c, core.Prepared("ended meanwhile", "tree2")).conversation
+    assert (later.turn["base"], later.baseline) == ("tree1", "tree1"), "the baseline is the first one"
 
 
 def test_delivered_messages_start_no_turn_and_history_is_bounded():
-    s = state(queue=["m0"])
+    c = accept(conversation(), "m0")
     for number in range(1, 12):
-        turn = core.begin(s, "c", 1.0)
-        core.queued(s, f"given{number}")
-        core.queued(s, f"m{number}")
-        core.ended(s, turn["turn_id"], "t" * 9999, TurnOutcome.PASSED, "s" * 9999, {f"given{number}"})
-    assert len(s["history"]) == core.HISTORY_TURNS
-    assert len(s["history"][0]["task"]) == core.HISTORY_CHARACTERS
-    assert s["queue"] == ["m11"]
+        c = accept(c, f"given{number}", f"m{number}")
+        closed = close(c, c.turn["turn_id"], f"given{number}")
+        c = closed.conversation
+        assert c.turn["message_id"] == f"m{number}"
+    assert len(c.history) == core.HISTORY_TURNS
+    assert len(c.history[0]["task"]) == core.HISTORY_CHARACTERS
+    assert c.queue == ()
+
+
+def test_a_deleted_conversation_ends_its_turn_and_begins_none():
+    c = core.apply(accept(conversation(), "m1", "m2"), core.Delete()).conversation
+    assert (c.deleted, c.queue, c.cancel) == (True, (), c.turn["turn_id"])
+    closed = close(c, c.turn["turn_id"])
+    assert (closed.begun, closed.conversation.turn) == (None, None)
+    with pytest.raises(NotFound):
+        core.exists(c.to_json(), "c")
+
+
+def test_another_model_is_for_the_turns_to_come():
+    c = core.apply(accept(conversation(), "m"), core.SetModel("better")).conversation
+    assert (c.turn["model"], c.model) == ("m", "better")
 
 
 def test_a_conversation_that_was_never_made():
