@@ -1,7 +1,7 @@
 """Which class stands for which kind of entity, and what each group of cells imports ahead.
 
-The names are strings so that a cell imports only what it hosts: litellm lives in `model` cells,
-LangGraph in `conversation` cells, Docker in the `node` cell.
+The names are strings so that a cell imports only what it hosts: litellm lives in `model` cells, Docker in the
+`node` cell. What `general` and `conversation` name is imported by the parent that cells are forked from.
 """
 
 ENTITIES = {

@@ -76,7 +76,10 @@ async def at_work(home: Path) -> None:
     """One conversation from its first message to the end of its turn, measured there."""
     before = cells(home)
     with tempfile.TemporaryDirectory() as folder:
-        model = scripts.script(Path(folder), [scripts.EDIT, {"content": "It adds now."}])
+        look = scripts.tool("read", path="add.py")
+        run = scripts.tool("bash", command="python3 -m unittest")
+        work = [look, scripts.tool("search", pattern="add"), run, scripts.EDIT, look, run]
+        model = scripts.script(Path(folder), [*work, {"content": "It adds now."}])
         async with client(home) as api:
             box = (await api.create_sandbox(name="memory", wait=True))["id"]
             await api.upload_archive(box, "/home/user/work", scripts.archive())
@@ -88,11 +91,14 @@ async def at_work(home: Path) -> None:
     more = sum(one[2] for one in after.values()) - sum(one[2] for one in before.values())
     count = len(after) - len(before)
     print(f"\na conversation at work: {count} more cells, {more:.0f} MB PSS more in all cells")
-    print(f"its rows after {len(events)} events: {await rows_kib(home):.0f} KiB")
+    sizes = await rows_kib(home)
+    largest = sorted(sizes.items(), key=lambda one: -one[1])[:4]
+    each = ", ".join(f"{name} {size:.0f}" for name, size in largest)
+    print(f"its rows after {len(events)} events: {sum(sizes.values()):.0f} KiB ({each})")
 
 
-async def rows_kib(home: Path) -> float:
-    """What the rows of the database take that tell of the conversation, its sandbox and its agents.
+async def rows_kib(home: Path) -> dict[str, float]:
+    """What the rows of each table take that tell of the conversation, its sandbox and its agents.
 
     The home is new, so all rows of these tables are its.
     """
@@ -100,10 +106,8 @@ async def rows_kib(home: Path) -> float:
     password = (home / "secrets" / "postgres.password").read_text().strip()
     database = await Database.connect(postgres.url(port, password))
     try:
-        return sum([
-            float(await database.fetchval(f"SELECT coalesce(sum(pg_column_size(t.*)), 0) FROM {table} t"))
-            for table in TABLES
-        ]) / 1024  # fmt: skip
+        query = "SELECT coalesce(sum(pg_column_size(t.*)), 0) FROM {} t"
+        return {table: float(await database.fetchval(query.format(table))) / 1024 for table in TABLES}
     finally:
         await database.close()
 

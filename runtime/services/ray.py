@@ -42,6 +42,7 @@ class Ray(Service):
 
     def command(self, settings: Settings) -> list[str]:
         """See Service.command."""
+        registry = Registry.load(settings.entity_registry, settings.preload_registry)
         command = [
             sys.executable,
             "-m",
@@ -56,7 +57,8 @@ class Ray(Service):
             str(settings.ray_object_store_bytes),
             "--preload",
             "runtime.cell",
-            *Registry.load(settings.entity_registry, settings.preload_registry).preload("general"),
+            *registry.preload("general"),
+            *registry.preload("conversation"),
         ]
         return [*command, "--num-cpus", str(settings.ray_cpus)] if settings.ray_cpus else command
 
