@@ -60,6 +60,7 @@ class Server(uvicorn.Server):
         self._settings = settings
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and write down where; Ray is joined meanwhile."""
         await super().startup(sockets)
         self._joining = asyncio.create_task(self._joined())
         port = (sockets or [])[0].getsockname()[1]
@@ -81,6 +82,7 @@ class Server(uvicorn.Server):
                 signal.signal(number, self.handle_exit)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal to end: streams are told first, so that their connections close."""
         # In the loop, not in the handler: waking a task from a signal handler would wait for the next event.
         if self._app.opened.is_set():
             asyncio.get_running_loop().call_soon_threadsafe(self._app.gateway.draining.set)
@@ -153,6 +155,7 @@ async def serve(settings: Settings) -> int:
 
 
 def main() -> int:
+    """Serve until the process is asked to end. Returns the exit status."""
     try:
         settings = load(os.environ)
         raise_descriptors()

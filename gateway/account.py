@@ -28,6 +28,8 @@ from terminalpp.types.providers import DEFAULTS, SCRIPTED, provided
 
 
 class Model(Answer):
+    """A model that can be asked, and what is known of it."""
+
     model_config = example(
         id="openai/gpt-5.5", object="model", created=0, owned_by="openai", default=True, scripted=False
     )
@@ -48,6 +50,8 @@ class ModelList(Answer):
 
 
 class Me(Answer):
+    """The account whose token it is."""
+
     model_config = example(
         id=EXAMPLE, name="owner", full_name="Owner", role="admin", created_at="2026-11-22T10:00:00.000000Z",
         limits={"body_bytes": 2097152, "file_bytes": 4294967296, "archive_bytes": 4294967296,

@@ -43,6 +43,7 @@ class Pool:
     _lines: OrderedDict[str, deque[asyncio.Future[None]]] = field(default_factory=OrderedDict)
 
     def room(self, account: str) -> bool:
+        """Whether the account may enter now."""
         return self.running < self.limit and self._of.get(account, 0) < self.share
 
     def lined(self, account: str) -> bool:
@@ -50,10 +51,12 @@ class Pool:
         return account in self._lines
 
     def enter(self, account: str) -> None:
+        """Take a place; `room` must have said yes."""
         self.running += 1
         self._of[account] = self._of.get(account, 0) + 1
 
     def leave(self, account: str) -> None:
+        """Give a place back, and let in who waits."""
         self.running -= 1
         left = self._of[account] - 1
         if left:
@@ -130,11 +133,14 @@ class Ticket:
             self._pool = long
 
     def end(self) -> None:
+        """Give the place back."""
         self.ended = True
         self._pool.leave(self._account)
 
 
 class Admission:
+    """The places of a process: for short requests, for commands, and for what takes long."""
+
     def __init__(self, settings: Settings) -> None:
         short = (settings.requests_max, settings.requests_per_account, settings.requests_queue)
         self.requests = Pool("requests", *short)

@@ -85,6 +85,7 @@ class Application(FastAPI):
             log.error("Ray cannot be joined: %s", error)
 
     def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document."""
         return openapi.document(self)
 
     async def answer(self, scope: Any, receive: Any, send: Any) -> None:

@@ -96,8 +96,13 @@ def wanted(accept: str) -> Format:
 
 
 class Packer(Protocol):
-    def compress(self, data: bytes, /) -> bytes: ...
-    def flush(self) -> bytes: ...
+    """What compresses a stream piece by piece."""
+
+    def compress(self, data: bytes, /) -> bytes:
+        """As much as can be given for `data`."""
+
+    def flush(self) -> bytes:
+        """The rest."""
 
 
 class _Plain:
@@ -109,6 +114,7 @@ class _Plain:
 
 
 def packer(form: Format) -> Packer:
+    """The packer of a form of archive."""
     match form:
         case "gzip":
             return zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 31)

@@ -29,6 +29,8 @@ IN_FLIGHT_BYTES = 8 * PIECE
 
 @dataclass
 class Counts:
+    """What was unpacked."""
+
     files: int = 0
     directories: int = 0
     symlinks: int = 0

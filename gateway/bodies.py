@@ -85,6 +85,7 @@ def of_type(content_type: str, body: bytes) -> bool:
 
 
 def refuse_type(content_type: str) -> errors.UnsupportedMediaType:
+    """The error for a body of that type."""
     kind = text.clean(content_type.partition(";")[0].strip())[: text.PLACE_MAX]
     return errors.UnsupportedMediaType(f"the body is {kind}, and this path takes JSON", _HINT)
 

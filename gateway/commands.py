@@ -116,6 +116,7 @@ async def list_all(
 
 
 async def row_of(gateway: AppState, sandbox: str, command: str) -> executions.ExecutionRow:
+    """The command's row, with its end where the journal knows it first. Raises NotFound."""
     row = await executions.get(gateway.database, command)
     if row.sandbox_id != sandbox:
         raise NotFound(f"there is no command {command}")

@@ -46,6 +46,7 @@ agents_router = APIRouter(prefix="/v1/agents", tags=["agents"], route_class=Rout
 
 
 def from_row(row: conversations.Conversation) -> dict[str, Any]:
+    """The fields of `responses.Conversation`."""
     settings = dict(row.settings)
     return responses.from_row(
         responses.Conversation,
@@ -117,6 +118,7 @@ async def list_all(
 
 @router.get("/{conversation_id}", operation_id="getConversation", response_model=responses.Conversation)
 async def get(request: Request, conversation_id: UUID) -> Response:
+    """Its settings, totals and `last_seq`."""
     return Json(from_row(await owned(request, conversation_id)))
 
 

@@ -25,6 +25,7 @@ class Room:
         self._parts = Gauge("tpp_home_bytes", "Bytes on disk, by part.", ["part"], registry=registry)
 
     async def run(self) -> None:
+        """Measure what takes the room, for ever."""
         while True:
             used = await asyncio.to_thread(
                 disk.usage, self._settings.home, self._settings.ray_dir, WALK_S

@@ -11,6 +11,7 @@ from runtime.settings import Settings
 
 
 def main() -> None:
+    """Print the document."""
     made = create_app(Settings(home=Path("/"))).openapi()
     sys.stdout.write(json.dumps(made, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
 

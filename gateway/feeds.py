@@ -159,6 +159,7 @@ class Feed:
             await asyncio.sleep(POLL_S)
 
     async def close(self) -> None:
+        """End its tasks."""
         tasks = [*self._watching, *self._reading.values()]
         for task in tasks:
             task.cancel()
@@ -198,6 +199,7 @@ class Feeds:
             feed.wake()
 
     def kept(self, conversation_id: str, after: int) -> Page | None:
+        """The page behind event `after`, if it is kept."""
         page = self._kept.get((conversation_id, after))
         if page is not None:
             self._kept.move_to_end((conversation_id, after))

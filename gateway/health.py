@@ -25,6 +25,8 @@ CHECK_S = 3.0
 LAG_ALARM_S = 1.0
 
 class Version(Answer):
+    """What runs here."""
+
     model_config = example(name="terminalpp", version="0.1.0", api="v1", python="3.12.3")
 
     name: Literal["terminalpp"]
@@ -34,6 +36,8 @@ class Version(Answer):
 
 
 class Live(Answer):
+    """Whether the event loop turns."""
+
     model_config = example(alive=True, lag_ms=1.2)
 
     alive: bool
@@ -41,6 +45,8 @@ class Live(Answer):
 
 
 class Part(Answer):
+    """A part that requests need."""
+
     name: str
     ok: bool
     detail: str
@@ -48,6 +54,8 @@ class Part(Answer):
 
 
 class Ready(Answer):
+    """Whether requests can be carried out."""
+
     ready: bool
     checks: list[Part]
 
@@ -159,6 +167,7 @@ async def readyz(request: Request) -> Response:
     "/version", operation_id="version", summary="The version of the server", response_model=Version
 )
 async def version() -> Response:
+    """What runs here."""
     python = platform.python_version()
     return Json({"name": "terminalpp", "version": __version__, "api": "v1", "python": python})
 
@@ -169,6 +178,7 @@ async def version() -> Response:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )  # fmt: skip
 async def metrics(request: Request) -> Response:
+    """The figures, in Prometheus' text form."""
     gateway = app_state(request)
     await gateway.figures.refresh()
     return Response(gateway.metrics.text(), media_type=CONTENT_TYPE_LATEST)

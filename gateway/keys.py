@@ -26,6 +26,8 @@ Provider = Literal[KEYED]  # type: ignore[valid-type]
 
 
 class ModelKey(Answer):
+    """A key that is stored; the key itself is never shown."""
+
     model_config = example(provider="openai", added_at=_TIME, usable=True)
 
     provider: str
@@ -34,10 +36,14 @@ class ModelKey(Answer):
 
 
 class ModelKeyList(Answer):
+    """The keys that are stored."""
+
     items: list[ModelKey]
 
 
 class KeyPut(Body):
+    """A provider's key."""
+
     model_config = _example(key="sk-the-key-of-the-provider")
 
     key: str = Field(

@@ -29,6 +29,8 @@ def template(path: str) -> str:
 
 
 class Metrics:
+    """The figures of this process."""
+
     def __init__(self) -> None:
         prometheus_client.disable_created_metrics()
         self.registry = CollectorRegistry()
@@ -59,6 +61,7 @@ class Metrics:
         self.lag = Gauge("tpp_loop_lag_seconds", "Worst loop lag of the last 30 s.", registry=self.registry)
 
     def observe(self, method: str, path: str, status: int, seconds: float) -> None:
+        """A request was answered, after so many seconds."""
         route = template(path)
         if route not in self.known:
             route = "other"
@@ -90,6 +93,7 @@ class Metrics:
         waits.set_function(lambda: database.waiting)
 
     def text(self) -> bytes:
+        """All of them in Prometheus' text form."""
         return generate_latest(self.registry)
 
 
@@ -109,6 +113,7 @@ class Pulse:
         return max(self._lags, default=0.0)
 
     async def run(self) -> None:
+        """Measure for ever."""
         while True:
             asked = time.monotonic()
             await asyncio.sleep(self.PERIOD_S)

@@ -41,6 +41,8 @@ EntityId = Annotated[str, Path(min_length=1, max_length=200)]
 
 
 class Quarantine(Answer):
+    """An entity that was put aside."""
+
     kind: str
     id: str
     code: str
@@ -57,11 +59,15 @@ class Quarantine(Answer):
 
 
 class QuarantinePage(Answer):
+    """A page of entities that were put aside."""
+
     items: list[Quarantine]
     next_cursor: str | None
 
 
 class DeadLetter(Answer):
+    """A message or an action that was given up."""
+
     id: Id
     source: Literal["mailbox", "outbox"] = Field(description="A message, or an action.")
     source_id: str
@@ -83,6 +89,8 @@ class DeadLetter(Answer):
 
 
 class DeadLetterPage(Answer):
+    """A page of dead letters."""
+
     items: list[DeadLetter]
     next_cursor: str | None
 
@@ -173,6 +181,7 @@ async def list_letters(
 
 @router.get("/dead-letters/{letter_id}", operation_id="getDeadLetter", response_model=DeadLetter)
 async def get_letter(request: Request, letter_id: UUID) -> Response:
+    """One dead letter."""
     gateway = await operator(request)
     return Json(_letter(await dead_letters.get(gateway.database, str(letter_id))))
 

@@ -39,6 +39,7 @@ class Outage:
 
     @property
     def away(self) -> bool:
+        """Whether Postgres has not answered for AWAY_S."""
         return self._silent_s > AWAY_S
 
     @property
@@ -79,6 +80,7 @@ class Outage:
             await asyncio.sleep(EVERY_S)
 
     async def close(self) -> None:
+        """Stop asking."""
         if self._asking is not None:
             self._asking.cancel()
         if self._connection is not None:

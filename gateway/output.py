@@ -149,6 +149,8 @@ class _Command:
 
 
 class OutputStream(Stream):
+    """The answer: both streams of a command as events."""
+
     def __init__(
         self, command: _Command, at: dict[StreamName, int], encoding: Encoding, follow: bool
     ) -> None:
@@ -164,6 +166,7 @@ class OutputStream(Stream):
         self._exit: asyncio.Task[Any] | None = None
 
     async def run(self, push: Push) -> None:
+        """Send what there is and what comes, to the end."""
         try:
             async with self._gateway.connections.to(self._command.sandbox) as self._command.access:
                 await self._run(push)

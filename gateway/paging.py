@@ -38,6 +38,7 @@ _PLACE = re.compile(r"(-?[0-9]{1,16})\.([0-9])\.([0-9a-f]{32})")
 
 
 def place_of(row: Any) -> Place:
+    """Where a row stands in a list that is ordered by time."""
     return Place(row.created_at, row.id)
 
 

@@ -47,6 +47,7 @@ def raw_path(request: Request, parameter: str = "path") -> str:
 
 
 def text_of(raw: bytes) -> str:
+    """The bytes as text; what is no UTF-8 is U+FFFD."""
     return raw.decode("utf-8", "replace")
 
 
@@ -56,10 +57,12 @@ def quoted(raw: bytes) -> str:
 
 
 def below(base: str, relative: bytes) -> bytes:
+    """The path of `relative` below `base`, in bytes."""
     return os.fsencode(base).rstrip(b"/") + b"/" + relative
 
 
 def mode_of(octal: str | None) -> int | None:
+    """The number of an octal mode."""
     return None if octal is None else int(octal, 8)
 
 

@@ -52,6 +52,7 @@ def problem(error: errors.TerminalError, request_id: str, instance: str) -> dict
 
 
 def answer(error: errors.TerminalError, request_id: str, instance: str) -> Response:
+    """The answer with the problem and the headers that belong to it."""
     headers = {}
     if error.status == 401:
         headers["www-authenticate"] = 'Bearer realm="terminalpp"'

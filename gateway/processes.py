@@ -25,6 +25,8 @@ router = APIRouter(prefix="/v1/sandboxes/{sandbox_id}/processes", tags=["process
 
 
 class Process(Answer):
+    """A process inside a sandbox."""
+
     pid: int
     parent_pid: int
     command_id: str | None = Field(description="Null: the command that started it is not known.")
@@ -42,10 +44,14 @@ class Process(Answer):
 
 
 class Processes(Answer):
+    """All processes inside a sandbox."""
+
     items: list[Process]
 
 
 class Killed(Answer):
+    """How many processes were killed."""
+
     model_config = example(killed=3)
 
     killed: int

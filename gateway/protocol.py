@@ -48,12 +48,15 @@ class Idle:
         self._connections: OrderedDict[Protocol, None] = OrderedDict()
 
     def add(self, connection: Protocol) -> None:
+        """Nothing is under way on it from now on."""
         self._connections[connection] = None
 
     def remove(self, connection: Protocol) -> None:
+        """Something is under way on it, or it is gone."""
         self._connections.pop(connection, None)
 
     def close_one(self) -> bool:
+        """Close the one idle longest; False when none is idle."""
         if not self._connections:
             return False
         self._connections.popitem(last=False)[0].transport.close()
@@ -94,6 +97,8 @@ class _Joining:
 
 
 class Protocol(HttpToolsProtocol):
+    """A connection, with limits on its head, its time and what a client leaves unread."""
+
     def __init__(self, *, settings: Settings, idle: Idle, **options: Any) -> None:
         super().__init__(**options)
         self._limit = settings.header_limit_bytes
@@ -109,6 +114,7 @@ class Protocol(HttpToolsProtocol):
     # ---- the connection --------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See asyncio. Makes room by closing an idle connection; refuses what comes beyond."""
         super().connection_made(transport)
         if len(self.connections) > self._most and not self._idle.close_one():
             self._crowded = True
@@ -119,6 +125,7 @@ class Protocol(HttpToolsProtocol):
         self._late = self.loop.call_later(HEAD_S, self._too_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio."""
         self._idle.remove(self)
         self._in_time()
         self._taken()
@@ -126,6 +133,7 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """See asyncio. Refuses what is not HTTP, and a head that is too large."""
         if self._ended:
             return
         self._idle.remove(self)
@@ -146,15 +154,18 @@ class Protocol(HttpToolsProtocol):
             self._late = self.loop.call_later(HEAD_S, self._too_late)
 
     def on_response_complete(self) -> None:
+        """See uvicorn."""
         super().on_response_complete()
         if self.cycle.response_complete and not self.transport.is_closing():
             self._idle.add(self)
 
     def pause_writing(self) -> None:
+        """See asyncio. Watches a client that stops reading."""
         super().pause_writing()
         self._wait_for_reader(self._untaken())
 
     def resume_writing(self) -> None:
+        """See asyncio."""
         self._taken()
         super().resume_writing()
 
@@ -182,19 +193,23 @@ class Protocol(HttpToolsProtocol):
     # ---- the parser ------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
+        """See httptools."""
         super().on_message_begin()
         self._in_head, self._head_bytes = True, 0
 
     def on_url(self, url: bytes) -> None:
+        """See httptools."""
         self._count(len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """See httptools."""
         self._count(len(name) + len(value) + 4)
         if self._in_head:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        """See httptools. Refuses a target that cannot be read, and too many requests at once."""
         self._in_time()
         self._in_head = False
         if len(self.pipeline) >= PIPELINED:
@@ -208,10 +223,12 @@ class Protocol(HttpToolsProtocol):
             raise _Stop from error
 
     def on_body(self, body: bytes) -> None:
+        """See httptools."""
         self._unread = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        """See httptools."""
         self._unread = 0
         super().on_message_complete()
 

@@ -59,6 +59,8 @@ def _one_of(*names: str) -> dict[str, Any]:
 
 
 class ResourceLimits(Body):
+    """What a sandbox may use; null: the server's default."""
+
     model_config = _example(cpu="2", memory="2GB", disk="10GB", pids=512)
 
     cpu: Annotated[float, Field(gt=0, le=1024)] | Annotated[str, Field(pattern=field_errors.CPUS)] | None = (
@@ -71,6 +73,8 @@ class ResourceLimits(Body):
 
 
 class SandboxCreate(Body):
+    """A new sandbox."""
+
     model_config = _example(name="parser", network="none", resource_limits={"memory": "2GB"})
 
     name: Annotated[str, Field(min_length=1, max_length=255, pattern=field_errors.NOT_BLANK)] | None = None
@@ -83,6 +87,8 @@ class SandboxCreate(Body):
 
 
 class CommandCreate(Body):
+    """A command to start: a shell line, or a program with its arguments."""
+
     model_config = _example(
         {"oneOf": [_alone("command", "argv"), _alone("argv", "command")]},
         command="python -m pytest -q", cwd="/home/user/project", wait_ms=5000,
@@ -109,6 +115,7 @@ class CommandCreate(Body):
 
     @model_validator(mode="after")
     def one_of_two(self) -> CommandCreate:
+        """Raises ValueError unless exactly one of `command` and `argv` is given."""
         if (self.command is None) == (self.argv is None):
             raise ValueError("send exactly one of `command` and `argv`")
         if self.argv is not None and not self.argv[0]:
@@ -119,6 +126,8 @@ class CommandCreate(Body):
 
 
 class SignalSend(Body):
+    """A signal for a command."""
+
     model_config = _example(signal="INT", tree=True)
 
     signal: Literal["HUP", "INT", "QUIT", "KILL", "USR1", "USR2", "TERM", "CONT", "STOP", "TSTP", "WINCH"] = (
@@ -128,6 +137,8 @@ class SignalSend(Body):
 
 
 class CommandWait(Body):
+    """How long to wait for a command's end."""
+
     model_config = _example(timeout_ms=30000)
 
     timeout_ms: int = Field(30_000, ge=0, le=WAIT_LIMIT_MS)
@@ -146,6 +157,8 @@ class TurnLimits(Body):
 
 
 class ConversationCreate(Body):
+    """A new conversation with a team about a folder of a sandbox."""
+
     model_config = _example(
         sandbox_id=SANDBOX_EXAMPLE, workspace="/home/user/project", mode="team", test_command="pytest -q"
     )
@@ -164,6 +177,8 @@ class ConversationCreate(Body):
 
 
 class MessageCreate(Body):
+    """What a person says to the team."""
+
     model_config = _example(text="The test of the parser fails on empty input. Fix it.")
 
     text: str = Field(
@@ -185,6 +200,8 @@ class MessageCreate(Body):
 
 
 class FileChange(Body):
+    """Other metadata for a file."""
+
     model_config = _example(_one_of("mode", "modified_at"), mode="755")
 
     mode: str | None = Field(None, pattern=field_errors.OCTAL, description="Octal digits.")
@@ -194,12 +211,15 @@ class FileChange(Body):
 
     @model_validator(mode="after")
     def something(self) -> FileChange:
+        """Raises ValueError when nothing is to be changed."""
         if self.mode is None and self.modified_at is None:
             raise ValueError("send `mode`, `modified_at`, or both")
         return self
 
 
 class ConversationChange(Body):
+    """Another title, archived or not."""
+
     model_config = _example(
         _one_of("title", "archived"), title="Dates", archived=False
     )
@@ -209,12 +229,15 @@ class ConversationChange(Body):
 
     @model_validator(mode="after")
     def something(self) -> ConversationChange:
+        """Raises ValueError when nothing is to be changed."""
         if self.title is None and self.archived is None:
             raise ValueError("send `title`, `archived`, or both")
         return self
 
 
 class ModelChange(Body):
+    """The model that a conversation uses from its next call on."""
+
     model_config = _example(model="openai/gpt-4o")
 
     model: Model

@@ -40,6 +40,7 @@ class Json(JSONResponse):
     """JSON that can always be sent: what is no text in it (a file name of stray bytes) shows as U+FFFD."""
 
     def render(self, content: Any) -> bytes:
+        """The content as JSON bytes."""
         try:
             return _encode(content).encode()
         except UnicodeEncodeError:
@@ -53,6 +54,8 @@ _QUARANTINED = (
 
 
 class Answer(BaseModel):
+    """The base of all answers: fields that are not declared are refused."""
+
     model_config = ConfigDict(extra="forbid")
 
 
@@ -62,6 +65,8 @@ def example(**values: Any) -> ConfigDict:
 
 
 class Sandbox(Answer):
+    """A sandbox's record."""
+
     id: Id
     name: str
     status: SandboxState
@@ -124,6 +129,8 @@ class ExecutionListed(Answer):
 
 
 class Execution(ExecutionListed):
+    """A command's record."""
+
     stdout: str
     stderr: str
 
@@ -136,6 +143,8 @@ class Execution(ExecutionListed):
 
 
 class Conversation(Answer):
+    """A conversation with its totals."""
+
     id: Id
     sandbox_id: Id
     title: str | None
@@ -160,6 +169,8 @@ class Conversation(Answer):
 
 
 class Agent(Answer):
+    """A member of a conversation's team."""
+
     id: Id
     conversation_id: Id
     role: AgentRole
@@ -175,26 +186,36 @@ class Agent(Answer):
 
 
 class SandboxPage(Answer):
+    """A page of sandboxes."""
+
     items: list[Sandbox]
     next_cursor: str | None
 
 
 class ExecutionPage(Answer):
+    """A page of commands."""
+
     items: list[ExecutionListed]
     next_cursor: str | None
 
 
 class ConversationPage(Answer):
+    """A page of conversations."""
+
     items: list[Conversation]
     next_cursor: str | None
 
 
 class AgentPage(Answer):
+    """A page of agents."""
+
     items: list[Agent]
     next_cursor: str | None
 
 
 class Uploaded(Answer):
+    """What was unpacked."""
+
     model_config = example(files=12, directories=3, symlinks=1, bytes=48213)
 
     files: Count
@@ -224,23 +245,31 @@ class AnyFile(Answer):
 
 
 class File(AnyFile):
+    """What is at a path, with its ETag."""
+
     model_config = example(**_FILE, etag='"2c7fe5-78-18eb7b4b75e60fb3-18eb7b4b75e60fb3"')
 
     etag: str | None = Field(description="Of a regular file that is not being written to just now.")
 
 
 class FileListed(AnyFile):
+    """What is at a path, in a list."""
+
     model_config = example(**_FILE, error=None)
 
     error: str | None = Field(description="Why what is in this directory could not be listed.")
 
 
 class FilePage(Answer):
+    """A page of a directory."""
+
     items: list[FileListed]
     next_cursor: str | None
 
 
 class Message(Answer):
+    """What a person or the team said."""
+
     model_config = example(
         id=_ID, seq=1, role="user", content="Fix it.", metadata={}, created_at=_TIME
     )
@@ -254,29 +283,39 @@ class Message(Answer):
 
 
 class MessagePage(Answer):
+    """A page of messages."""
+
     items: list[Message]
     next_cursor: str | None
 
 
 class Accepted(Answer):
+    """A message was accepted; its turn runs or waits."""
+
     model_config = example(message_id=_ID)
 
     message_id: Id
 
 
 class Cancelled(Answer):
+    """Whether a turn was running."""
+
     model_config = example(cancelled=True)
 
     cancelled: bool
 
 
 class Written(Answer):
+    """Where to go on writing."""
+
     model_config = example(offset=42)
 
     offset: Count
 
 
 class Event(Answer):
+    """Something that happened in a conversation; its payload has a declared shape."""
+
     model_config = example(
         seq=7, type="command.started", actor="coder", created_at=_TIME,
         payload={"exec_id": _ID, "command": "pytest -q", "cwd": "/home/user/project", "agent": "coder"},
@@ -309,6 +348,8 @@ class OutputEvent(Answer):
 
 
 class Patch(Answer):
+    """What was changed, and what stays in the sandbox."""
+
     model_config = example(
         patch="ZGlmZiAtLWdpdCBhL2EgYi9hCg==",
         files=[{"path": "a", "added": 1, "removed": 0}],

@@ -46,7 +46,10 @@ class JsonRequest(Request):
 
 
 class Route(APIRoute):
+    """A route whose body and query are read strictly."""
+
     def get_route_handler(self) -> Handler:
+        """See FastAPI. Refuses parameters that the route does not know."""
         ordinary = super().get_route_handler()
         takes_json = self.body_field is not None
         query = {field.alias: _spelling(field.field_info.annotation) for field in self.dependant.query_params}

@@ -59,6 +59,7 @@ def told(row: sandboxes.Sandbox) -> dict[str, Any]:
 
 
 async def shown(gateway: AppState, sandbox_id: str, status: int = 200) -> Response:
+    """The fields of `responses.Sandbox`, with what keeps it aside."""
     row = await sandboxes.get(gateway.database, sandbox_id)
     headers = {"location": f"{router.prefix}/{sandbox_id}"} if status == 201 else None
     return Json(told(row), status, headers)
@@ -118,6 +119,7 @@ async def list_all(
 
 
 async def get(request: Request, sandbox_id: UUID) -> Response:
+    """Its record."""
     return await shown(app_state(request), await owned(request, sandbox_id))
 
 

@@ -70,6 +70,7 @@ class EventStream(Stream):
         self._follow = follow
 
     async def run(self, push: Push) -> None:
+        """Send what there is and what comes, until the client or the server ends."""
         gateway, draining = self._gateway, self._gateway.draining
         await push(b"retry: 1000\n\n")
         sent_at = time.monotonic()

@@ -48,6 +48,7 @@ class AppState:
     owners: OrderedDict[str, str] = field(default_factory=OrderedDict)
 
     def remember_owner(self, sandbox_id: str, user_id: str) -> str:
+        """Keep whose sandbox it is, which the next request then need not ask; the owner."""
         self.owners[sandbox_id] = user_id
         while len(self.owners) > OWNERS_KEPT:
             self.owners.popitem(last=False)
@@ -55,6 +56,7 @@ class AppState:
 
 
 def app_state(request: Request) -> AppState:
+    """What the application holds."""
     return request.app.state.gateway
 
 

@@ -37,6 +37,7 @@ class Case:
 
     @property
     def strength(self) -> int:
+        """How many assertions the test holds."""
         return sum(self.assertions.values())
 
 

@@ -64,6 +64,7 @@ class Report:
     cases: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
+        """The report as JSON, without its cases."""
         return {
             "ran": self.ran,
             "passed": self.passed,

@@ -42,10 +42,12 @@ class Limits:
         return replace(cls(**values), **checked(overrides or {}))
 
     def to_json(self) -> dict[str, Any]:
+        """The limits as JSON."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Limits:
+        """The limits that `to_json` wrote."""
         return cls(**value)
 
 
@@ -91,10 +93,12 @@ class Spent:
         )
 
     def to_json(self) -> dict[str, Any]:
+        """What was spent, as JSON."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any] | None) -> Spent:
+        """What `to_json` wrote; None is nothing."""
         return cls(**(value or {}))
 
 

@@ -82,9 +82,11 @@ class Visit:
 
     @property
     def spent(self) -> Spent:
+        """What the turn has spent so far."""
         return Spent.from_json(self.state.get("spent"))
 
     def event(self, type: str, actor: str, payload: dict[str, Any]) -> None:
+        """Tell an event with the step's end."""
         self.events.append([type, actor, payload])
 
     def stopped(self, result: dict[str, Any]) -> dict[str, Any] | None:
@@ -128,6 +130,7 @@ async def visit(step: str, body: Body, state: State, services: Services) -> dict
 
 
 async def route(at: Visit) -> dict[str, Any]:
+    """Which way the task goes."""
     turn = at.services.turn
     return {"route": routing.route(turn.task, turn.mode), "snapshot": turn.baseline}
 

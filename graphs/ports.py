@@ -48,6 +48,7 @@ class Observation:
 
     @property
     def running(self) -> bool:
+        """Whether it has not ended."""
         return self.status in ("pending", "running")
 
 
@@ -111,12 +112,16 @@ class LoopPort(Protocol):
 
 
 class Agents(Protocol):
+    """The team."""
+
     async def work(self, role: str, task: dict[str, Any]) -> dict[str, Any]:
         """Have the agent of `role` do `task` and return its result; idempotent by `task["task_id"]`."""
         ...
 
 
 class Workspace(Protocol):
+    """The files that the turn works on, and snapshots of them."""
+
     async def snapshot(self, key: str) -> str:
         """Record the work tree and return its content id: equal trees give equal ids."""
         ...
@@ -131,6 +136,8 @@ class Workspace(Protocol):
 
 
 class Log(Protocol):
+    """The turn's part of the event log."""
+
     async def attempt(self, step: str, visit: int) -> int:
         """How often this visit of a step has been started, this time included: 1 unless resumed."""
         ...

@@ -103,9 +103,11 @@ class Found:
         )
 
     def holds(self, *names: str) -> bool:
+        """Whether one of the files is there."""
         return any(name in self.files for name in names)
 
     def text(self, name: str) -> str:
+        """The contents of a file that was read; "" for another."""
         return self.contents.get(name, "")
 
 

@@ -120,6 +120,7 @@ def earlier(turns: Sequence[Mapping[str, Any]]) -> str:
 
 
 def diff(text: str | None) -> str:
+    """The change as a critic is shown it."""
     if not text:
         return "Nothing has been changed."
     return data(observation.cut_middle(text, DIFF_CHARACTERS, "read the files"))

@@ -64,10 +64,12 @@ def asked(task: str, earlier: Sequence[Mapping[str, Any]]) -> str:
 
 
 def after_route(state: State) -> str:
+    """planner or baseline."""
     return "planner" if state["route"] == "normal" else "baseline"
 
 
 def after_planner(state: State) -> str:
+    """baseline, or executor when no model may be asked any more."""
     return "executor" if over(state) else "baseline"
 
 
@@ -91,6 +93,7 @@ def over(state: State) -> bool:
 
 
 def after_critic(state: State) -> str:
+    """coder when the critic sent the work back, else executor."""
     return "coder" if state.get("feedback") and not over(state) else "executor"
 
 

@@ -59,6 +59,7 @@ class Saver(BaseCheckpointSaver[int]):
         )
 
     def get_next_version(self, current: int | None, channel: None) -> int:
+        """See LangGraph's BaseCheckpointSaver."""
         return (current or 0) + 1
 
     @contextlib.asynccontextmanager
@@ -143,6 +144,7 @@ class Saver(BaseCheckpointSaver[int]):
             )
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """See LangGraph's BaseCheckpointSaver."""
         place = config["configurable"]
         row = await checkpoints.get(
             self.database, place["thread_id"], place.get("checkpoint_ns", ""), get_checkpoint_id(config)
@@ -172,14 +174,17 @@ class Saver(BaseCheckpointSaver[int]):
             yield await self._tuple(row)
 
     async def adelete_thread(self, thread_id: str) -> None:
+        """See LangGraph's BaseCheckpointSaver."""
         async with self._transaction() as c:
             await checkpoints.delete_thread(c, thread_id)
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """See LangGraph's BaseCheckpointSaver."""
         async with self._transaction() as c:
             await checkpoints.delete_for_runs(c, list(run_ids))
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """See LangGraph's BaseCheckpointSaver."""
         async with self._transaction() as c:
             await checkpoints.copy_thread(c, source_thread_id, target_thread_id)
 

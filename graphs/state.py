@@ -22,6 +22,8 @@ FRESH: dict[str, Any] = {
 
 
 class State(TypedDict, total=False):
+    """The state, all of whose fields may be missing."""
+
     turn_id: str  # the turn that this state belongs to
     route: str  # trivial | normal | single
     plan: dict[str, Any] | None

@@ -26,6 +26,7 @@ class Deed:
 
     @classmethod
     def of(cls, tool: str, arguments: Any, output: str, ok: bool) -> Deed:
+        """The digest of a call and its result."""
         return cls(_digest([tool, arguments]), _digest(output), ok)
 
 

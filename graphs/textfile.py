@@ -64,6 +64,7 @@ class Style:
 
     @property
     def end_name(self) -> str:
+        """The line ends in words."""
         return _END_NAMES[self.end] if self.end else "mixed"
 
     def encode(self, part: str) -> bytes:
@@ -78,10 +79,12 @@ class Style:
             ) from None
 
     def to_json(self) -> dict[str, str | None]:
+        """The style as JSON."""
         return {"encoding": self.encoding, "mark": self.mark.hex(), "end": self.end}
 
     @staticmethod
     def from_json(value: dict[str, str | None]) -> Style:
+        """The style that `to_json` wrote."""
         return Style(str(value["encoding"]), bytes.fromhex(value["mark"] or ""), value["end"])
 
 

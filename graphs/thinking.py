@@ -116,6 +116,7 @@ class Screen:
         self._text, self._shown = "", 0
 
     def add(self, piece: str) -> None:
+        """One more piece of the stream."""
         self._text += piece
 
     def new(self, *, last: bool = False) -> str:

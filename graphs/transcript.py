@@ -50,6 +50,7 @@ class Step:
 
     @property
     def open_calls(self) -> list[Call]:
+        """The calls that have no result yet."""
         return [call for call in self.calls if call.id not in self.results]
 
 
@@ -76,6 +77,7 @@ class Transcript:
         return [word for word in words if word.get("reason") == "compact"]
 
     def last_words(self) -> list[dict[str, Any]]:
+        """Where words go that come now."""
         return self.steps[-1].words if self.steps else self.before
 
 

@@ -39,6 +39,8 @@ CONTEXT_SHARE = 0.7  # of the model's context for the transcript; the rest is fo
 
 @dataclass
 class Running:
+    """The task that is being done, and who waits for it."""
+
     task_id: str
     epoch: int  # of the conversation's fence
     done: asyncio.Future[dict[str, Any]]
@@ -172,15 +174,19 @@ class Port:
         self.agent, self.log, self.task_id, self.role, self.fence = agent, log, task_id, role, fence
 
     async def history(self) -> list[Event]:
+        """See graphs.ports.LoopPort."""
         return await self.log.task_history(self.task_id)
 
     async def emit(self, type: str, payload: dict[str, Any]) -> Event:
+        """See graphs.ports.LoopPort."""
         return await self.log.emit(type, self.role, payload)
 
     async def messages(self) -> list[dict[str, Any]]:
+        """See graphs.ports.LoopPort."""
         return await self.log.deliver(self.task_id, self.role)
 
     async def complete(self, request: dict[str, Any]) -> dict[str, Any]:
+        """See graphs.ports.LoopPort."""
         model = await self.log.model() or request["model"]
         payload = {**request, "model": model, "fence": self.fence}
         if model != request["built_for"]:  # the person has just chosen another one
@@ -196,6 +202,7 @@ class Port:
         raise Unavailable("the model's actor kept changing its owner")
 
     def now(self) -> float:
+        """See graphs.ports.LoopPort."""
         return time.time()
 
 

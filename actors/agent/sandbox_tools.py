@@ -125,6 +125,7 @@ class SandboxCommands:
                 return seen
 
     async def kill(self, exec_id: str) -> None:
+        """Kill a command with all it started; harmless when it is gone."""
         with contextlib.suppress(NotFound, SandboxNotRunning):
             await self._call("kill", {"exec_id": exec_id})
 
@@ -201,6 +202,7 @@ class AgentSandbox:
         self.commands, self.log, self.agent, self.workspace = commands, log, agent, workspace
 
     async def run(self, exec_id: str, command: str, timeout_s: float, *, quiet: bool = False) -> Observation:
+        """See graphs.ports.Sandbox."""
         if quiet:
             return await self.plain(exec_id, command, timeout_s)
         folder = f"/home/user/.tpp/shell/{self.log.conversation_id[:8]}-{self.agent}"
@@ -241,15 +243,19 @@ class AgentSandbox:
         return seen
 
     async def kill(self, exec_id: str) -> None:
+        """See graphs.ports.Sandbox."""
         await self.commands.kill(exec_id)
 
     async def output(self, exec_id: str, offset: int, limit: int) -> tuple[bytes, int]:
+        """See graphs.ports.Sandbox."""
         return await self.commands.bytes_of(exec_id, offset, limit)
 
     async def read_file(self, path: str) -> bytes:
+        """See graphs.ports.Sandbox."""
         return await self.commands.read_file(path)
 
     async def write_file(self, path: str, data: bytes) -> None:
+        """See graphs.ports.Sandbox."""
         await self.commands.write_file(path, data)
 
 

@@ -84,6 +84,7 @@ class TurnLog:
         return first
 
     async def emit(self, type: str, actor: str, payload: dict[str, Any]) -> Event:
+        """Append an event of this turn; the event. Raises Superseded, Fenced."""
         return Event(await self.append([(type, actor, payload)]), type, actor, payload, time.time())
 
     async def emit_once(self, type: str, actor: str, payload: dict[str, Any]) -> None:

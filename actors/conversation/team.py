@@ -64,8 +64,10 @@ class GraphLog:
         self.log = log
 
     async def attempt(self, step: str, visit: int) -> int:
+        """See graphs.ports.Log."""
         started = await self.log.read(["step.started"])
         return 1 + sum(1 for e in started if (e.payload["step"], e.payload["visit"]) == (step, visit))
 
     async def emit(self, type: str, actor: str, payload: dict[str, Any]) -> None:
+        """See graphs.ports.Log."""
         await self.log.emit(type, actor, payload)

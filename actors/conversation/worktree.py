@@ -110,6 +110,7 @@ class Excluded:
     lost: bool = False
 
     def to_json(self) -> dict[str, Any]:
+        """The shape `terminalpp.types.events.LeftBehind`."""
         name = self.path.decode("utf-8", "replace")
         return {"path": name, "files": self.files, "why": self.why, "lost": self.lost}
 

@@ -48,12 +48,14 @@ class Call:
 
     @property
     def whole(self) -> bool:
+        """Whether the arguments are a whole JSON object."""
         try:
             return isinstance(json.loads(self.arguments, strict=False), dict)
         except ValueError:
             return False
 
     def take(self, name: str, arguments: str) -> None:
+        """One more piece of the call."""
         if name and name != self.name:
             # In pieces, or as much of it as there is so far in every piece.
             self.name = name if name.startswith(self.name) else self.name + name

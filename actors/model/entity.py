@@ -47,6 +47,7 @@ class Model(Entity):
         self._under_way: dict[str, asyncio.Task[dict[str, Any]]] = {}
 
     async def activated(self) -> None:
+        """No call is under way yet."""
         self.context.spawn(asyncio.to_thread(provider.library), "import litellm")
 
     @readonly

@@ -29,6 +29,7 @@ class Usage:
     cached_tokens: int = 0
 
     def to_json(self) -> dict[str, int]:
+        """The shape `terminalpp.types.events.Usage`."""
         return {
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
@@ -59,6 +60,7 @@ class Reply:
 
     @property
     def content(self) -> str:
+        """The answer without thoughts."""
         return thinking.split(self.deltas.content)[0]
 
     @property
@@ -70,6 +72,7 @@ class Reply:
 
     @property
     def finish_reason(self) -> str:
+        """Why the provider ended it, in its word."""
         return self.deltas.finish
 
     def _take_usage(self, usage: Any) -> None:

@@ -30,6 +30,7 @@ _PIECE_CHARACTERS = 24  # how much text one streamed piece carries
 
 
 def is_scripted(model: str) -> bool:
+    """Whether the model's name is that of a script."""
     return model.startswith(PREFIX)
 
 

@@ -33,6 +33,7 @@ class Lines:
         self._rest = ""
 
     def add(self, text: str) -> Iterator[str]:
+        """The lines that are whole with this piece."""
         text = self._rest + text
         held = "\r" if text.endswith("\r") else ""  # it may be half of CR LF
         *lines, self._rest = text.removesuffix("\r").replace("\r\n", "\n").replace("\r", "\n").split("\n")
@@ -40,6 +41,7 @@ class Lines:
         yield from lines
 
     def rest(self) -> Iterator[str]:
+        """What is left at the end, then an empty line."""
         if self._rest:
             yield self._rest.removesuffix("\r")
         yield ""
@@ -52,6 +54,7 @@ class Events:
         self._seen, self._data, self._name, self.done = seen, [], "", False
 
     def line(self, line: str) -> Iterator[bytes]:
+        """The bytes that this line completes."""
         if self.done:
             return
         if not line.strip():

@@ -102,6 +102,7 @@ class Fds:
     oom: int | None = None
 
     def all(self) -> tuple[int, ...]:
+        """The descriptors that bwrap inherits."""
         return tuple(fd for fd in dataclasses.astuple(self) if fd is not None)
 
 

@@ -37,6 +37,7 @@ def make_folders(folder: Path, accounts: Accounts) -> None:
 
 
 def open_fds(stack: contextlib.ExitStack, folder: Path) -> Fds:
+    """Open what bwrap and tppd inherit, and take the lock that says that the sandbox lives."""
     def keep(fd: int) -> int:
         stack.callback(os.close, fd)
         return fd
@@ -55,18 +56,21 @@ def open_fds(stack: contextlib.ExitStack, folder: Path) -> Fds:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write the file whole or not at all."""
     aside = path.with_suffix(".new")
     aside.write_text(json.dumps(value))
     os.replace(aside, path)
 
 
 def tail(log: Path) -> str:
+    """The last three lines of a log in one."""
     with contextlib.suppress(FileNotFoundError):
         return " | ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
     return ""
 
 
 def delete(folder: Path) -> None:
+    """Delete a sandbox's folder, whatever modes its files have."""
     def open_up(function: Any, path: str, _: Any) -> None:
         os.chmod(os.path.dirname(path), 0o700)  # a directory the sandbox user made read-only
         os.chmod(path, 0o700, follow_symlinks=True)

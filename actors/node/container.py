@@ -59,13 +59,16 @@ class Identity:
     base: str = ""
 
     def volume(self, sandbox_id: str) -> str:
+        """The name of the volume with a sandbox's workspace."""
         return volume_name(self.tag, sandbox_id)
 
     def labels(self, sandbox_id: str) -> dict[str, str]:
+        """What marks a sandbox's container as ours."""
         return {LABEL_HOME: self.tag, LABEL_SANDBOX: sandbox_id}
 
 
 def network_name(tag: str) -> str:
+    """The name of the network of a home's sandboxes."""
     return f"tpp-{tag}"
 
 

@@ -121,11 +121,13 @@ class DockerDriver:
     # ---- the contract ---------------------------------------------------------------------------
 
     async def prepare(self, image: str | None, progress: Progress) -> str:
+        """See Driver.prepare."""
         _client, _info, images = await self._daemon()
         wanted = image or self._image
         return await images.ensure(check_image(wanted) if wanted else None, progress)
 
     async def start(self, spec: SandboxSpec, progress: Progress | None = None) -> Started:
+        """See Driver.start."""
         self._directory(spec.sandbox_id)
         async with self._locks.setdefault(spec.sandbox_id, asyncio.Lock()):
             client, info, images = await self._daemon()
@@ -152,6 +154,7 @@ class DockerDriver:
             return await self._threads.run(self._started, made, images)
 
     async def inspect(self, sandbox_id: str) -> Started | None:
+        """See Driver.inspect."""
         self._directory(sandbox_id)
         client, _info, images = await self._daemon()
 
@@ -164,12 +167,14 @@ class DockerDriver:
         return await self._call(work)
 
     async def stop(self, sandbox_id: str) -> None:
+        """See Driver.stop."""
         self._directory(sandbox_id)
         client, _info, _images = await self._daemon()
         await self._call(self._remove_containers, client, sandbox_id)
         await self._call(self._drop_network, client)
 
     async def remove(self, sandbox_id: str) -> None:
+        """See Driver.remove."""
         folder = self._directory(sandbox_id)
         client, _info, _images = await self._daemon()
         await self._call(self._remove_containers, client, sandbox_id)
@@ -178,6 +183,7 @@ class DockerDriver:
         await self._folders.run(shutil.rmtree, folder, True)
 
     async def list(self) -> list[str]:
+        """See Driver.list."""
         client, _info, _images = await self._daemon()
 
         def work() -> set[str]:

@@ -72,6 +72,7 @@ class Started:
     details: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
+        """The record as JSON."""
         return {
             "run_dir": self.run_dir,
             "handle": self.handle,
@@ -83,6 +84,7 @@ class Started:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Started:
+        """The record that `to_json` wrote."""
         return cls(
             str(value["run_dir"]),
             str(value["handle"]),

@@ -54,6 +54,7 @@ class Job:
         self.task: asyncio.Task[dict[str, Any]] | None = None
 
     async def say(self, line: str) -> None:
+        """Keep a line of progress."""
         self.lines.append(line)
         self.count += 1
 
@@ -64,10 +65,13 @@ class Job:
 
 
 class Node(Entity):
+    """The machine: starts, stops and removes the sandboxes on it."""
+
     kind = "node"
     group = "node"
 
     async def activated(self) -> None:
+        """Find the drivers, and have the journals trimmed from time to time."""
         self._drivers: Mapping[str, Driver] = make_drivers(self.context.settings)
         self._jobs: dict[tuple[str, int], Job] = {}
         self._trimming: asyncio.Task[None] | None = None
@@ -75,6 +79,7 @@ class Node(Entity):
             turn.remind(TRIM, after_seconds=TRIM_SECONDS, every_seconds=TRIM_SECONDS)
 
     async def passivated(self) -> None:
+        """End the starts that are under way."""
         for job in self._jobs.values():
             if job.task:
                 job.task.cancel()

@@ -25,6 +25,8 @@ from terminalpp.types.states import SandboxState
 
 
 class Wanted(StrEnum):
+    """What was asked for last."""
+
     RUNNING = "running"
     STOPPED = "stopped"
     ASLEEP = "asleep"          # stopped because nobody used it: the next call wakes it
@@ -49,6 +51,7 @@ class Sandbox:
     error: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
+        """The state as it is stored."""
         return {**asdict(self), "status": str(self.status), "wanted": str(self.wanted)}
 
     @classmethod
@@ -99,12 +102,16 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class StartFailed:
+    """The driver could not start it."""
+
     generation: int
     error: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
+    """The driver has ended it."""
+
     generation: int
 
 

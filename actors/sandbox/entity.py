@@ -40,6 +40,8 @@ NODE_WAIT_MS = 1000
 
 
 class Sandbox(Entity):
+    """One sandbox: its life, and the commands in it."""
+
     kind = "sandbox"
     in_quarantine = frozenset({"stop", "destroy", "status", "settled", "wait", "attach", "halt", "remove"})
 
@@ -54,13 +56,16 @@ class Sandbox(Entity):
 
     @property
     def core(self) -> core.Sandbox:
+        """The state, as the rules see it."""
         return state.core_of(self.state)
 
     async def activated(self) -> None:
+        """Adopt what runs, in the background."""
         if self.state:
             self.context.spawn(insist(self._adopt), "adopting commands")
 
     async def passivated(self) -> None:
+        """Let go of the connection; commands go on."""
         await self.commands.attach(None)
 
     # ---- life: durable --------------------------------------------------------------------------

@@ -29,6 +29,7 @@ class Limits:
     nofile: int
 
     def to_json(self) -> dict[str, Any]:
+        """The limits as JSON."""
         return asdict(self)
 
 

@@ -55,21 +55,27 @@ class LocalLink:
         self.run_dir = str(run_dir)
 
     async def connect(self) -> Connection:
+        """See SandboxLink.connect."""
         return await Connection.to(self.run_dir)
 
     async def life(self, exec_id: str) -> Life:
+        """See SandboxLink.life."""
         return await asyncio.to_thread(journal.life, self.run_dir, exec_id)
 
     async def read(self, exec_id: str, stream: Stream, offset: int, limit: int) -> Chunk:
+        """See SandboxLink.read."""
         return await asyncio.to_thread(journal.read, self.run_dir, exec_id, stream, offset, limit)
 
     async def length(self, exec_id: str, stream: Stream) -> int:
+        """See SandboxLink.length."""
         return await asyncio.to_thread(journal.end, self.run_dir, exec_id, stream)
 
     async def exit_record(self, exec_id: str) -> ExitRecord | None:
+        """See SandboxLink.exit_record."""
         return await asyncio.to_thread(journal.exit_record, self.run_dir, exec_id)
 
     async def with_ends(self, rows: Sequence[ExecutionRow], *, output: bool) -> list[ExecutionRow]:
+        """See SandboxLink.with_ends."""
         def read() -> list[ExecutionRow]:
             return [row_with_end(self.run_dir, row, output=output) for row in rows]
 

@@ -43,6 +43,7 @@ class Budget:
 
 
 def run_dir(home: Path, sandbox_id: str) -> Path:
+    """The folder with a sandbox's socket, records and journals."""
     return home / "sandboxes" / sandbox_id / "run"
 
 

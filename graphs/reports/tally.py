@@ -28,8 +28,10 @@ class Tally:
             self.cases[unique] = result
 
     def beside(self, kind: str, number: int) -> None:
+        """Count tests that have no name."""
         self.numbers[kind] += max(0, min(number, summary.LARGEST))
 
     @property
     def counts(self) -> dict[str, int]:
+        """How many passed, failed, were skipped or had errors."""
         return summary.tally(**self.numbers)

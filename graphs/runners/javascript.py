@@ -54,6 +54,7 @@ def _items(text: str, separator: str) -> dict[str, int]:
 
 
 def mocha(said: list[str]) -> Iterator[Summary]:
+    """mocha's summaries."""
     for index, line in enumerate(said):
         if match := _MOCHA.match(line):
             numbers = {"passing": match.group(1)}
@@ -70,6 +71,7 @@ def mocha(said: list[str]) -> Iterator[Summary]:
 
 
 def jest(said: list[str]) -> Iterator[Summary]:
+    """jest's summaries."""
     broken = 0
     for index, line in enumerate(said):
         broken += line.strip() == "● Test suite failed to run"
@@ -87,6 +89,7 @@ def jest(said: list[str]) -> Iterator[Summary]:
 
 
 def vitest(said: list[str]) -> Iterator[Summary]:
+    """vitest's summaries."""
     broken = 0
     for index, line in enumerate(said):
         if suites := _VITEST_SUITES.match(line):
@@ -110,6 +113,7 @@ def vitest(said: list[str]) -> Iterator[Summary]:
 
 
 def ava(said: list[str]) -> Iterator[Summary]:
+    """ava's summaries."""
     kinds = {
         "passed": "passed",
         "failed": "failed",
@@ -135,6 +139,7 @@ def ava(said: list[str]) -> Iterator[Summary]:
 
 
 def jasmine(said: list[str]) -> Iterator[Summary]:
+    """jasmine's summaries."""
     for index, line in enumerate(said):
         if match := _JASMINE.match(line):
             specs, failed, pending, errors = (int(number or 0) for number in match.groups())
@@ -148,6 +153,7 @@ def jasmine(said: list[str]) -> Iterator[Summary]:
 
 
 def playwright(said: list[str]) -> Iterator[Summary]:
+    """Playwright's summaries."""
     begun, numbers, last = False, dict[str, int](), 0
     for index, line in enumerate(said):
         if _PLAYWRIGHT_BEGUN.match(line):
@@ -165,6 +171,7 @@ def playwright(said: list[str]) -> Iterator[Summary]:
 
 
 def bun(said: list[str]) -> Iterator[Summary]:
+    """bun's summaries."""
     for index, line in enumerate(said):
         if _BUN_RAN.match(line):
             numbers: dict[str, int] = {}
@@ -179,6 +186,7 @@ def bun(said: list[str]) -> Iterator[Summary]:
 
 
 def deno(said: list[str]) -> Iterator[Summary]:
+    """deno's summaries."""
     for index, line in enumerate(said):
         if match := _DENO.match(line):
             numbers = _items(match.group(4), " | ")

@@ -50,6 +50,7 @@ _MSBUILD_BROKEN = re.compile(r"^.*\bBuild FAILED\.$|^.*: error (?:CS|MSB|NU|NETS
 
 
 def maven(said: list[str]) -> Iterator[Summary]:
+    """Maven's summaries."""
     asked = answered = False
     for index, line in enumerate(said):
         asked = asked or bool(_SUREFIRE_GOAL.match(line))
@@ -84,6 +85,7 @@ def _closes_surefire(said: list[str], index: int) -> bool:
 
 
 def gradle(said: list[str]) -> Iterator[Summary]:
+    """Gradle's summaries."""
     results: list[str] = []
     tasks: list[str | None] = []
     completed: dict[str, int] = {}
@@ -110,6 +112,7 @@ def gradle(said: list[str]) -> Iterator[Summary]:
 
 
 def dotnet(said: list[str]) -> Iterator[Summary]:
+    """dotnet's summaries."""
     mtp: dict[str, int] = {}
     for index, line in enumerate(said):
         if match := _VSTEST.match(line):

@@ -68,6 +68,7 @@ def leaves(results: dict[str, str]) -> dict[str, str]:
 
 
 def go(said: list[str]) -> Iterator[Summary]:
+    """The summaries of `go test`."""
     results: dict[str, str] = {}
     seen: set[str] = set()
     running: set[str] = set()
@@ -111,6 +112,7 @@ def _of_go(results: dict[str, str]) -> dict[str, int]:
 
 
 def cargo(said: list[str]) -> Iterator[Summary]:
+    """The summaries of `cargo test`."""
     announced: list[int] = []
     for index, line in enumerate(said):
         if match := _CARGO_RUNNING.match(line):
@@ -132,6 +134,7 @@ def cargo(said: list[str]) -> Iterator[Summary]:
 
 
 def nextest(said: list[str]) -> Iterator[Summary]:
+    """The summaries of `cargo nextest`."""
     for index, line in enumerate(said):
         if match := _NEXTEST.match(line):
             numbers: dict[str, int] = {}
@@ -148,6 +151,7 @@ def nextest(said: list[str]) -> Iterator[Summary]:
 
 
 def ctest(said: list[str]) -> Iterator[Summary]:
+    """CTest's summaries."""
     for index, line in enumerate(said):
         if match := _CTEST.match(line):
             closed = after(said, index, 1)
@@ -179,6 +183,7 @@ def _did_not_run(said: list[str]) -> tuple[int, int]:
 
 
 def swift(said: list[str]) -> Iterator[Summary]:
+    """The summaries of `swift test`."""
     results: dict[str, str] = {}
     for index, line in enumerate(said):
         if suite := _XCTEST_SUITE.match(line):

@@ -31,6 +31,7 @@ _TESTTHAT = re.compile(r"^\[ FAIL (\d+) \| WARN \d+ \| SKIP (\d+) \| PASS (\d+) 
 
 
 def googletest(said: list[str]) -> Iterator[Summary]:
+    """GoogleTest's summaries."""
     for index, line in enumerate(said):
         if _GTEST.match(line):
             numbers: dict[str, int] = {}
@@ -63,6 +64,7 @@ def catch(said: list[str]) -> Iterator[Summary]:
 
 
 def karma(said: list[str]) -> Iterator[Summary]:
+    """karma's summaries."""
     last: Summary | None = None
     for index, line in enumerate(said):
         if match := _KARMA.match(line):
@@ -74,6 +76,7 @@ def karma(said: list[str]) -> Iterator[Summary]:
 
 
 def dart(said: list[str]) -> Iterator[Summary]:
+    """Dart's summaries."""
     for index, line in enumerate(said):
         if match := _DART.match(line):
             counts = tally(passed=match.group(1), skipped=match.group(2), failed=match.group(3))
@@ -81,6 +84,7 @@ def dart(said: list[str]) -> Iterator[Summary]:
 
 
 def testthat(said: list[str]) -> Iterator[Summary]:
+    """testthat's summaries."""
     last: Summary | None = None
     for index, line in enumerate(said):
         if match := _TESTTHAT.match(line):

@@ -27,10 +27,12 @@ class Said:
 
     @property
     def red(self) -> bool:
+        """Whether one of them says that a test failed."""
         return any(part.red for part in self.parts)
 
     @property
     def green(self) -> bool:
+        """Whether one that counts says that a test passed."""
         numbered = [part for part in self.parts if not part.frame]
         if numbered:
             return any(part.green for part in numbered)
@@ -38,6 +40,7 @@ class Said:
 
     @property
     def known(self) -> bool:
+        """Whether any runner said anything."""
         return bool(self.parts)
 
     def nothing(self) -> str:
@@ -57,6 +60,7 @@ class Said:
 
 
 def said(parts: list[Summary]) -> Said:
+    """What these summaries say together."""
     return Said(tuple(parts), total(part.counts for part in parts))
 
 

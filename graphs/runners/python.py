@@ -70,6 +70,7 @@ _NOX = re.compile(r"^nox > Session (\S+) (was successful|failed|aborted|skipped)
 
 
 def pytest(said: list[str]) -> Iterator[Summary]:
+    """pytest's summaries."""
     begun = captured = framed = broken = False
     for index, line in enumerate(said):
         if _BEGUN.match(line):
@@ -156,6 +157,7 @@ def _sugar(following: list[str]) -> dict[str, int]:
 
 
 def unittest(said: list[str]) -> Iterator[Summary]:
+    """unittest's summaries."""
     for index, line in enumerate(said):
         match = _RAN.match(line)
         if match is None or (match.group(1) and not match.group(1).endswith("-" * 60)):
@@ -177,6 +179,7 @@ def unittest(said: list[str]) -> Iterator[Summary]:
 
 
 def tox(said: list[str]) -> Iterator[Summary]:
+    """tox' summaries."""
     states: list[str] = []
     for index, line in enumerate(said):
         if match := _TOX_ENV.match(line) or _TOX3.match(line):
@@ -190,6 +193,7 @@ def tox(said: list[str]) -> Iterator[Summary]:
 
 
 def nox(said: list[str]) -> Iterator[Summary]:
+    """nox' summaries."""
     states: dict[str, str] = {}
     last = 0
     for index, line in enumerate(said):

@@ -38,6 +38,7 @@ def _closed(said: list[str], index: int, number: int = 3) -> bool:
 
 
 def rspec(said: list[str]) -> Iterator[Summary]:
+    """RSpec's summaries."""
     for index, line in enumerate(said):
         if match := _RSPEC.match(line):
             examples, failed, pending, errors = (int(number or 0) for number in match.groups())
@@ -49,6 +50,7 @@ def rspec(said: list[str]) -> Iterator[Summary]:
 
 
 def minitest(said: list[str]) -> Iterator[Summary]:
+    """minitest's summaries."""
     for index, line in enumerate(said):
         if match := _MINITEST.match(line):
             runs, failed, errors, skips, pendings, omissions = (int(number or 0) for number in match.groups())
@@ -69,6 +71,7 @@ def _back(said: list[str], index: int) -> Iterator[str]:
 
 
 def phpunit(said: list[str]) -> Iterator[Summary]:
+    """PHPUnit's summaries."""
     for index, line in enumerate(said):
         if match := _PHPUNIT_OK.match(line):
             counts = tally(passed=match.group(1))
@@ -97,6 +100,7 @@ def phpunit(said: list[str]) -> Iterator[Summary]:
 
 
 def mix(said: list[str]) -> Iterator[Summary]:
+    """The summaries of `mix test`."""
     for index, line in enumerate(said):
         if match := _EXUNIT.match(line):
             near = before(said, index, 3)

@@ -33,10 +33,12 @@ class Summary:
 
     @property
     def bad(self) -> int:
+        """How many tests failed or had errors."""
         return self.counts.get("failed", 0) + self.counts.get("errors", 0)
 
     @property
     def red(self) -> bool:
+        """Some test failed, or the runner says so without a number."""
         return self.bad > 0 or self.ok is False
 
     @property

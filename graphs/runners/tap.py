@@ -47,10 +47,12 @@ class Stream:
 
     @property
     def begun(self) -> bool:
+        """Whether there is anything of TAP."""
         return self.planned is not None or self.versioned or bool(self.points) or "tests" in self.closing
 
     @property
     def complete(self) -> bool:
+        """Whether the closing numbers are there."""
         return {"tests", "pass", "fail"} <= self.closing.keys() or "total" in self.closing
 
     def add(self, name: str, result: str, *, numbered: bool) -> None:
@@ -63,6 +65,7 @@ class Stream:
         self.points.append(result)
 
     def summary(self) -> Summary | None:
+        """What the stream says; None when it is no TAP."""
         sure = self.complete or (self.planned is not None and (len(self.points) > 0 or self.planned == 0))
         if not self.begun or not (sure or self.versioned or self.closing or self.numbered):
             return None
@@ -149,6 +152,7 @@ def streams(said: list[str]) -> Iterator[Stream]:
 
 
 def tap(said: list[str]) -> Iterator[Summary]:
+    """The summaries of streams of TAP."""
     proved = max((index for index, line in enumerate(said) if _FILES.match(line)), default=-1)
     for stream in streams(said):
         summary = stream.summary()
@@ -178,6 +182,7 @@ def spec(said: list[str]) -> Iterator[Summary]:
 
 
 def prove(said: list[str]) -> Iterator[Summary]:
+    """prove's summaries."""
     begun = 0
     for index, line in enumerate(said):
         match = _FILES.match(line)

@@ -101,6 +101,7 @@ class CommandFollower:
 
     @property
     def epoch(self) -> int:
+        """The epoch under which commands are started."""
         return self._context.fence.epoch
 
     @property

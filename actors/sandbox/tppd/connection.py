@@ -56,6 +56,8 @@ class TppdConnections:
         self, op: Op, path: str, fields: Fields, *, repeat: bool = True, timeout_s: float = 120.0,
         lane: str = "files",
     ) -> Reply:  # fmt: skip
+        """A file operation over its lane's connection, once more when that broke and `repeat`. Raises
+        Unavailable, SandboxNotRunning."""
         fields = [(Tag.PATH, path_field(path)), *fields]
         for last in (False, True):
             connection = await self._open_files(lane)

@@ -72,6 +72,7 @@ class Conditions:
         return (not self.match or among(self.match)) and not among(self.none_match)
 
     def fields(self) -> Fields:
+        """The conditions as tppd takes them."""
         found: Fields = [(Tag.MATCH, stamp.encode()) for stamp in self.match]
         return found + [(Tag.NONE_MATCH, stamp.encode()) for stamp in self.none_match]
 

@@ -42,6 +42,8 @@ _EXEC_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 
 
 class Outcome(StrEnum):
+    """What the records say has become of a command."""
+
     NOT_STARTED = "not_started"
     RUNNING = "running"
     ENDED = "ended"
@@ -69,6 +71,8 @@ class Life:
 
 @dataclass(frozen=True, slots=True)
 class StartRecord:
+    """What tppd wrote when it started a command."""
+
     exec_id: str
     generation: int
     epoch: int
@@ -78,6 +82,7 @@ class StartRecord:
 
     @classmethod
     def parse(cls, raw: bytes) -> StartRecord:
+        """The record in a file's bytes. Raises ValueError, KeyError."""
         v = json.loads(raw)
         return cls(v["exec_id"], v["generation"], v["epoch"], v["spec_hash"], v["started_at_ms"], v["merged"])
 
@@ -108,12 +113,14 @@ class ExitRecord:
 
     @property
     def state(self) -> ExecutionState:
+        """The state that its row gets."""
         if self.signal is not None or self.reason == "timeout":
             return ExecutionState.KILLED
         return ExecutionState.FAILED if self.exit_code is None else ExecutionState.COMPLETED
 
     @classmethod
     def parse(cls, raw: bytes) -> ExitRecord:
+        """The record in a file's bytes. Raises ValueError, KeyError."""
         v = json.loads(raw)
         return cls(
             v["exec_id"], v["reason"], v["exit_code"], v["signal"], v["error"], v["generation"],

@@ -26,6 +26,8 @@ SOCKET = "ctl.sock"
 
 
 class Op(IntEnum):
+    """What tppd is asked for; docs/tppd.md describes each."""
+
     HELLO = 1
     START = 2
     STATUS = 3
@@ -52,6 +54,8 @@ class Op(IntEnum):
 
 
 class Tag(IntEnum):
+    """What a field of a request or a reply holds."""
+
     EXEC_ID = 1
     EPOCH = 2
     ARG = 3
@@ -99,6 +103,8 @@ class Tag(IntEnum):
 
 
 class Status(IntEnum):
+    """How tppd answers."""
+
     OK = 0
     NOT_FOUND = 1
     CONFLICT = 2
@@ -171,13 +177,16 @@ class Reply:
         return request_id, cls(status, fields)
 
     def bytes(self, tag: int, default: bytes = b"") -> bytes:
+        """The first field with this tag."""
         return next((data for t, data in self.fields if t == tag), default)
 
     def number(self, tag: int, default: int = 0) -> int:
+        """The first field with this tag, a number of 64 bits."""
         data = self.bytes(tag)
         return struct.unpack("<q", data)[0] if len(data) == 8 else default
 
     def text(self, tag: int) -> str:
+        """The first field with this tag, a path or a name."""
         return os.fsdecode(self.bytes(tag))
 
     def checked(self) -> Reply:
@@ -205,6 +214,7 @@ class Connection(Requests[Reply]):
             raise errors.SandboxNotRunning(f"nobody answers in {run_dir}: {error.strerror}") from None
 
     def take(self, frame: bytes) -> None:
+        """A frame has come: it settles the request it belongs to."""
         self.settle(*Reply.decode(frame))
 
     def tell(self, op: int, fields: Iterable[tuple[int, bytes]]) -> None:

@@ -24,6 +24,8 @@ KINDS = {1: "file", 2: "directory", 3: "symlink", 4: "other"}
 
 
 class StartFlag(IntFlag):
+    """How a command is started."""
+
     MERGE = 1
     STDIN = 2
     PTRACE = 4
@@ -31,6 +33,8 @@ class StartFlag(IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class Hello:
+    """Who answers: tppd's version, and the generation and epoch it knows."""
+
     version: int
     generation: int
     epoch: int
