@@ -99,7 +99,7 @@ async def models(request: Request) -> Response:
 
 @router.get("/me", operation_id="getMe", response_model=Me)
 async def me(request: Request) -> Response:
-    """Whose token this is, and the limits of one request."""
+    """The account that holds the token, and the limits of one request."""
     gateway = app_state(request)
     user = await users.get(gateway.database, user_of(request))
     if user is None:

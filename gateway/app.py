@@ -89,7 +89,7 @@ class Application(FastAPI):
         return openapi.document(self)
 
     async def answer(self, scope: Any, receive: Any, send: Any) -> None:
-        """What stands behind `Edge`."""
+        """Answer a request that has passed `Edge`."""
         if scope["type"] == "http" and scope["method"] == "HEAD":
             await head(super().__call__, scope, receive, send)
         else:

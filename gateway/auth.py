@@ -1,4 +1,4 @@
-"""Who is asking: a bearer token, known to the database by its SHA-256 only.
+"""Authentication by bearer tokens, which the database knows by their SHA-256 only.
 
 The look-up is by hash, so no comparison's timing says anything about a stored token. A positive
 answer is kept in this process for `CACHE_S`: a revoked token works that much longer at most.
@@ -39,8 +39,8 @@ def bearer(headers: list[tuple[bytes, bytes]]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who a request comes from. What the account may do is asked of the database where it matters: a right
-    that was taken away ends at once.
+    """The account that a request comes from. The database is asked for its rights where they matter: one that
+    was taken away ends at once.
     """
 
     user_id: str
@@ -56,7 +56,7 @@ class Tokens:
         self._waiting = 0
 
     async def principal(self, token: str) -> Principal:
-        """Who holds the token. Raises Unauthorized, Overloaded, Unavailable (no answer of the database)."""
+        """The holder of the token. Raises Unauthorized, Overloaded, Unavailable (no answer from Postgres)."""
         key = digest(token)
         now = time.monotonic()
         known = self._known.get(key)

@@ -191,7 +191,7 @@ async def output(
 
 
 async def forgotten(gateway: AppState, sandbox: str, command: str, stream: str, offset: int) -> Chunk:
-    """What is told where there is no journal: the row knows how much retention has deleted."""
+    """The answer where there is no journal: the row knows how much retention has deleted."""
     row = await row_of(gateway, sandbox, command)
     size = max((row.stdout_bytes if stream == "stdout" else row.stderr_bytes) or 0, offset)
     return Chunk(size, b"", size - offset, size)

@@ -1,4 +1,4 @@
-"""What a conversation is refused for at once, because its first turn would fail for it minutes later.
+"""The checks of a new conversation: it is refused at once for what its first turn would fail for.
 
 - Its workspace must be a directory. It is looked for in the sandbox, which is started if it sleeps; one that
   is being made is not waited for (an image may have to be built), and the first turn tells.

@@ -152,7 +152,7 @@ async def list_messages(
         str | None, Query(pattern=r"^[0-9]{1,18}$", description="`next_cursor` of the page before.")
     ] = None,
 ) -> Response:
-    """What the person and the team said, oldest first; all that happened is in the events."""
+    """The messages of the person and the team, oldest first; all that happened is in the events."""
     row = await owned(request, conversation_id)
     found = await messages.list(
         app_state(request).database, row.id, after_seq=int(cursor or 0), limit=limit + 1

@@ -1,4 +1,4 @@
-"""What /metrics tells of the whole server, read from the database when it is asked for.
+"""The figures of /metrics about the whole server, read from the database when it is asked for.
 
 How much there is (gauges) is counted by one query. What has ended (counters, histograms) since this process
 began is read on from where the last reading stopped, and counted here: a counter begins at 0 with the

@@ -41,7 +41,7 @@ async def stat(
     path: PathQuery,
     follow: Annotated[bool, Query(description="Tell of a symlink's target.")] = False,
 ) -> Response:
-    """What is at a path."""
+    """The metadata of a file, directory or link."""
     gateway, id = app_state(request), await owned(request, sandbox_id)
     name = raw_path(request)
 
@@ -65,7 +65,7 @@ async def list_all(
         str | None, Query(pattern=r"^[A-Za-z0-9_-]{1,5464}$", description="`next_cursor` of the page before.")
     ] = None,
 ) -> Response:
-    """What is in a directory, in the order of the names' bytes, a directory before what is in it. Symlinks
+    """The entries of a directory, in the order of the names' bytes, a directory before its own. Symlinks
     are not followed. Pages go on behind the last name: what is there all the time comes exactly once."""
     gateway, id = app_state(request), await owned(request, sandbox_id)
     name, after = raw_path(request), _position(cursor)

@@ -1,4 +1,4 @@
-"""What is wrong with a field, in our words: pydantic finds it, and no sentence of its leaves the server."""
+"""Errors of fields in our words: pydantic finds them, and no sentence of pydantic's leaves the server."""
 
 from __future__ import annotations
 

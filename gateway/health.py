@@ -1,4 +1,4 @@
-"""What an operator asks: does it live, can it work, which version, what does it count. No token needed;
+"""Health for operators: does it live, can it work, which version, what does it count. No token is needed;
 the answers hold no data of an account. Text by default (one line per part), JSON with `Accept`."""
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CHECK_S = 3.0
 LAG_ALARM_S = 1.0
 
 class Version(Answer):
-    """What runs here."""
+    """The version that runs."""
 
     model_config = example(name="terminalpp", version="0.1.0", api="v1", python="3.12.3")
 
@@ -167,7 +167,7 @@ async def readyz(request: Request) -> Response:
     "/version", operation_id="version", summary="The version of the server", response_model=Version
 )
 async def version() -> Response:
-    """What runs here."""
+    """The version that runs."""
     python = platform.python_version()
     return Json({"name": "terminalpp", "version": __version__, "api": "v1", "python": python})
 

@@ -1,4 +1,4 @@
-"""What every request passes before a route sees it: plain ASGI layers in one.
+"""The layer that every request passes before a route sees it: plain ASGI.
 
 In this order: a request id (the caller's, if it is a sane one), the time taken and the status for the
 metrics; the host and the origin (`origin_checks`); the token, for every path under /v1, before a byte of

@@ -1,4 +1,4 @@
-"""What keeps web pages out: the `Host` that a request names, the `Origin` that a browser adds, and the
+"""The checks that keep web pages out: the `Host` that a request names, the `Origin` that a browser adds, the
 headers that tell a browser what it may do with an answer.
 
 A web page can make the browser of a person send requests to this server: to its address (CSRF), or under a
@@ -78,7 +78,7 @@ class Guard:
 
 
 def headers(path: str) -> Headers:
-    """What every answer for that path carries, unless it says so itself."""
+    """The headers of every answer for that path, unless it sets them itself."""
     return _SECRET if path.startswith("/v1") else _ALWAYS
 
 

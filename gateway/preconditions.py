@@ -48,7 +48,7 @@ def conditions_of(headers: Mapping[str, str]) -> Conditions:
 
 
 def verdict(conditions: Conditions, state: State) -> Literal[200, 304, 412]:
-    """What a GET or HEAD of `state` answers."""
+    """The outcome of the conditions of a GET or HEAD of `state`."""
     if not Conditions(match=conditions.match).met_by(state):
         return 412
     return 200 if conditions.met_by(state) else 304

@@ -64,7 +64,7 @@ class Idle:
 
 
 class _Joining:
-    """What an answer is written to. Its head waits for the first of its body, at most until the loop's next
+    """The way an answer is written. Its head waits for the first of its body, at most until the loop's next
     round: a small answer is one system call and one packet, and a stream's head still goes at once."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:

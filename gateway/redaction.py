@@ -1,5 +1,4 @@
-"""What an operator sees of a payload: its shape and the beginning of its texts, without what may be a secret.
-"""
+"""A payload as an operator may see it: its shape, the beginning of its texts, and nothing that may be secret."""
 
 from __future__ import annotations
 

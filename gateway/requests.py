@@ -1,4 +1,4 @@
-"""What may be sent: strict bodies with examples. Unknown fields and values of another type are refused: `"7"`
+"""The bodies that may be sent, with examples. Unknown fields and values of another type are refused: `"7"`
 and `true` are no numbers. `bodies` has read them before. Sizes are bytes, durations milliseconds."""
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _one_of(*names: str) -> dict[str, Any]:
 
 
 class ResourceLimits(Body):
-    """What a sandbox may use; null: the server's default."""
+    """The limits of a sandbox; null: the server's default."""
 
     model_config = _example(cpu="2", memory="2GB", disk="10GB", pids=512)
 
@@ -177,7 +177,7 @@ class ConversationCreate(Body):
 
 
 class MessageCreate(Body):
-    """What a person says to the team."""
+    """A person's message to the team."""
 
     model_config = _example(text="The test of the parser fails on empty input. Fix it.")
 

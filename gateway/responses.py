@@ -1,4 +1,4 @@
-"""What is answered: the shapes for OpenAPI, and rows of the database as those shapes.
+"""The shapes of all answers, for OpenAPI; and rows of the database as those shapes.
 
 Routes return plain JSON made here; the classes document it and are checked against it by a test.
 A row may have more columns than an answer has fields, and an answer never shows a user id, a host
@@ -214,7 +214,7 @@ class AgentPage(Answer):
 
 
 class Uploaded(Answer):
-    """What was unpacked."""
+    """The numbers of what was unpacked."""
 
     model_config = example(files=12, directories=3, symlinks=1, bytes=48213)
 
@@ -231,7 +231,7 @@ _FILE = {
 
 
 class AnyFile(Answer):
-    """What is at a path. `…_raw`: its bytes percent-encoded; as text, what is no UTF-8 is U+FFFD."""
+    """An entry of a directory. `…_raw`: its bytes percent-encoded; as text, what is no UTF-8 is U+FFFD."""
 
     path: str
     path_raw: str
@@ -245,7 +245,7 @@ class AnyFile(Answer):
 
 
 class File(AnyFile):
-    """What is at a path, with its ETag."""
+    """A file, directory or link, with its ETag."""
 
     model_config = example(**_FILE, etag='"2c7fe5-78-18eb7b4b75e60fb3-18eb7b4b75e60fb3"')
 
@@ -253,7 +253,7 @@ class File(AnyFile):
 
 
 class FileListed(AnyFile):
-    """What is at a path, in a list."""
+    """A file, directory or link, in a list."""
 
     model_config = example(**_FILE, error=None)
 
@@ -268,7 +268,7 @@ class FilePage(Answer):
 
 
 class Message(Answer):
-    """What a person or the team said."""
+    """A message of a person or of the team."""
 
     model_config = example(
         id=_ID, seq=1, role="user", content="Fix it.", metadata={}, created_at=_TIME
@@ -306,7 +306,7 @@ class Cancelled(Answer):
 
 
 class Written(Answer):
-    """Where to go on writing."""
+    """The offset at which to go on writing."""
 
     model_config = example(offset=42)
 
@@ -348,7 +348,7 @@ class OutputEvent(Answer):
 
 
 class Patch(Answer):
-    """What was changed, and what stays in the sandbox."""
+    """The patch with the team's changes, and the list of what stays in the sandbox."""
 
     model_config = example(
         patch="ZGlmZiAtLWdpdCBhL2EgYi9hCg==",

@@ -52,7 +52,7 @@ async def owned(request: Request, sandbox_id: UUID) -> str:
 
 
 def told(row: sandboxes.Sandbox) -> dict[str, Any]:
-    """What it was last started as; before that the image that was asked for, where one was."""
+    """The record shows what it was last started as; before that the image that was asked for, if one was."""
     made = row.started_as or {"image": None if row.image == sandboxes.SEED_IMAGE else row.image}
     given = {name: made.get(name) for name in ("image", "image_id", "image_base", "helper")}
     return responses.from_row(responses.Sandbox, row, limits=made.get("limits") or {}, **given)

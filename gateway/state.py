@@ -1,4 +1,4 @@
-"""What the routes share: one object per application, made by `create_app`, opened by its lifespan."""
+"""The state that routes share: one object per application, made by `create_app`, opened by its lifespan."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ class AppState:
 
 
 def app_state(request: Request) -> AppState:
-    """What the application holds."""
+    """The application's state."""
     return request.app.state.gateway
 
 
 def principal_of(request: HTTPConnection) -> Principal:
-    """Who asks, as the middleware has recognised it."""
+    """The account that asks, as the middleware has recognised it."""
     return request.scope["principal"]
 
 

@@ -1,4 +1,4 @@
-"""What a turn may cost, and the check that runs before every model call.
+"""The limits of a turn, and the check that runs before every model call.
 
 Pure: what was spent is folded from the event log, so a resumed turn goes on counting where it stopped.
 """
@@ -71,7 +71,7 @@ def checked(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a turn has used so far: model calls, tokens in and out, dollars where prices are known."""
+    """The use of a turn so far: model calls, tokens in and out, dollars where prices are known."""
 
     steps: int = 0
     input_tokens: int = 0
@@ -93,12 +93,12 @@ class Spent:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """What was spent, as JSON."""
+        """The use as JSON."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any] | None) -> Spent:
-        """What `to_json` wrote; None is nothing."""
+        """The use that `to_json` wrote; None is nothing."""
         return cls(**(value or {}))
 
 

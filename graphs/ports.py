@@ -1,4 +1,4 @@
-"""What the workflows need from the world. The actors floor implements these; tests may too.
+"""The ports through which the workflows reach the world. The actors floor implements these; tests may too.
 
 **Who owns what.** The graph owns the order of steps and nothing else. Agents own their transcripts,
 which are folded from the event log and kept nowhere else. The workspace owns files and snapshots.
@@ -36,7 +36,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a command left behind so far. `exit_code` is None while it runs (`running`)."""
+    """The output and state of a command so far. `exit_code` is None while it runs (`running`)."""
 
     status: str
     exit_code: int | None
@@ -82,7 +82,7 @@ class Sandbox(Protocol):
 
 
 class LoopPort(Protocol):
-    """What the agent loop needs besides the sandbox. One instance serves one task."""
+    """The port of the agent loop besides the sandbox. One instance serves one task."""
 
     async def history(self) -> list[Event]:
         """Every event of this task so far, by seq; read under the fence, so that nothing older than
@@ -149,7 +149,7 @@ class Log(Protocol):
 
 @dataclass(frozen=True)
 class TurnSpec:
-    """What is fixed for one turn."""
+    """The facts that are fixed for one turn."""
 
     conversation_id: str
     turn_id: str

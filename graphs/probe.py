@@ -1,4 +1,4 @@
-"""What is in a workspace and its sandbox, as far as it matters for running tests.
+"""Looks at a workspace and its sandbox, as far as it matters for running tests.
 
 `SCRIPT` prints it, run in the workspace by a POSIX shell; `read` takes the output apart. Manifests are
 printed whole, each with its size in bytes, so that nothing in them can be taken for a line of ours. What
@@ -77,7 +77,7 @@ true
 
 @dataclass(frozen=True)
 class Found:
-    """What the probe saw. Paths are relative to the workspace; `uses`: what Python tests are written for."""
+    """The findings of the probe. Paths are relative to the workspace; `uses`: the runners of Python tests."""
 
     tools: frozenset[str] = frozenset()
     files: frozenset[str] = frozenset()

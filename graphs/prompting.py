@@ -71,7 +71,7 @@ def plan(value: Mapping[str, Any] | None) -> str:
 
 
 def reminder(value: Mapping[str, Any] | None) -> str | None:
-    """What the coder is told every ten steps."""
+    """The reminder that the coder gets every ten steps."""
     return f"A reminder of the plan:\n{plan(value)}\nGo on with what is left of it." if value else None
 
 
@@ -109,7 +109,7 @@ def weakened(tests: Mapping[str, Any] | None) -> str:
 
 
 def earlier(turns: Sequence[Mapping[str, Any]]) -> str:
-    """What was said in the conversation's turns before this one."""
+    """The turns of the conversation before this one, in words."""
     if not turns:
         return ""
     lines = ["Earlier in this conversation:"]

@@ -1,4 +1,4 @@
-"""What a change did to how the tests are run: the test script, the runner's configuration, hooks.
+"""Finds what a change did to how the tests are run: the test script, the runner's configuration, hooks.
 
 Pure. A line that was added and keeps tests from running, or their failures from counting, is a finding that
 forbids `passed`. A test script that became another one is told in any case, because only a person knows

@@ -1,4 +1,4 @@
-"""What would bring what the tests lack: a setup command from the lock files that a repository has.
+"""Suggests the setup command that brings what the tests lack, from the lock files that a repository has.
 
 Pure. It is offered to the person (`--setup-cmd … --network open`), never run by itself: the sandbox has no
 network unless the person gives it one. The test run finds programs in `.venv/bin` and `node_modules/.bin`, so

@@ -31,7 +31,7 @@ class Deed:
 
 
 def circling(deeds: Sequence[Deed]) -> str | None:
-    """What the agent repeats, in words for the agent itself; None while it moves."""
+    """The repetition that the agent is caught in, in words for the agent itself; None while it moves."""
     if len(deeds) >= SAME_RESULT and len({(d.action, d.result) for d in deeds[-SAME_RESULT:]}) == 1:
         return f"the same call gave the same result {SAME_RESULT} times in a row"
     last = deeds[-SAME_ERROR:]

@@ -110,7 +110,7 @@ def _channels(text: str) -> tuple[str, str]:
 
 
 class Screen:
-    """What of a stream may be shown while it comes: nothing of an open thought, nothing twice."""
+    """The part of a stream that may be shown while it comes: nothing of an open thought, nothing twice."""
 
     def __init__(self) -> None:
         self._text, self._shown = "", 0

@@ -33,7 +33,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What the model sees. `malformed` marks a call that could not be understood at all."""
+    """The result that the model sees. `malformed` marks a call that could not be understood at all."""
 
     ok: bool
     output: str

@@ -77,7 +77,7 @@ class Transcript:
         return [word for word in words if word.get("reason") == "compact"]
 
     def last_words(self) -> list[dict[str, Any]]:
-        """Where words go that come now."""
+        """The list that words go to that come now."""
         return self.steps[-1].words if self.steps else self.before
 
 
@@ -151,7 +151,7 @@ def _call(out: Transcript, number: int, index: int, item: dict[str, Any], schema
 
 
 def deeds(out: Transcript) -> list[Deed]:
-    """What the agent did since it was last told that it runs in circles."""
+    """The agent's calls since it was last told that it runs in circles."""
     done: list[Deed] = []
     for step in out.steps:
         for call in step.calls:

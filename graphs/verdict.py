@@ -1,4 +1,4 @@
-"""What a runner's own words and its exit status come to together: passed, failed, or not run, and why.
+"""The verdict of a runner's own words and its exit status together: passed, failed, or not run, and why.
 
 The words were chosen before (`graphs/runners/own.py`). Failed tests outrank a status of 0. Another
 status never passes, and is "not run" only where something could not be started or the status means just that.
@@ -28,7 +28,7 @@ class Verdict:
 
 
 def judge(said: own.Said, exit_code: int, lines: list[str], command: str) -> Verdict:
-    """What the words and the status come to together."""
+    """The verdict of the words and the status together."""
     if exit_code in _CANNOT_RUN and not said.red:
         lacks = absent.with_status(exit_code, lines, command)
         return Verdict(False, False, lacks.words, lacks.name)

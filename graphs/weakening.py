@@ -1,4 +1,4 @@
-"""What a change did to the tests, so that green after it means what green meant before.
+"""Finds what a change did to the tests, so that green after it means what green meant before.
 
 Three things are compared: the test files before and after (`cases_python`, `cases_pattern`), how the tests
 are run (`runner_settings`), and what the two runs report test by test. A finding is
@@ -193,7 +193,7 @@ class _Pairs:
 def _weaker(
     place: _Place, other: _Place, old: Case, new: Case, results: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """What one test lost."""
+    """The findings about one test."""
     path, name = other
     if cases.by_name(place[0]) and not cases.by_name(path) and not old.empty:
         yield Finding("deleted", path, name, f"`{name}` is in a file that runners do not look into", True)

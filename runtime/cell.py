@@ -94,7 +94,7 @@ class Cell:
         self._ready = True
 
     async def _serve(self, method: str, data: bytes) -> bytes:
-        """What came over `runtime.local_transport` is what came over Ray."""
+        """Answer a call that came over `runtime.local_transport` as one that came over Ray."""
         return await getattr(self, method)(data)
 
     async def _booted_host(self) -> Host:
@@ -142,7 +142,7 @@ class Cell:
 
     @ray.method(concurrency_group=CONTROL_GROUP)
     async def ping(self) -> bytes:
-        """What this cell is and how it is doing, as JSON; answered while the main loop is busy."""
+        """The cell's name, process and health as JSON; answered while the main loop is busy."""
         host = self._host
         return wire.encode({
             "name": self._name, "group": self._group, "owner": self._owner, "pid": os.getpid(),

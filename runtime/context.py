@@ -1,4 +1,4 @@
-"""What an entity is given to work with."""
+"""The means that an entity is given to work with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an author of entities writes against: `Entity`, and the `Turn` and `Action` given to its methods.
+"""The interface for authors of entities: `Entity`, and the `Turn` and `Action` given to its methods.
 
 An entity is addressed by `Ref(kind, id)`, lives in one cell at a time and owns one JSON state. Within a
 turn it may change that state, write rows through `turn.connection`, and ask for actions, messages and

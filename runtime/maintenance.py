@@ -1,4 +1,4 @@
-"""What the supervisor does beside keeping services alive: the ballast, and bounded logs.
+"""The supervisor's chores beside keeping services alive: the ballast, and bounded logs.
 
 Services append to a file that they were given (`logs/NAME.log`), so a log that has grown too large is copied
 to `NAME.log.1` and cut to nothing where it is: what is written between the two (microseconds) is the price,

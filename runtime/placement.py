@@ -20,7 +20,7 @@ SINGLE = frozenset({"model", "node"})
 
 @dataclass(frozen=True, slots=True)
 class CellInfo:
-    """What the steward knows of one cell. `entities` counts those hosted and those on their way."""
+    """A cell as the steward knows it. `entities` counts those hosted and those on their way."""
 
     name: str
     group: str
@@ -51,7 +51,7 @@ def default_budget(memory_bytes: int, cpus: int) -> int:
 
 
 def choose(cells: list[CellInfo], group: str, budget: int) -> Use | Start:
-    """Where to host one more entity of `group`. Ties go to the lower cell number (names sort so)."""
+    """The cell for one more entity of `group`. Ties go to the lower cell number (names sort so)."""
     mine = [cell for cell in cells if cell.group == group and cell.reachable]
     order = sorted(mine, key=lambda cell: (cell.entities, not cell.ready, number(cell.name)))
     if order and (order[0].entities == 0 or group in SINGLE or len(cells) >= budget):

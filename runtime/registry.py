@@ -48,7 +48,7 @@ class Registry:
         return found
 
     def preload(self, group: str) -> list[str]:
-        """What cells of the group load ahead."""
+        """The modules that cells of the group load ahead."""
         return list(self._preload.get(group, []))
 
     def _path(self, kind: str) -> str:

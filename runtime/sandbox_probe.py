@@ -1,4 +1,4 @@
-"""What can isolate a sandbox on this machine, found out by trying it.
+"""Finds out what can isolate a sandbox on this machine, by trying it.
 
 `choose_bwrap` is the one rule for which bubblewrap is used. 0.12.0 is the oldest release with no known
 hole: in older ones, making a mount point below a directory that the sandboxed can write may follow a

@@ -50,7 +50,7 @@ class Cause(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What becomes of a message or an action that failed."""
+    """The ruling on a message or an action that failed."""
 
     REFUSED = "refused"  # store the error as the message's result
     RETRY = "retry"      # run it again after the pause
@@ -73,7 +73,7 @@ def backoff(attempt: int) -> float:
 
 
 def cause_of(error: BaseException) -> Cause:
-    """Whose fault it was; see the head of this file."""
+    """The cause of a failure; see the head of this file."""
     ours = wire.as_terminal(error)
     if isinstance(ours, (Fenced, NotOwner)):
         return Cause.FENCED

@@ -1,4 +1,4 @@
-"""What travels between callers and cells: JSON bytes. Ray passes `bytes` through without pickling.
+"""Calls and replies between callers and cells as JSON bytes. Ray passes `bytes` through without pickling.
 
 A reply says which of three things happened: the method's value; an error it raised; or a refusal, which
 is the cell's own word that the method was *not* started, so that the caller may ask elsewhere.

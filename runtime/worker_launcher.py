@@ -1,4 +1,4 @@
-"""What the raylet starts in place of a worker: it has one forked from a warm parent, and is gone.
+"""The program that the raylet starts for a worker: it has one forked from a warm parent, and ends.
 
 The raylet runs this file as a script, with a worker's arguments. `runtime.worker_parent` forks a process in
 which Ray and the server's packages are imported already; that process gets these arguments, environment,

@@ -80,5 +80,5 @@ async def list(
 
 
 def place(agent: Agent) -> rows.Place:
-    """Where the agent stands in `list`."""
+    """The agent's place in `list`."""
     return rows.Place(agent.created_at, agent.id, _RANKS.index(agent.type) + 1)

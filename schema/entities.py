@@ -46,7 +46,7 @@ class Entity:
 
     @property
     def fence(self) -> Fence:
-        """What a write of this owner has to prove."""
+        """The proof that a write of this owner carries."""
         return Fence(self.kind, self.id, self.epoch)
 
     def quarantine(self) -> errors.Quarantined:
@@ -113,7 +113,7 @@ async def save_state(c: Executor, fence: Fence, state: dict[str, Any]) -> None:
 
 
 async def owner_of(c: Executor, ref: Ref) -> Owner | None:
-    """Who holds the entity; None when it was never claimed. `owner` is None while it is passive."""
+    """The owner of the entity; None when it was never claimed. `owner` is None while it is passive."""
     record = await c.fetchrow(_Q.owner_of, ref.kind, ref.id)
     return None if record is None else rows.one(Owner, {**record, "live": bool(record["live"])})
 

@@ -58,7 +58,7 @@ class ExecutionRow:
     conversation_id: str | None
 
     def told(self) -> Execution:
-        """What callers are told of it; its output as far as the row has it."""
+        """The command as callers are told of it; its output as far as the row has it."""
         return Execution(
             id=self.id,
             sandbox_id=self.sandbox_id,

@@ -1,4 +1,4 @@
-"""What is in quarantine: entities whose defects used their budget up, and what waits for their release.
+"""The entities in quarantine: those whose defects used their budget up, and what waits for their release.
 
 They are put there and released by `schema.entities`; this is how people see them.
 """

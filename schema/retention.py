@@ -1,4 +1,4 @@
-"""What is forgotten and when. The seed's four policies, word for word, and the runtime's own.
+"""The policies of what is forgotten and when. The seed's four policies, word for word, and the runtime's own.
 
 `run` carries the seed's policies out as they stand, except that rows already archived are not archived again
 (the seed's statement would rewrite them every day for ever; the result is the same).

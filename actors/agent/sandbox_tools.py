@@ -1,4 +1,4 @@
-"""What an agent's tools work on: commands and files of its sandbox, told to the turn's log.
+"""The sandbox as an agent's tools use it: commands and files of its sandbox, told to the turn's log.
 
 A command starts at most once per exec id, whoever asks and how often: the sandbox entity keeps the
 record. `bash` keeps directory and exported variables from call to call in a folder of the sandbox's home,

@@ -104,7 +104,7 @@ class TurnLog:
         return [Event(row.seq, row.type, row.actor, row.payload, row.created_at.timestamp()) for row in rows]
 
     async def task_history(self, task_id: str) -> list[Event]:
-        """What the agent loop folds its transcript from."""
+        """The events from which the agent loop folds its transcript."""
         return [event for event in await self.read(LOOP_TYPES) if event.payload.get("task_id") == task_id]
 
     async def deliver(self, task_id: str, agent: str) -> list[dict[str, Any]]:

@@ -41,7 +41,7 @@ class TurnEnd:
 
 @dataclass(frozen=True)
 class Loose:
-    """What is open on a turn's log."""
+    """The calls, commands and model calls that are open on a turn's log."""
 
     calls: list[tuple[str, dict[str, Any]]]  # (actor, tool.called) without tool.finished
     commands: list[tuple[str, dict[str, Any]]]  # (actor, command.started) without command.finished
@@ -137,7 +137,7 @@ def entries(
 
 
 def usage(events: Sequence[Any]) -> Spent:
-    """What the turn's recorded model calls used."""
+    """The tokens and dollars of the turn's recorded model calls."""
     spent = Spent()
     for event in events:
         if event.type == "model.finished":

@@ -107,7 +107,7 @@ xargs -0 rm -f -- {placeholder} < "$GIT_INDEX_FILE.folders" && rm -f "$GIT_INDEX
 
 
 class Place(Protocol):
-    """Where the work tree is: commands with a record each, and files by absolute path."""
+    """The place of the work tree: commands with a record each, and files by absolute path."""
 
     async def run(
         self, exec_id: str, script: str, timeout_s: float, *, merge: bool = True

@@ -1,4 +1,4 @@
-"""What of a work tree is the team's work, decided from a listing of it. Pure.
+"""Decides which files of a work tree are the team's work, from a listing of it. Pure.
 
 Every file and link is work and comes home, whatever `.gitignore` says of it, except by one of three rules:
 
@@ -102,7 +102,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Excluded:
-    """What stays behind: `files` at or below `path`. `lost`: by no rule, so it is missing at home."""
+    """Files that stay behind: `files` at or below `path`. `lost`: by no rule, so it is missing at home."""
 
     path: bytes
     files: int

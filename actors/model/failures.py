@@ -1,4 +1,4 @@
-"""What went wrong with a model call, in our own words: litellm's exceptions to the error tree.
+"""The failures of model calls in our own words: litellm's exceptions to the error tree.
 
 Matched by class name along the inheritance chain, because litellm's classes wrap the provider
 SDK's and the most telling name may stand anywhere in it. litellm wraps everything, a mistake in our own code

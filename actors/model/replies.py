@@ -112,7 +112,7 @@ class Reply:
         return out
 
     def to_json(self) -> dict[str, Any]:
-        """What `model.finished` tells of the reply."""
+        """The reply's part of `model.finished`."""
         return {
             "content": self.content,
             "reasoning": self.thoughts,

@@ -1,4 +1,4 @@
-"""What is seen of one reply while it passes: its end, an error inside it, and what its shape holds."""
+"""Watches one reply while it passes: its end, an error inside it, and what its shape holds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TELLING = ("message", "detail", "msg", "error_message", "error_msg", "errors")
 
 @dataclass
 class Watch:
-    """What was seen of one reply."""
+    """The observations about one reply."""
 
     deltas: Deltas | None = None  # of a reply in OpenAI's shape
     read: bool = False  # the body passes by here

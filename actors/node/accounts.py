@@ -18,7 +18,7 @@ UIDS = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """Who a sandbox is on the host: `user` its commands and workspace, `helper` tppd and the shims.
+    """The accounts of a sandbox on the host: `user` its commands and workspace, `helper` tppd and the shims.
 
     `helper` None: only one account can be had here, and both are `user`.
     """

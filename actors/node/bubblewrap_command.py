@@ -119,7 +119,7 @@ async def find(wanted: str | None) -> Found:
 
 
 def fix(reason: str) -> str:
-    """What to do about bwrap's usual complaints."""
+    """Advice for bwrap's usual complaints."""
     if "userns" in reason or "user namespace" in reason or "uid map" in reason:
         return (
             "Allow user namespaces: `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0` on Ubuntu, "
@@ -140,7 +140,7 @@ def free_stage(*paths: str) -> str:
 
 
 def tmpfs_sizes(memory_bytes: int) -> dict[str, int]:
-    """What may lie in memory as files, in bytes: together less than 3/4 of it, so that `rm` still runs."""
+    """The bytes that files in memory may take: together less than 3/4 of it, so that `rm` still runs."""
     return {
         "tmp": memory_bytes // 2,
         "shm": min(64 * MIB, memory_bytes // 16),
@@ -149,7 +149,7 @@ def tmpfs_sizes(memory_bytes: int) -> dict[str, int]:
 
 
 def limits(spec: SandboxSpec, group: Group) -> dict[str, str]:
-    """What is in force, by which means."""
+    """The limits in force, by which means."""
     none = "not enforced: control groups cannot be written here"
     return {
         "memory": group.limits.get("memory", f"rlimit: {spec.memory_bytes} bytes of data per process"),

@@ -1,4 +1,4 @@
-"""What a sandbox's container is made of: every hardening flag in one table, tested from inside.
+"""The options of a sandbox's container: every hardening flag in one table, tested from inside.
 
 Pure but for the network: a spec in, arguments of Docker's `create` out. Each flag is asserted from within
 a real sandbox by tests/docker/.
@@ -63,7 +63,7 @@ class Identity:
         return volume_name(self.tag, sandbox_id)
 
     def labels(self, sandbox_id: str) -> dict[str, str]:
-        """What marks a sandbox's container as ours."""
+        """The labels that mark a sandbox's container as ours."""
         return {LABEL_HOME: self.tag, LABEL_SANDBOX: sandbox_id}
 
 

@@ -35,7 +35,7 @@ Progress = Callable[[str], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class SandboxSpec:
-    """What is wanted. `generation` grows by one each time the sandbox is started anew."""
+    """A sandbox as it is wanted. `generation` grows by one each time the sandbox is started anew."""
 
     sandbox_id: str
     image: str | None = None

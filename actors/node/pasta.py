@@ -44,7 +44,7 @@ exec "$@"
 
 
 def find(wanted: str | None = None) -> str:
-    """Where pasta is (`wanted`: this one). Raises IsolationUnavailable with what to install."""
+    """The path of pasta (`wanted`: this one). Raises IsolationUnavailable with what to install."""
     path = shutil.which(wanted or "pasta", path=os.environ.get("PATH", "") + ":/usr/bin:/usr/local/bin")
     if path is None:
         raise IsolationUnavailable("an open network needs pasta under bubblewrap, and it is not here", FIX)

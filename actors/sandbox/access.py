@@ -134,7 +134,7 @@ class SandboxAccess:
     async def output(
         self, exec_id: str, stream: Stream = "stdout", offset: int = 0, limit: int = 65536
     ) -> Chunk:
-        """What is there now from `offset` on, at once. Raises NotFound."""
+        """The output that is there now from `offset` on, at once. Raises NotFound."""
         return await self._link.read(exec_id, stream, offset, limit)
 
     async def length(self, exec_id: str, stream: Stream) -> int:

@@ -25,7 +25,7 @@ from terminalpp.types.states import SandboxState
 
 
 class Wanted(StrEnum):
-    """What was asked for last."""
+    """The state that was asked for last."""
 
     RUNNING = "running"
     STOPPED = "stopped"

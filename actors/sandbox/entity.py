@@ -204,7 +204,7 @@ class Sandbox(Entity):
 
     @readonly
     async def status(self, _payload: dict[str, Any] | None = None) -> dict[str, Any]:
-        """What it is now: status, generation, driver, isolation, limits, error, … Raises NotFound."""
+        """Its present state: status, generation, driver, isolation, limits, error, … Raises NotFound."""
         self._exists(self.state)
         return state.describe(self.ref.id, self.state)
 

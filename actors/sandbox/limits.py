@@ -20,7 +20,7 @@ _CPU = re.compile(r"(\d+(?:\.\d+)?)(m?)")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a sandbox may use: CPUs, bytes, processes, open files of one process."""
+    """The limits of a sandbox: CPUs, bytes, processes, open files of one process."""
 
     cpu: float
     memory_bytes: int

@@ -1,4 +1,4 @@
-"""What the sandbox entity asks of the machine it runs on: small facts, read when needed."""
+"""Small facts about the machine that the sandbox entity runs on, read when needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written down of a sandbox: its entity's state, its row, and the answer to whoever asks.
+"""The records of a sandbox: its entity's state, its row, and the answer to whoever asks.
 
 State: `core` (core.Sandbox as JSON, whose `spec` is what the driver is told), user_id, node_id, name,
 auto_sleep_after_minutes. The row shows the same to people and SQL; the state decides.

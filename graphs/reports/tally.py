@@ -1,4 +1,4 @@
-"""What a machine-readable report of a test run says."""
+"""The results in a machine-readable report of a test run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What could not be started: a program, a module, a script, in the words of the shell or tool that wanted it.
+"""Recognises what could not be started (a program, a module, a script) by the shell's or tool's words.
 
 A test that fails on an import of its own is a failed test and is not told here: only what kept the runner
 itself from running. Shells speak the language of the machine: with status 127 the place of the name in the

@@ -20,7 +20,7 @@ NOTHING_RAN = {("pytest", 5), ("unittest", 5), ("nextest", 4), ("jasmine", 2), (
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What the runners said together."""
+    """The summaries of all runners together."""
 
     parts: tuple[Summary, ...]
     counts: dict[str, int]

@@ -1,4 +1,4 @@
-"""What is not shown in full, by number, so that `/show K` can."""
+"""Keeps by number what is not shown in full, so that `/show K` can show it."""
 
 from __future__ import annotations
 

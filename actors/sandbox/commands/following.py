@@ -48,7 +48,7 @@ ATTEMPTS = 5                  # to follow one command, when it is our own mistak
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """Where commands of one generation go. `environment` is what every command finds."""
+    """The way to the sandbox as it was started last. `environment` is what every command finds."""
 
     run_dir: str
     generation: int

@@ -2,7 +2,7 @@
 
 The order that makes it so. (1) The row is inserted under the entity's fence: from here on the command is
 accepted. (2) tppd is told to start it under the row's id, which it does once however often it is told.
-(3) The end is read from tppd's exit record and written to the row, behind the caller's back (`following.py`).
+(3) The end is read from tppd's exit record and written to the row, in the background (`following.py`).
 A crash after (1) or (2) is made good by `adopt`: what was not started is started, what runs is watched, what
 has ended is recorded. A command whose sandbox died is `failed`, reason `lost`, and never run again.
 

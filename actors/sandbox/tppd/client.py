@@ -55,7 +55,7 @@ class Tppd(TppdConnections):
     # ---- commands -------------------------------------------------------------------------------
 
     async def hello(self, epoch: int | None = None, *, timeout_s: float = REPLY_SECONDS) -> Hello:
-        """Who answers. With `epoch`, older owners are shut out from here on. Raises Fenced."""
+        """The tppd that answers. With `epoch`, older owners are shut out from here on. Raises Fenced."""
         fields: Fields = [] if epoch is None else [(Tag.EPOCH, number(epoch))]
         r = await self._ask(Op.HELLO, fields, timeout_s)
         return Hello(

@@ -34,7 +34,7 @@ _ENTRY = struct.Struct("<BqIqII")
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What is at a path. `kind`: file, directory, symlink or other. `stamp`: of a regular file.
+    """The metadata of a path. `kind`: file, directory, symlink or other. `stamp`: of a regular file.
 
     `created`, in the answer to a write: nothing was there before."""
 
@@ -95,7 +95,7 @@ def _state(reply: Reply) -> State:
 
 
 async def state(tppd: Tppd, path: str, *, follow: bool = True) -> State:
-    """What is there. Raises NotFound, FileProblem."""
+    """Its metadata. Raises NotFound, FileProblem."""
     return _state(await tppd.file_request(Op.STAT, path, [(Tag.FLAGS, number(int(follow)))]))
 
 

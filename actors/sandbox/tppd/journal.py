@@ -1,4 +1,4 @@
-"""What a command has printed and how it ended, read from the host side of the sandbox's run directory.
+"""The output of commands and how they ended, read from the host side of the sandbox's run directory.
 
 Any process of the host may read, at any time, as often as it likes, whether or not `tppd` is alive:
 nothing here talks to it, so no reader can block a command or another reader.
@@ -42,7 +42,7 @@ _EXEC_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 
 
 class Outcome(StrEnum):
-    """What the records say has become of a command."""
+    """The state of a command by its records."""
 
     NOT_STARTED = "not_started"
     RUNNING = "running"
@@ -71,7 +71,7 @@ class Life:
 
 @dataclass(frozen=True, slots=True)
 class StartRecord:
-    """What tppd wrote when it started a command."""
+    """The record that tppd writes when it starts a command."""
 
     exec_id: str
     generation: int
@@ -153,7 +153,7 @@ def _lines(run_dir: str | Path, exec_id: str) -> list[bytes]:
 
 
 def start_record(run_dir: str | Path, exec_id: str) -> StartRecord | None:
-    """What was started, or None when this id never was."""
+    """The record of its start, or None when this id never was started."""
     lines = _lines(run_dir, exec_id)
     return StartRecord.parse(lines[0]) if lines else None
 

@@ -1,4 +1,4 @@
-"""What tppd answers, as Python sees it; `tppd.py` asks the questions.
+"""The replies of tppd as Python objects; `tppd.py` asks the questions.
 
 Plain frozen values with no connection behind them: whoever holds one may outlive the sandbox it tells of.
 """
