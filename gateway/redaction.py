@@ -1,4 +1,4 @@
-"""A payload as an operator may see it: its shape, the beginning of its texts, and nothing that may be secret."""
+"""A payload as an operator may see it: its shape, the beginning of its texts, nothing that looks secret."""
 
 from __future__ import annotations
 
