@@ -20,43 +20,55 @@ import copy
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any, Protocol
 
 from runtime import supervision, turns, wire
 from runtime.context import Context, reading
 from runtime.decorators import Kind
 from runtime.effects import Effects
-from runtime.entity import EFFECT_FAILED, Entity, Turn
+from runtime.entity import Action, Entity, Turn, turn_method
 from runtime.mail import Mail
 from runtime.supervision import Cause
+from runtime.tenure import Means, Tenure
 from runtime.turns import Answer
-from schema import entities, mailbox
+from schema import entities, mailbox, outbox
 from terminalpp.types import errors
 from terminalpp.types.ids import Ref
-
-if TYPE_CHECKING:
-    from runtime.entity_host import Host
 
 log = logging.getLogger("terminalpp.runtime")
 CALLS_MAX = 256  # volatile calls under way in one entity; more are refused
 
 
-class Activation:
-    """Made by `Host.activate` after a successful claim; `row` is what the claim returned."""
+class Hosting(Protocol):
+    """What an activation asks of the host that made it."""
 
-    def __init__(self, host: Host, cls: type[Entity], row: entities.Entity) -> None:
-        self.host = host
-        self.ref: Ref = row.ref
-        self.fence = row.fence
-        self.cls = cls
-        self.closed = False
-        self.quarantined = row.quarantined_at is not None
-        self.ready = asyncio.Event()  # the object may be used
-        self.last_used = host.clock()
+    def drop(self, activation: Activation, error: Exception) -> None:
+        """Forget an entity that is no longer ours."""
+
+    def give_up(self, activation: Activation, error: Exception) -> None:
+        """Forget an entity that cannot go on here, and let the next caller claim it anew."""
+
+    def background(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Run `work` beside the entities."""
+        ...
+
+    def nudge(self, ref: Ref) -> None:
+        """Wake another entity."""
+
+
+class Activation:
+    """Ties the parts together. Made after a successful claim; `row` is what the claim returned."""
+
+    def __init__(self, host: Hosting, means: Means, cls: type[Entity], row: entities.Entity) -> None:
+        self._host = host
+        self.tenure = tenure = Tenure(means, cls, row, partial(host.drop, self))
+        self.ref: Ref = tenure.ref
+        self.fence = tenure.fence
         self._callers: set[asyncio.Task[Any]] = set()
-        self.context = Context(self)
-        self.mail = Mail(self)
-        self.effects = Effects(self)
+        self.context = Context(tenure, self.spawn, self.open_turn)
+        self.mail = Mail(tenure, self._apply, self._reload, self.restart)
+        self.effects = Effects(tenure, self._perform, self.wake)
         self.entity = self._make(row.state)
         self._turn_lock = asyncio.Lock()
         self._restarting = asyncio.Lock()
@@ -67,16 +79,16 @@ class Activation:
 
     async def start(self) -> None:
         """Calls `activated` and begins to work. Whatever `activated` raises is raised here."""
-        if not self.quarantined:
+        if not self.tenure.quarantined:
             await self.entity.activated()
-        self.check_open()
-        self.ready.set()
+        self.tenure.check_open()
+        self.tenure.ready.set()
         self.mail.start()
         self.effects.start()
 
     async def close(self, error: Exception | None = None) -> None:
         """Stop everything; idempotent. Callers still waiting get `error` (None: look elsewhere)."""
-        self.closed = True
+        self.tenure.closed = True
         self.mail.answers.fail_all(error or wire.Refused(wire.NOT_HERE))
         tasks = [*self._callers, *self._spawned, *self.effects.stop(), *self.mail.stop()]
         me = asyncio.current_task()
@@ -92,7 +104,7 @@ class Activation:
             await self.entity.passivated()
         except Exception:
             log.exception("%s failed in passivated()", self.ref)
-        await entities.release(self.host.database, self.fence)
+        await entities.release(self.tenure.database, self.fence)
 
     @property
     def calls(self) -> int:
@@ -110,49 +122,33 @@ class Activation:
     @property
     def idle_for(self) -> float:
         """Seconds since the last call, turn or effect; 0 while something is under way."""
-        return self.host.clock() - self.last_used if self.idle else 0.0
-
-    def check_open(self) -> None:
-        """Raises Fenced once closed."""
-        if self.closed:
-            raise errors.Fenced(f"{self.ref} is no longer active here")
-
-    def check_serving(self) -> None:
-        """Raises Fenced once closed, Unavailable while the cell cannot prove its lease."""
-        self.check_open()
-        if not self.host.serving:
-            raise errors.Unavailable(f"{self.ref}: the lease could not be renewed")
+        return self.tenure.means.clock() - self.tenure.last_used if self.idle else 0.0
 
     def _make(self, state: dict[str, Any]) -> Entity:
-        entity = self.cls(self.ref, self.context)
+        entity = self.tenure.cls(self.ref, self.context)
         entity.state = state
         return entity
 
     # ---- quarantine --------------------------------------------------------------------------------
 
-    @property
-    def only(self) -> list[str] | None:
-        """Names of the methods and effects that are carried out; None: all."""
-        return [*self.cls.in_quarantine, EFFECT_FAILED] if self.quarantined else None
-
     async def check_allowed(self, method: str) -> None:
         """Raises Quarantined, or Refused when the entity was released meanwhile (and drops itself)."""
-        if not self.quarantined:
+        if not self.tenure.quarantined:
             return
-        row = await entities.load(self.host.database, self.ref)
+        row = await entities.load(self.tenure.database, self.ref)
         if row is None or row.quarantined_at is None or row.fence != self.fence:
-            self.host.drop(self, errors.Fenced(f"{self.ref} was released"))
+            self.tenure.drop(errors.Fenced(f"{self.ref} was released"))
             raise wire.Refused(wire.NOT_HERE)
-        if method not in self.cls.in_quarantine:
+        if method not in self.tenure.cls.in_quarantine:
             raise row.quarantine()
 
     # ---- calls beside the turns --------------------------------------------------------------------
 
     async def call(self, method: str, payload: Any) -> Any:
         """A volatile or read-only call. Raises what the method raises; Refused if it was not started."""
-        if self.closed:
+        if self.tenure.closed:
             raise wire.Refused(wire.NOT_HERE)
-        kind = self.cls.methods.get(method)
+        kind = self.tenure.cls.methods.get(method)
         if kind not in (Kind.VOLATILE, Kind.READONLY):
             word = "is durable: send it" if kind is Kind.DURABLE else "does not exist"
             raise errors.UnknownMethod(f"{self.ref}: {method} {word}")
@@ -163,7 +159,7 @@ class Activation:
         async def carry_out() -> Any:
             nonlocal began
             await self.check_allowed(method)
-            await self.ready.wait()
+            await self.tenure.ready.wait()
             began = True
             reading.set(method if kind is Kind.READONLY else None)
             return await getattr(self.entity, method)(payload)
@@ -174,10 +170,10 @@ class Activation:
         try:
             return await task
         except errors.Fenced as error:
-            self.host.drop(self, error)
+            self.tenure.drop(error)
             raise
         except asyncio.CancelledError:
-            if self.closed and task.cancelled():
+            if self.tenure.closed and task.cancelled():
                 if not began:
                     raise wire.Refused(wire.NOT_HERE) from None
                 raise errors.Fenced(f"{self.ref} was dropped during {method}") from None
@@ -185,24 +181,24 @@ class Activation:
             raise
         finally:
             self._callers.discard(task)
-            self.last_used = self.host.clock()
+            self.tenure.touch()
 
     async def deliver(self, message_id: str) -> Answer:
         """Wait for the answer of a stored message.
 
         Raises Refused if the entity leaves meanwhile, Quarantined when the message has to wait for a release.
         """
-        if self.closed:
+        if self.tenure.closed:
             raise wire.Refused(wire.NOT_HERE)
-        if self.quarantined:
-            row = await mailbox.result_of(self.host.database, message_id)
+        if self.tenure.quarantined:
+            row = await mailbox.result_of(self.tenure.database, message_id)
             if row is not None and not row.finished:
                 await self.check_allowed(row.method)
         return await self.mail.deliver(message_id)
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         """Run `work` in the background until the entity is passivated; its failure is logged under `name`."""
-        if self.closed:
+        if self.tenure.closed:
             work.close()
             raise errors.Fenced(f"{self.ref} is no longer active here")
         task = asyncio.create_task(work, name=f"{name} of {self.ref}")
@@ -212,15 +208,15 @@ class Activation:
 
     def _spawned_done(self, task: asyncio.Task[Any]) -> None:
         self._spawned.discard(task)
-        self.last_used = self.host.clock()
-        if task.cancelled() or self.closed or (error := task.exception()) is None:
+        self.tenure.touch()
+        if task.cancelled() or self.tenure.closed or (error := task.exception()) is None:
             return
         match supervision.cause_of(error):
             case Cause.FENCED:
-                self.host.drop(self, errors.Fenced(str(error)))
+                self.tenure.drop(errors.Fenced(str(error)))
             case Cause.DEFECT:
                 log.error("%s failed", task.get_name(), exc_info=error)
-                self.host.background(self.restart(error), f"restart {self.ref}")
+                self._host.background(self.restart(error), f"restart {self.ref}")
             case cause:
                 log.warning("%s ended (%s): %r", task.get_name(), cause, error)
 
@@ -230,71 +226,94 @@ class Activation:
     async def open_turn(self, origin: str) -> AsyncIterator[Turn]:
         """One turn; committed at the end of the block, rolled back if it raises."""
         async with self._turn_lock:
-            self.check_serving()
-            async with self.host.database.fenced(self.fence) as connection:
+            async with self.tenure.fenced() as connection:
                 turn = Turn(self.ref, copy.deepcopy(self.entity.state), connection, origin)
                 yield turn
                 changed = turn.state != self.entity.state or self._defects > 0
-                await turns.write(
-                    turn, self.fence, state_changed=changed, max_depth=self.host.settings.mailbox_max_depth
-                )
+                depth = self.tenure.means.settings.mailbox_max_depth
+                await turns.write(turn, self.fence, state_changed=changed, max_depth=depth)
             self.entity.state = turn.state
-            self.last_used = self.host.clock()
+            self.tenure.touch()
             if changed:
                 self._defects = 0
         if turn.actions:
             self.effects.wake()
         for ref in {send.ref for send in turn.sends}:
-            self.host.nudge(ref)
+            self._host.nudge(ref)
 
     def wake(self) -> None:
         """There may be mail or a due action."""
         self.mail.wake()
         self.effects.wake()
 
+    async def _apply(self, message: mailbox.MailRow) -> Any:
+        """Apply a message in a turn of its own; its result. Raises what the method raises."""
+        found = turn_method(self.tenure.cls, message.method)
+        if found is None:
+            raise errors.UnknownMethod(f"{self.ref} has no durable method {message.method!r}")
+        name, payload = found
+        if payload is None:
+            payload = message.payload
+        async with self.open_turn(message.message_id) as turn:
+            result = await getattr(self.entity, name)(turn, payload)
+            wire.encode(result)
+            await mailbox.finish(turn.connection, message.message_id, result)
+        return result
+
+    async def _perform(self, row: outbox.ActionRow) -> None:
+        """Have the entity perform an action. Raises what its method raises."""
+        if self.entity.methods.get(row.name) is not Kind.EFFECT:
+            raise errors.UnknownMethod(f"{self.ref} has no effect {row.name!r}")
+        await getattr(self.entity, row.name)(Action(row.action_id, row.name, row.payload, row.attempts + 1))
+
+    async def _reload(self) -> None:
+        """Take the state from the database: whether a commit happened is not known."""
+        if (state := await self.tenure.load()) is not None:
+            self.entity.state = state
+
     # ---- supervision -------------------------------------------------------------------------------
 
     async def count_failure(self, error: BaseException) -> bool:
         """Count a defect against the entity; True when that put it into quarantine (and ended us)."""
-        if self.quarantined:
+        if self.tenure.quarantined:
             return False
         reason = wire.as_terminal(error).to_json()
         count = await entities.record_failure(
-            self.host.database, self.ref, reason, window_s=supervision.BUDGET_WINDOW_SECONDS,
+            self.tenure.database, self.ref, reason, window_s=supervision.BUDGET_WINDOW_SECONDS,
             backoff_s=min(supervision.backoff(self._defects + 1), 2.0),
         )
         self._defects = count
         if count < supervision.BUDGET_FAILURES:
             return False
         log.error("%s failed %d times: quarantine", self.ref, count)
-        await entities.quarantine(self.host.database, self.ref, reason)
-        self.host.drop(self, errors.Quarantined(f"{self.ref} was put aside: {reason['detail']}"))
+        await entities.quarantine(self.tenure.database, self.ref, reason)
+        self.tenure.drop(errors.Quarantined(f"{self.ref} was put aside: {reason['detail']}"))
         return True
 
-    async def restart(self, error: BaseException, *, counted: bool = True) -> None:
+    async def restart(self, error: BaseException, counted: bool = True) -> None:
         """A new object from the committed state; background work of the old one ends.
 
         A new object whose `activated` is refused, or meets weather, is given up: the next call makes another.
         """
         async with self._restarting:
-            while not self.closed:
+            while not self.tenure.closed:
                 if counted and await self.count_failure(error):
                     return
-                self.ready.clear()
+                self.tenure.ready.clear()
                 if not await self._renewed():
                     return
                 try:
-                    if not self.quarantined:
+                    if not self.tenure.quarantined:
                         await self.entity.activated()
                 except Exception as again:
                     log.exception("%s failed in activated()", self.ref)
                     if supervision.cause_of(again) is not Cause.DEFECT:
-                        self.host.give_up(self, again)
+                        self._host.give_up(self, again)
                         return
                     error, counted = again, True
                     await asyncio.sleep(supervision.backoff(self._defects))
                 else:
-                    self.ready.set()
+                    self.tenure.ready.set()
                     self.wake()
                     return
 
@@ -305,11 +324,11 @@ class Activation:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            row = await entities.load(self.host.database, self.ref)
-            if row is None or row.fence != self.fence:
-                self.host.drop(self, errors.Fenced(f"{self.ref} has a newer owner"))
+            state = await self.tenure.load()
+            if state is None:
+                self.tenure.drop(errors.Fenced(f"{self.ref} has a newer owner"))
                 return False
-            self.entity = self._make(row.state)
+            self.entity = self._make(state)
             return True
 
     async def note_crash(self) -> None:
@@ -318,7 +337,7 @@ class Activation:
         A mark before each turn would cost every turn a commit; the head of the mailbox is marked here
         instead, after the fact. Raises Quarantined.
         """
-        database = self.host.database
+        database = self.tenure.database
         message = await mailbox.next_message(database, self.ref)
         if message is None and not await self.effects.interrupted():
             return

@@ -11,17 +11,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from runtime import supervision, wire
-from runtime.decorators import Kind
-from runtime.entity import EFFECT_FAILED, Action
+from runtime.entity import EFFECT_FAILED
 from runtime.supervision import Verdict
+from runtime.tenure import Tenure
 from schema import mailbox, outbox
 from terminalpp.types import errors
-
-if TYPE_CHECKING:
-    from runtime.activation import Activation
 
 log = logging.getLogger("terminalpp.runtime")
 EFFECTS_MAX = 16
@@ -30,8 +28,12 @@ EFFECTS_MAX = 16
 class Effects:
     """The outbox of one activation; see the head of this file."""
 
-    def __init__(self, activation: Activation) -> None:
-        self._activation = activation
+    def __init__(
+        self, tenure: Tenure, perform: Callable[[outbox.ActionRow], Awaitable[None]], wake: Callable[[], None]
+    ) -> None:
+        """`perform` calls the entity's method; `wake`: there may be mail."""
+        self._tenure = tenure
+        self._carry_out, self._wake_all = perform, wake
         self._wake = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -44,7 +46,7 @@ class Effects:
     def start(self) -> None:
         """Begin to perform what is in the outbox."""
         self._wake.set()
-        self._loop = asyncio.create_task(self._dispatch(), name=f"effects of {self._activation.ref}")
+        self._loop = asyncio.create_task(self._dispatch(), name=f"effects of {self._tenure.ref}")
 
     def stop(self) -> list[asyncio.Task[Any]]:
         """The tasks to cancel."""
@@ -56,29 +58,29 @@ class Effects:
 
     async def interrupted(self) -> bool:
         """Whether some action may have been under way when the last owner died."""
-        rows = await outbox.pending(self._activation.host.database, self._activation.ref)
+        rows = await outbox.pending(self._tenure.database, self._tenure.ref)
         return any(row.due_in_seconds <= 0 for row in rows)
 
     async def _dispatch(self) -> None:
-        activation = self._activation
+        tenure = self._tenure
         pause: float | None = None
-        while not activation.closed:
+        while not tenure.closed:
             with contextlib.suppress(TimeoutError):  # the time of an action's next try has come
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
             self._wake.clear()
-            await activation.ready.wait()
-            if not activation.host.serving:
+            await tenure.ready.wait()
+            if not tenure.means.serving():
                 pause = 0.5
                 continue
             try:
-                rows = await outbox.pending(activation.host.database, activation.ref)
+                rows = await outbox.pending(tenure.database, tenure.ref)
             except Exception as error:
-                log.warning("outbox of %s: %s", activation.ref, error)
+                log.warning("outbox of %s: %s", tenure.ref, error)
                 pause = 1.0
                 continue
             pause = None
-            only = activation.only
+            only = tenure.only
             for row in rows:
                 if row.action_id in self._running or (only is not None and row.name not in only):
                     continue
@@ -87,53 +89,47 @@ class Effects:
                     pause = wait if pause is None else min(pause, wait)
                 elif len(self._running) < EFFECTS_MAX:
                     self._running[row.action_id] = asyncio.create_task(
-                        self._perform(row), name=f"{row.name} of {activation.ref}"
+                        self._perform(row), name=f"{row.name} of {tenure.ref}"
                     )
 
     async def _perform(self, row: outbox.ActionRow) -> None:
-        activation = self._activation
+        tenure = self._tenure
         try:
             try:
-                await self._method(row.name)(Action(row.action_id, row.name, row.payload, row.attempts + 1))
-                async with activation.context.fenced() as connection:
+                await self._carry_out(row)
+                async with tenure.fenced() as connection:
                     await outbox.done(connection, row.action_id)
             except Exception as error:
                 await self._failed(row, error)
         except errors.Fenced as error:
-            activation.host.drop(activation, error)
+            tenure.drop(error)
         except Exception as error:
-            log.warning("%s of %s: %s", row.name, activation.ref, error)
+            log.warning("%s of %s: %s", row.name, tenure.ref, error)
             await asyncio.sleep(1.0)  # the database is away: the row still says pending
         finally:
             self._running.pop(row.action_id, None)
-            activation.last_used = activation.host.clock()
+            tenure.touch()
             self._wake.set()
 
-    def _method(self, name: str) -> Any:
-        entity = self._activation.entity
-        if entity.methods.get(name) is not Kind.EFFECT:
-            raise errors.UnknownMethod(f"{entity.ref} has no effect {name!r}")
-        return getattr(entity, name)
-
     async def _failed(self, row: outbox.ActionRow, error: Exception) -> None:
-        activation = self._activation
+        tenure = self._tenure
         ruling = supervision.judge_effect(error, row.attempts + 1)
         reason = wire.as_terminal(error).to_json()
-        log.warning("%s of %s failed (%d): %r", row.name, activation.ref, row.attempts + 1, error,
+        log.warning("%s of %s failed (%d): %r", row.name, tenure.ref, row.attempts + 1, error,
                     exc_info=None if isinstance(error, errors.TerminalError) else error)
         if ruling.verdict is Verdict.DROP:
             raise errors.Fenced(str(error)) from error
-        async with activation.context.fenced() as connection:
+        async with tenure.fenced() as connection:
             if ruling.verdict is Verdict.RETRY:
                 await outbox.failed(connection, row.action_id, reason, ruling.pause_seconds)
                 return
             await outbox.to_dead_letter(connection, row.action_id, reason)
-            if hasattr(activation.cls, "on_effect_failed"):
+            if hasattr(tenure.cls, "on_effect_failed"):
                 action = {"id": row.action_id, "name": row.name, "payload": row.payload}
                 # Above any depth limit: the entity must learn of it.
                 await mailbox.enqueue(
-                    connection, activation.ref, f"effect-failed/{row.action_id}", EFFECT_FAILED,
-                    {"action": action, "error": reason}, str(activation.ref), max_depth=2**31 - 1,
+                    connection, tenure.ref, f"effect-failed/{row.action_id}", EFFECT_FAILED,
+                    {"action": action, "error": reason}, str(tenure.ref), max_depth=2**31 - 1,
                 )
-        activation.wake()
+        self._wake_all()
 

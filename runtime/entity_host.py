@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from runtime import leases, supervision, wire
 from runtime.activation import Activation
 from runtime.supervision import Cause
+from runtime.tenure import Means
 from schema import entities
 from terminalpp.types import errors
 from terminalpp.types.ids import Ref
@@ -58,6 +59,7 @@ class Host:
         self.runtime = runtime
         self.clock = clock
         self.idle_since = clock()
+        self._means = Means(settings, database, live, runtime, clock, lambda: self.serving)
         self._table: dict[Ref, Activation] = {}
         self._activating: dict[Ref, asyncio.Task[None]] = {}
         self._leaving: dict[Ref, asyncio.Task[Any]] = {}
@@ -127,7 +129,7 @@ class Host:
     def find(self, ref: Ref) -> Activation:
         """Raises Refused when it is not here, or when the cell cannot serve."""
         activation = self._table.get(ref)
-        if activation is None or activation.closed:
+        if activation is None or activation.tenure.closed:
             raise wire.Refused(wire.NOT_HERE)
         if not self.serving:
             raise wire.Refused(wire.SUSPENDED)
@@ -147,7 +149,7 @@ class Host:
         One in quarantine is activated too, for what it may do there. Raises Unavailable while another live
         owner holds it, Quarantined when its cells keep dying, Overloaded, and what its `activated` raises.
         """
-        if (present := self._table.get(ref)) is not None and not present.closed:
+        if (present := self._table.get(ref)) is not None and not present.tenure.closed:
             return
         task = self._activating.get(ref)
         if task is None:
@@ -169,9 +171,9 @@ class Host:
         )
         if row is None:
             raise errors.Unavailable(f"{ref} is held by another cell")
-        activation = Activation(self, cls, row)
+        activation = Activation(self, self._means, cls, row)
         try:
-            if crashed and not activation.quarantined:
+            if crashed and not activation.tenure.quarantined:
                 await activation.note_crash()
             await activation.start()
             self._table[ref] = activation  # only now: nobody reaches it before it is whole
@@ -185,7 +187,7 @@ class Host:
 
     def drop(self, activation: Activation, error: Exception) -> None:
         """Forget an entity that is no longer ours. Writes nothing; may be called from its own tasks."""
-        if activation.closed:
+        if activation.tenure.closed:
             return
         log.warning("dropping %s at epoch %d: %s", activation.ref, activation.fence.epoch, error)
         fenced = isinstance(error, errors.Fenced)
@@ -193,7 +195,7 @@ class Host:
 
     def give_up(self, activation: Activation, error: Exception) -> None:
         """Forget an entity that cannot go on here, and let the next caller claim it anew."""
-        if activation.closed:
+        if activation.tenure.closed:
             return
         log.warning("giving %s up: %s", activation.ref, error)
 
@@ -206,7 +208,7 @@ class Host:
     def _leave(self, activation: Activation, work: Coroutine[Any, Any, Any]) -> None:
         """From this very step on it takes nothing; `work` ends what is under way."""
         ref = activation.ref
-        activation.closed = True
+        activation.tenure.closed = True
         if self._table.get(ref) is activation:
             del self._table[ref]
         if not self._table:
@@ -256,7 +258,7 @@ class Host:
             if (activation := self._table.get(ref)) is not None:
                 activation.wake()
         for activation in list(self._table.values()):
-            if activation.idle_for > activation.entity.idle_seconds and not activation.closed:
+            if activation.idle_for > activation.entity.idle_seconds and not activation.tenure.closed:
                 self._leave(activation, activation.passivate())
 
     @staticmethod

@@ -9,26 +9,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from runtime import supervision, wire
-from runtime.entity import turn_method
 from runtime.supervision import Verdict
+from runtime.tenure import Tenure
 from runtime.turns import Answer, Answers
-from schema import entities, mailbox
+from schema import mailbox
 from terminalpp.types import errors
 
-if TYPE_CHECKING:
-    from runtime.activation import Activation
-
 log = logging.getLogger("terminalpp.runtime")
+TakeTurn = Callable[[mailbox.MailRow], Awaitable[Any]]
+Restart = Callable[[BaseException, bool], Awaitable[None]]
 
 
 class Mail:
     """The mailbox of one activation; see the head of this file."""
 
-    def __init__(self, activation: Activation) -> None:
-        self._activation = activation
+    def __init__(
+        self, tenure: Tenure, take_turn: TakeTurn, reload: Callable[[], Awaitable[None]], restart: Restart
+    ) -> None:
+        """`take_turn` applies a message and gives its result; `reload` takes the state from the database;
+        `restart` makes the object anew after a defect, which counts or does not."""
+        self._tenure = tenure
+        self._take_turn, self._reload, self._restart = take_turn, reload, restart
         self._wake = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
         self.answers = Answers()
@@ -37,7 +42,7 @@ class Mail:
     def start(self) -> None:
         """Begin to apply what is in the mailbox."""
         self._wake.set()
-        self._loop = asyncio.create_task(self._apply_all(), name=f"mailbox {self._activation.ref}")
+        self._loop = asyncio.create_task(self._apply_all(), name=f"mailbox {self._tenure.ref}")
 
     def stop(self) -> list[asyncio.Task[Any]]:
         """The tasks to cancel."""
@@ -62,32 +67,31 @@ class Mail:
             self.answers.forget(message_id, future)
 
     async def _apply_all(self) -> None:
-        activation = self._activation
-        database = activation.host.database
-        while not activation.closed:
+        tenure = self._tenure
+        while not tenure.closed:
             await self._wake.wait()
             self._wake.clear()
-            await activation.ready.wait()
+            await tenure.ready.wait()
             try:
                 while (message := await self._next()) is not None:
                     await self._apply(message)
                 for message_id in self.answers.awaited:
                     # A message that was finished before its caller began to wait.
-                    row = await mailbox.result_of(database, message_id)
+                    row = await mailbox.result_of(tenure.database, message_id)
                     if row is not None and row.finished:
                         self.answers.settle(message_id, Answer.of(row))
             except errors.Fenced as error:
-                activation.host.drop(activation, error)
+                tenure.drop(error)
                 return
             except Exception as error:
                 # Only the database can fail here; turns have their own judge. The net is the cell's poll.
-                log.warning("mailbox of %s: %s", activation.ref, error)
+                log.warning("mailbox of %s: %s", tenure.ref, error)
                 await asyncio.sleep(0.5)
                 self._wake.set()
 
     async def _next(self) -> mailbox.MailRow | None:
-        activation = self._activation
-        return await mailbox.next_message(activation.host.database, activation.ref, activation.only)
+        tenure = self._tenure
+        return await mailbox.next_message(tenure.database, tenure.ref, tenure.only)
 
     async def _apply(self, message: mailbox.MailRow) -> None:
         try:
@@ -98,40 +102,25 @@ class Mail:
             self.outside_failures = 0
             self.answers.settle(message.message_id, Answer(result, None))
 
-    async def _take_turn(self, message: mailbox.MailRow) -> Any:
-        activation = self._activation
-        found = turn_method(activation.cls, message.method)
-        if found is None:
-            raise errors.UnknownMethod(f"{activation.ref} has no durable method {message.method!r}")
-        name, payload = found
-        if payload is None:
-            payload = message.payload
-        async with activation.open_turn(message.message_id) as turn:
-            result = await getattr(activation.entity, name)(turn, payload)
-            wire.encode(result)
-            await mailbox.finish(turn.connection, message.message_id, result)
-        return result
-
     async def _failed(self, message: mailbox.MailRow, error: Exception) -> None:
-        activation = self._activation
-        database = activation.host.database
+        tenure = self._tenure
         attempt = message.attempts + 1
         self.outside_failures += 1
         ruling = supervision.judge_message(error, attempt, self.outside_failures)
         ours = wire.as_terminal(error)
         if ruling.defect:
-            log.error("%s.%s failed (%d)", activation.ref, message.method, attempt, exc_info=error)
+            log.error("%s.%s failed (%d)", tenure.ref, message.method, attempt, exc_info=error)
         if ruling.verdict is Verdict.DROP:
             raise errors.Fenced(str(error)) from error
         if ruling.verdict is Verdict.RETRY:
             if ruling.defect:
-                await mailbox.record_attempt(database, message.message_id, ours.to_json())
+                await mailbox.record_attempt(tenure.database, message.message_id, ours.to_json())
             elif isinstance(ours, errors.DiskFull):
                 # Space may not come back for hours: callers are told now, and the message waits.
                 self.answers.fail(message.message_id, ours)
             await asyncio.sleep(ruling.pause_seconds)
         else:
-            async with database.fenced(activation.fence) as connection:
+            async with tenure.database.fenced(tenure.fence) as connection:
                 if ruling.verdict is Verdict.REFUSED:
                     await mailbox.fail(connection, message.message_id, ours.to_json())
                 else:
@@ -139,9 +128,7 @@ class Mail:
             self.answers.settle(message.message_id, Answer(None, ours.to_json()))
         if ruling.defect:
             # The tries of one message count as one defect of the entity.
-            await activation.restart(error, counted=ruling.verdict is Verdict.DEAD)
+            await self._restart(error, ruling.verdict is Verdict.DEAD)
         elif ruling.verdict is Verdict.RETRY:
             # Whether the commit happened is not known: the database says what the state is.
-            row = await entities.load(database, activation.ref)
-            if row is not None and row.fence == activation.fence:
-                activation.entity.state = row.state
+            await self._reload()

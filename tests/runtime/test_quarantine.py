@@ -229,7 +229,7 @@ async def test_nobody_reaches_an_object_that_is_being_made(node: LocalNode, trou
     assert all(await asyncio.gather(*(node.runtime.call(trouble, "whole_object") for _ in range(5))))
     activation = node.cells.hosts[CELL].find(trouble)
     restarting = asyncio.create_task(activation.restart(ZeroDivisionError("x")))
-    await eventually(lambda: not activation.ready.is_set() or restarting.done(), interval_s=0)
+    await eventually(lambda: not activation.tenure.ready.is_set() or restarting.done(), interval_s=0)
     calls = [asyncio.create_task(activation.call("whole_object", {})) for _ in range(5)]
     turn = asyncio.create_task(node.runtime.send(trouble, "turn", {"trouble": "defect", "times": 0}))
     await restarting
