@@ -138,12 +138,18 @@ async def test_a_fork_bomb_is_ended_as_a_whole(make: Make) -> None:
     bomb = "b() { sh -c 'sleep 500' & b & b; }; b"
     # One command for both, as the first bomb leaves no process to start the other.
     daemon = f"setsid sh -c {shlex.quote(bomb)}"
-    await sandbox.begin(f"({bomb}) > /dev/null 2>&1 & {daemon} > /dev/null 2>&1 & exit 0")
+    await sandbox.begin(f"({bomb}) > said 2>&1 & {daemon} >> said 2>&1 & exit 0")
+    names: list[str] = []
 
     async def many() -> bool:
-        return len(await sandbox.tppd.processes()) > 20
+        names[:] = [one.name for one in await sandbox.tppd.processes()]
+        return len(names) > 20
 
-    await eventually(many, 30)
+    try:
+        await eventually(many, 30)
+    except AssertionError:
+        said = (await sandbox.tppd.read_file("said"))[-500:]
+        raise AssertionError(f"the bomb did not grow: {names}; it said {said!r}") from None
     with pytest.raises(Fenced):
         await sandbox.tppd.kill_all(epoch=0)
     assert await sandbox.tppd.kill_all(epoch=1) > 0
