@@ -52,6 +52,18 @@ async def stuck(chat) -> str:
     return "\n".join(map(str, [*rows, *actions, *mail, *told]))
 
 
+async def test_a_message_posted_again_when_its_answer_was_forgotten_starts_nothing(talk, script, database):
+    """Answers are kept for a week; the message itself is kept for ever."""
+    chat = await talk(script(team(FIX)))
+    message = {"message_id": new_id(), "text": "Fix the failing test"}
+    first = await chat.send("post", **message)
+    assert first["queued"] is False
+    await chat.finished()
+    await database.execute("DELETE FROM mailbox WHERE message_id = $1", message["message_id"])
+    assert await chat.send("post", **message) == first
+    assert len(await chat.events("turn.started")) == 1
+
+
 async def test_a_team_turns_red_tests_green(talk, script):
     chat = await talk(script(team(FIX)))
     await chat.post("Fix the failing test")
