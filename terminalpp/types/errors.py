@@ -252,7 +252,7 @@ class IsolationUnavailable(TerminalError):
 
 class ImageUnavailable(TerminalError):
     title = "The sandbox image cannot be had"
-    code, status = "image-unavailable", 422
+    code, status = "image-unavailable", 409
     hint = "Check the name, or leave --image out to use the built-in one."
 
 
