@@ -65,6 +65,13 @@ class Pool:
             del self._of[account]
         self._next()
 
+    async def take(self, account: str) -> None:
+        """Enter now, or from the line. Raises Overloaded."""
+        if self.room(account) and not self.lined(account):
+            self.enter(account)
+        else:
+            await self.line(account)
+
     async def line(self, account: str) -> None:
         """Returns when the account has entered. Raises Overloaded."""
         if self.waiting >= self.queue:
@@ -157,10 +164,7 @@ class Admission:
             pool = self.long
         else:
             pool = self.requests
-        if pool.room(account) and not pool.lined(account):
-            pool.enter(account)
-        else:
-            await pool.line(account)
+        await pool.take(account)
         loop = asyncio.get_running_loop()
         ticket = Ticket(pool, account, loop.time())
         if pool is not self.long:
@@ -171,10 +175,7 @@ class Admission:
 
     async def enter_long(self, account: str) -> Ticket:
         """A place for a connection that stays. Raises Overloaded."""
-        if self.long.room(account):
-            self.long.enter(account)
-        else:
-            await self.long.line(account)
+        await self.long.take(account)
         return Ticket(self.long, account, asyncio.get_running_loop().time())
 
     def _settle(self) -> None:

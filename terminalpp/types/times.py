@@ -12,6 +12,11 @@ def moment(value: datetime | None) -> str | None:
     return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
+def time_of(at_ms: int) -> datetime | None:
+    """The time of milliseconds since 1970; None for 0, which stands for never."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC) if at_ms else None
+
+
 def moment_of(at_ms: int) -> str | None:
-    """The same for milliseconds since 1970; None for 0, which stands for never."""
-    return moment(datetime.fromtimestamp(at_ms / 1000, UTC)) if at_ms else None
+    """`time_of` as JSON has it."""
+    return moment(time_of(at_ms))

@@ -82,7 +82,7 @@ class CommandRunner(CommandFollower):
                 record = await self._begin(exec_id, wanted, wait_s, await prepared)
                 if record is not None:
                     self._background(exec_id, lambda: self._finish(record))
-                    return self._told(row, record, head), True
+                    return views.told(self.run_dir, row, record, head), True
         except (Fenced, Overloaded, DiskFull):
             raise  # the new owner adopts it; it is recorded as refused; it is withdrawn
         except BaseException:
@@ -188,9 +188,7 @@ class CommandRunner(CommandFollower):
         row = await executions.get(self._context.database, exec_id)
         if row.sandbox_id != self._sandbox_id:
             raise NotFound(f"sandbox {self._sandbox_id} has no command {exec_id}")
-        return self._told(row, record or journal.exit_record(self.run_dir, exec_id), head)
-
-    def _told(self, row: executions.ExecutionRow, record: ExitRecord | None, head: int) -> Execution:
+        record = record or journal.exit_record(self.run_dir, exec_id)
         return views.told(self.run_dir, row, record, head)
 
     async def _end_within(self, exec_id: str, wait_s: float) -> ExitRecord | None:

@@ -6,7 +6,6 @@ Both are read from the journal of the run directory, which any process of the ho
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from actors.sandbox.tppd import journal
@@ -15,7 +14,7 @@ from schema.executions import End, ExecutionRow
 from terminalpp.types.commands import Execution
 from terminalpp.types.errors import NotFound, TerminalError
 from terminalpp.types.states import ExecutionState
-from terminalpp.types.times import moment_of
+from terminalpp.types.times import moment_of, time_of
 
 HEAD_BYTES = 64 * 1024        # of each stream in an answer, unless asked otherwise
 ROW_BYTES = 64 * 1024         # of each stream in a row: half from its beginning, half from its end
@@ -37,9 +36,7 @@ def told(run_dir: str, row: ExecutionRow, record: ExitRecord | None, head: int) 
             completed_at=moment_of(record.ended_at_ms),
             **_output(run_dir, row.id, record.out_bytes, record.err_bytes, head),
         )
-    if ExecutionState(row.status).final:
-        return known
-    if journal.start_record(run_dir, row.id) is None:
+    if ExecutionState(row.status).final or journal.start_record(run_dir, row.id) is None:
         return known
     out, err = (journal.end(run_dir, row.id, stream) for stream in STREAMS)
     return replace(known, status=str(ExecutionState.RUNNING), **_output(run_dir, row.id, out, err, head))
@@ -68,8 +65,8 @@ def row_with_end(run_dir: str, row: ExecutionRow, *, output: bool = True) -> Exe
     return replace(
         row, status=end.status, exit_code=end.exit_code, stdout=end.stdout, stderr=end.stderr,
         stdout_bytes=end.stdout_bytes, stderr_bytes=end.stderr_bytes, truncated=end.truncated,
-        reason=end.reason, execution_time_ms=end.ms, started_at=_time(record.started_at_ms),
-        completed_at=_time(record.ended_at_ms),
+        reason=end.reason, execution_time_ms=end.ms, started_at=time_of(record.started_at_ms),
+        completed_at=time_of(record.ended_at_ms),
     )
 
 
@@ -117,11 +114,6 @@ def _head(
         return "", False  # the most common case costs no look at the disk
     data = read(run_dir, exec_id, stream, 0, min(size, limit))
     return data.decode("utf-8", "replace"), size > len(data)
-
-
-def _time(at_ms: int) -> datetime | None:
-    """Milliseconds since 1970; None when it never came to that."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC) if at_ms else None
 
 
 def exit_code(record: ExitRecord) -> int | None:
