@@ -189,6 +189,7 @@ int exec_start(const char *id, const char *spec_hash, int64_t at_epoch, const st
     x->limit_ms = what->limit_ms > 0 ? now_ms() + what->limit_ms : 0;
     x->oom_kills = memory_kills();
     enlist(x);
+    if (what->flags & START_PTY) pty_begin(x, what);
     if (write(x->report_fd, "g", 1) < 0) say("%s: its shim is gone before the start", id);
     *result = x;
     return STATUS_OK;
@@ -210,6 +211,7 @@ static void forget(struct exec *x) {
         x->report_fd = -1;
     }
     input_close(&x->in);
+    pty_close(x);
     close(x->record_fd);
     buffer_free(&x->record);
     bury(x);
@@ -218,6 +220,8 @@ static void forget(struct exec *x) {
 /* The command ended, and its pipes have too, or had GRACE_MS for it. */
 static bool may_record(struct exec *x) {
     if (x->recorded || !x->command_ended) return false;
+    if (x->terminal >= 0) close(x->terminal); /* until here no program could end the stream by closing its side */
+    x->terminal = -1;
     stream_read(&x->out, 8 * 1024 * 1024);
     stream_read(&x->err, 8 * 1024 * 1024);
     if (x->out.pipe < 0 && x->err.pipe < 0) return true;

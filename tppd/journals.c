@@ -138,6 +138,7 @@ size_t stream_read(struct stream *s, size_t budget) {
             stream_close(s);
             break;
         }
+        if (s->exec->marks >= 0) pty_output(s->exec, s->end);
         append(s, chunk, (size_t)n);
         total += (size_t)n;
     }

@@ -158,6 +158,7 @@ static struct launch launch_of(const struct request *r) {
     size_t count;
     return (struct launch){.argv = texts(r, TAG_ARG, &count), .envp = environment(r), .cwd = field_text(r, TAG_CWD),
                            .flags = (int)field_number(r, TAG_FLAGS, 0),
+                           .rows = (int)field_number(r, TAG_ROWS, 24), .cols = (int)field_number(r, TAG_COLS, 80),
                            .limit_ms = field_number(r, TAG_LIMIT_MS, 0)};
 }
 
@@ -186,7 +187,8 @@ static void start(struct conn *c, const struct request *r) {
     }
     struct launch l = launch_of(r);
     const char *why = "no program";
-    int status = runnable(&l) ? exec_start(id, spec_hash, *epoch, &l, &x, &why) : STATUS_INVALID;
+    int status = runnable(&l) ? pty_size(&l, &why) : STATUS_INVALID;
+    if (status == STATUS_OK) status = exec_start(id, spec_hash, *epoch, &l, &x, &why);
     if (status == STATUS_OK) exec_wait(x, c, r->id, WAIT_START, r, true);
     else reply_error(&c->out, (uint8_t)status, r->id, 0, "%s was not started: %s", id, why);
     launch_free(&l);
@@ -201,7 +203,7 @@ static void prepare(const struct request *r) {
     if (field_number(r, TAG_EPOCH, -1) >= *epoch && id_of(&nobody, r, id) && hash_of(&nobody, r, spec_hash) &&
         !exec_find(id) && record_of(id, (char[65]){0}, &end) == RECORD_NONE) {
         struct launch l = launch_of(r);
-        if (runnable(&l)) start_hold(id, spec_hash, &l);
+        if (runnable(&l) && !(l.flags & START_PTY)) start_hold(id, spec_hash, &l);
         launch_free(&l);
     }
     buffer_free(&end);
@@ -227,6 +229,18 @@ static void status(struct conn *c, const struct request *r) {
     }
 }
 
+/* Of a terminal: an owner older than the highest that acted on it is shut out, as an older epoch is. */
+static bool owned(struct exec *x, struct conn *c, const struct request *r) {
+    int64_t given = field_number(r, TAG_OWNER, x->owner);
+    if (given < x->owner) {
+        reply_error(&c->out, STATUS_FENCED, r->id, 0, "owner %lld is over; %s is in the hands of %lld",
+                    (long long)given, x->id, (long long)x->owner);
+        return false;
+    }
+    x->owner = given;
+    return true;
+}
+
 static void act(struct conn *c, const struct request *r) {
     char id[ID_MAX + 1], hash[65];
     if (!id_of(c, r, id) || !allowed(c, r)) return;
@@ -249,8 +263,14 @@ static void act(struct conn *c, const struct request *r) {
         reply_error(&c->out, STATUS_INVALID, r->id, 0, "no such signal: %d", signo);
     } else if (!x || (r->op == OP_SIGNAL && !tree && (x->command_ended || !x->started))) {
         reply_error(&c->out, STATUS_FINISHED, r->id, 0, "%s has ended", id);
+    } else if (!owned(x, c, r)) {
+        return;
     } else if (r->op == OP_STDIN) {
         exec_input(x, c, r);
+    } else if (r->op == OP_RESIZE) {
+        pty_resize(x, c, r);
+    } else if (r->op == OP_MARK) {
+        pty_mark(x, c, r);
     } else {
         if (!tree) kill(-x->command, signo);
         done = !tree || tree_signal(x, signo) > 0 || !x->command_ended;
@@ -272,6 +292,8 @@ void request_handle(struct conn *c, const struct request *r) {
     case OP_STATUS:
     case OP_WAIT: status(c, r); break;
     case OP_STDIN:
+    case OP_RESIZE:
+    case OP_MARK:
     case OP_SIGNAL:
     case OP_KILL_TREE: act(c, r); break;
     case OP_LIST: list(c, r); break;

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/fsuid.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -137,6 +138,8 @@ static void execute(char **argv, char **envp) {
 static _Noreturn void command_run(const struct launch *l, struct report *r) {
     const char *step = "start a session";
     if (setsid() < 0) goto failed;
+    step = "take its terminal";
+    if (l->flags & START_PTY && ioctl(0, TIOCSCTTY, 0) < 0) goto failed;
     signal(SIGPIPE, SIG_DFL);
     signal(SIGXFSZ, SIG_DFL);
     umask(022);

@@ -21,19 +21,30 @@ static void close_pair(int pair[2]) {
 int start_prepare(const char *id, const char *spec_hash, const struct launch *what, struct exec **result,
                   const char **why) {
     int in[2] = {-1, -1}, out[2] = {-1, -1}, err[2] = {-1, -1}, talk[2] = {-1, -1};
-    bool piped = what->flags & START_STDIN, merged = what->flags & START_MERGE;
+    bool piped = what->flags & START_STDIN, merged = what->flags & START_MERGE, pty = what->flags & START_PTY;
     struct exec *x = calloc(1, sizeof *x);
     if (!x) abort();
-    x->record_fd = -1;
+    x->record_fd = x->terminal = x->marks = -1;
     *why = "no file descriptors left";
-    if (piped ? pipe2(in, O_CLOEXEC) : (in[0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0) goto failed;
-    if (pipe2(out, O_CLOEXEC) < 0 || (!merged && pipe2(err, O_CLOEXEC) < 0)) goto failed;
+    if (pty) {
+        if (pty_open(x, what, out) < 0) {
+            *why = "no terminal to be had (/dev/ptmx)";
+            goto failed;
+        }
+        in[0] = fcntl(out[1], F_DUPFD_CLOEXEC, 0);
+        in[1] = fcntl(out[0], F_DUPFD_CLOEXEC, 0); /* the terminal's two directions are watched apart */
+        x->terminal = fcntl(out[1], F_DUPFD_CLOEXEC, 0);
+        if (in[0] < 0 || in[1] < 0 || x->terminal < 0) goto failed;
+    } else {
+        if (piped ? pipe2(in, O_CLOEXEC) : (in[0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0) goto failed;
+        if (pipe2(out, O_CLOEXEC) < 0 || (!merged && pipe2(err, O_CLOEXEC) < 0)) goto failed;
+    }
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, talk) < 0) goto failed;
     snprintf(x->id, sizeof x->id, "%s", id);
     snprintf(x->spec_hash, sizeof x->spec_hash, "%s", spec_hash);
     x->flags = what->flags;
     struct launch l = *what;
-    l.in = in[0], l.out = out[1], l.err = merged ? out[1] : err[1], l.report = talk[1];
+    l.in = in[0], l.out = out[1], l.err = merged || pty ? out[1] : err[1], l.report = talk[1];
     *why = "no process to be had (the sandbox's limit on processes)";
     if ((x->shim = fork()) < 0) goto failed;
     if (x->shim == 0) shim_run(&l);
@@ -43,6 +54,7 @@ int start_prepare(const char *id, const char *spec_hash, const struct launch *wh
     *result = x;
     return STATUS_OK;
 failed:
+    pty_close(x);
     close_pair(in), close_pair(out), close_pair(err), close_pair(talk);
     free(x);
     return STATUS_OVERLOADED;
@@ -53,6 +65,7 @@ void start_discard(struct exec *x) {
     for (int i = 0; i < 3; i++)
         if (x->ends[i] >= 0) close(x->ends[i]);
     close(x->report_fd);
+    pty_close(x);
     free(x);
 }
 

@@ -9,6 +9,7 @@
  *   execs.c     commands: table, life cycle, waiters
  *   starts.c    processes that are ready for a command
  *   inputs.c    their standard input, by offset
+ *   ptys.c      terminals: the pseudo-terminal of a command, its size, the marks of its recording
  *   shim.c      the small process between tppd and a command; drops rights and starts the program
  *   seccomp.c   the system calls that commands may not make
  *   journals.c  output to bounded segments on disk
@@ -32,7 +33,7 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
-#define TPPD_VERSION 3
+#define TPPD_VERSION 4
 #define MAX_FRAME (16u * 1024 * 1024)
 #define MAX_OUT_QUEUE (32u * 1024 * 1024) /* a client that reads no replies is cut off beyond this */
 #define MAX_CONNS 1024
@@ -48,11 +49,13 @@
 #define GRACE_MS 200     /* how long an ended command's pipes may stay open before it counts as ended */
 #define TERM_MS 2000     /* how long a command whose time is up may take to end by itself */
 #define STDIN_QUEUE (1024u * 1024)
+#define MAX_WRITERS 64   /* of one terminal, whose input is told apart; then the one silent longest is forgotten */
 #define ID_MAX 64
 
 enum op {
     OP_HELLO = 1, OP_START = 2, OP_STATUS = 3, OP_WAIT = 4, OP_STDIN = 5, OP_SIGNAL = 6, OP_KILL_TREE = 7,
     OP_LIST = 8, OP_FILES = 9, OP_PREPARE = 10, OP_PROCESSES = 11, OP_KILL_ALL = 12,
+    OP_RESIZE = 13, OP_MARK = 14,
     OP_STAT = 16, OP_READ = 17, OP_WRITE = 18, OP_MKDIR = 19, OP_SYMLINK = 20, OP_REMOVE = 21,
     OP_LISTDIR = 22, OP_SET = 23, OP_RENAME = 24, OP_COPY = 25, OP_LISTTREE = 26,
 };
@@ -61,7 +64,8 @@ enum tag {
     TAG_EXEC_ID = 1, TAG_EPOCH = 2, TAG_ARG = 3, TAG_ENV = 4, TAG_CWD = 5, TAG_FLAGS = 6, TAG_SPEC_HASH = 7,
     TAG_OUT_OFFSET = 8, TAG_ERR_OFFSET = 9, TAG_UNTIL = 10, TAG_TIMEOUT_MS = 11, TAG_OFFSET = 12,
     TAG_DATA = 13, TAG_SIGNO = 14, TAG_PATH = 15, TAG_MODE = 16, TAG_LIMIT = 17, TAG_TARGET = 18,
-    TAG_WRITE_ID = 19, TAG_LIMIT_MS = 20, TAG_MATCH = 26, TAG_NONE_MATCH = 27, TAG_DEPTH = 28, TAG_AFTER = 29,
+    TAG_WRITE_ID = 19, TAG_LIMIT_MS = 20, TAG_ROWS = 21, TAG_COLS = 22, TAG_WRITER = 23, TAG_OWNER = 24,
+    TAG_MATCH = 26, TAG_NONE_MATCH = 27, TAG_DEPTH = 28, TAG_AFTER = 29,
     TAG_STATE = 32, TAG_RECORD = 33, TAG_OUT_END = 34, TAG_ERR_END = 35, TAG_CREATED = 36, TAG_DETAIL = 37,
     TAG_ERRNO = 38, TAG_VERSION = 39, TAG_GENERATION = 40, TAG_STARTED_MS = 41, TAG_SIZE = 42,
     TAG_MTIME_NS = 43, TAG_KIND = 44, TAG_NAME = 45, TAG_CLOSED = 46, TAG_PROCESS = 47, TAG_COUNT = 48,
@@ -76,7 +80,7 @@ enum status {
 };
 
 enum { STATE_RUNNING = 1, STATE_ENDED = 2, STATE_LOST = 3 };
-enum { START_MERGE = 1, START_STDIN = 2, START_PTRACE = 4 };
+enum { START_MERGE = 1, START_STDIN = 2, START_PTRACE = 4, START_PTY = 8 };
 enum { FILE_FINAL = 1, FILE_PARENTS = 2, FILE_FIRST = 4, FILE_ABANDON = 8, FILE_OVERWRITE = 16 };
 
 /* ---- wire.c ---- */
@@ -175,6 +179,7 @@ struct waiter {
     int64_t deadline_ms, timeout_ms;
     struct waiter *next;
 };
+struct writer { char id[ID_MAX + 1]; uint64_t taken, turn; };
 struct input {
     struct handle handle;
     struct exec *exec;
@@ -182,12 +187,18 @@ struct input {
     struct buffer queue;
     uint64_t taken;
     bool eof;
+    struct writer *writers;             /* of a terminal: MAX_WRITERS, those without id are free */
+    uint64_t turns;
 };
 struct exec {
     struct handle report;
     char id[ID_MAX + 1], spec_hash[65];
     int record_fd, report_fd, flags;
     int ends[3];                        /* ours, of its three streams; -1: none */
+    int terminal;                       /* the program's side of its terminal until it has ended; -1: none */
+    int marks;                          /* the file with the marks of its recording; -1: none */
+    int64_t owner, marked_us;           /* the highest owner seen; when its last output mark was made */
+    uint64_t mark_count;
     pid_t shim, command;
     bool started, command_ended, shim_gone, orphaned, recorded, saved, killing, gone;
     bool timed_out, swept, left_open, close_saved; /* left_open: its end was recorded while a pipe was still open */
@@ -206,7 +217,12 @@ struct exec {
 };
 extern struct exec *execs;
 struct exec *exec_find(const char *id);
-struct launch { char **argv, **envp; const char *cwd; int flags, in, out, err, report; int64_t limit_ms; };
+struct launch {
+    char **argv, **envp;
+    const char *cwd;
+    int flags, in, out, err, report, rows, cols;
+    int64_t limit_ms;
+};
 int exec_start(const char *id, const char *spec_hash, int64_t at_epoch, const struct launch *what,
                struct exec **out, const char **why);
 void exec_wait(struct exec *x, struct conn *c, uint32_t id, enum waiting kind, const struct request *r,
@@ -234,6 +250,15 @@ int64_t starts_due_ms(void);            /* -1: nothing is held */
 void input_open(struct exec *x, int pipe);
 void input_close(struct input *in);
 void exec_input(struct exec *x, struct conn *c, const struct request *r);
+
+/* ---- ptys.c ---- */
+int pty_open(struct exec *x, const struct launch *what, int pair[2]);
+int pty_size(const struct launch *what, const char **why);
+void pty_begin(struct exec *x, const struct launch *what);
+void pty_close(struct exec *x);
+void pty_output(struct exec *x, uint64_t offset);
+void pty_resize(struct exec *x, struct conn *c, const struct request *r);
+void pty_mark(struct exec *x, struct conn *c, const struct request *r);
 
 /* ---- shim.c ---- */
 struct report {

@@ -57,7 +57,7 @@ class Tppd(TppdConnections):
     async def hello(self, epoch: int | None = None, *, timeout_s: float = REPLY_SECONDS) -> Hello:
         """The tppd that answers. With `epoch`, older owners are shut out from here on. Raises Fenced."""
         fields: Fields = [] if epoch is None else [(Tag.EPOCH, number(epoch))]
-        r = await self._ask(Op.HELLO, fields, timeout_s)
+        r = await self.ask(Op.HELLO, fields, timeout_s)
         return Hello(
             r.number(Tag.VERSION), r.number(Tag.GENERATION), r.number(Tag.EPOCH), r.number(Tag.STARTED_MS)
         )
@@ -83,8 +83,9 @@ class Tppd(TppdConnections):
         recorded, so the id is used up), Conflict (the id was used for something else), Fenced, Overloaded and
         DiskFull (nothing was recorded), SandboxNotRunning.
         """
-        fields = self._start_fields(exec_id, argv, epoch, env or {}, cwd, merge, stdin, ptrace, timeout_ms)
-        return started(status_of(exec_id, await self._ask(Op.START, fields)))
+        flags = StartFlag.MERGE * merge | StartFlag.STDIN * stdin | StartFlag.PTRACE * ptrace
+        fields = self.start_fields(exec_id, argv, epoch, env or {}, cwd, flags, timeout_ms)
+        return started(status_of(exec_id, await self.ask(Op.START, fields)))
 
     async def run(
         self, exec_id: str, argv: Sequence[str], *, epoch: int, wait_s: float, **options: object
@@ -106,7 +107,7 @@ class Tppd(TppdConnections):
     async def run_prepared(self, exec_id: str, fields: Fields, wait_s: float) -> Status:
         """`run` of what `prepare` returned; needs no such process to be there."""
         fields = [*fields, (Tag.TIMEOUT_MS, number(int(wait_s * 1000)))]
-        return started(status_of(exec_id, await self._ask(Op.START, fields, wait_s + REPLY_SECONDS)))
+        return started(status_of(exec_id, await self.ask(Op.START, fields, wait_s + REPLY_SECONDS)))
 
     def _fields_of(
         self, exec_id: str, argv: Sequence[str], epoch: int, options: dict[str, object]
@@ -119,13 +120,15 @@ class Tppd(TppdConnections):
         if flags:
             raise InvalidInput(f"unknown options: {', '.join(sorted(flags))}")
         assert isinstance(timeout_ms, int)
-        return self._start_fields(exec_id, argv, epoch, env, cwd, merge, stdin, ptrace, timeout_ms)
+        chosen = StartFlag.MERGE * merge | StartFlag.STDIN * stdin | StartFlag.PTRACE * ptrace
+        return self.start_fields(exec_id, argv, epoch, env, cwd, chosen, timeout_ms)
 
     @staticmethod
-    def _start_fields(
+    def start_fields(
         exec_id: str, argv: Sequence[str], epoch: int, env: Mapping[str, str], cwd: str,
-        merge: bool, stdin: bool, ptrace: bool, timeout_ms: int,
+        flags: int, timeout_ms: int = 0,
     ) -> Fields:  # fmt: skip
+        """The fields of START, checked. Raises InvalidInput."""
         journal.check_exec_id(exec_id)
         if not argv:
             raise InvalidInput("argv is empty")
@@ -133,7 +136,6 @@ class Tppd(TppdConnections):
             raise InvalidInput("a zero byte in a command, its environment or its directory")
         if any(not key or "=" in key for key in env):
             raise InvalidInput("an environment variable without a name, or with = in it")
-        flags = StartFlag.MERGE * merge | StartFlag.STDIN * stdin | StartFlag.PTRACE * ptrace
         fields: Fields = [
             (Tag.EXEC_ID, exec_id.encode()),
             (Tag.EPOCH, number(epoch)),
@@ -147,7 +149,7 @@ class Tppd(TppdConnections):
 
     async def status(self, exec_id: str) -> Status:
         """How it is now. Raises NotFound when this id was never started."""
-        return status_of(exec_id, await self._ask(Op.STATUS, self._id(exec_id)))
+        return status_of(exec_id, await self.ask(Op.STATUS, self._id(exec_id)))
 
     async def wait(
         self,
@@ -167,7 +169,7 @@ class Tppd(TppdConnections):
             (Tag.OUT_OFFSET, number(out_offset)),
             (Tag.ERR_OFFSET, number(err_offset)),
         ]
-        return status_of(exec_id, await self._ask(Op.WAIT, fields, timeout_s + REPLY_SECONDS))
+        return status_of(exec_id, await self.ask(Op.WAIT, fields, timeout_s + REPLY_SECONDS))
 
     async def stdin(
         self, exec_id: str, offset: int, data: bytes, *, epoch: int, eof: bool = False,
@@ -187,7 +189,7 @@ class Tppd(TppdConnections):
             last = sent + len(piece) == len(data)
             fields = [*self._id(exec_id), (Tag.EPOCH, number(epoch)), (Tag.OFFSET, number(offset + sent))]
             fields += [(Tag.DATA, piece), (Tag.FLAGS, number(1 if eof and last else 0))]
-            taken = (await self._ask(Op.STDIN, fields, timeout_s)).number(Tag.OFFSET)
+            taken = (await self.ask(Op.STDIN, fields, timeout_s)).number(Tag.OFFSET)
             sent = max(sent, min(taken, stop) - offset)
             if sent >= len(data):
                 return taken
@@ -204,26 +206,26 @@ class Tppd(TppdConnections):
         signal).
         """
         fields = [*self._id(exec_id), (Tag.EPOCH, number(epoch)), (Tag.SIGNO, number(signo))]
-        await self._ask(Op.SIGNAL, [*fields, (Tag.FLAGS, number(int(tree)))], repeat=False)
+        await self.ask(Op.SIGNAL, [*fields, (Tag.FLAGS, number(int(tree)))], repeat=False)
 
     async def kill_tree(self, exec_id: str, *, epoch: int, timeout_s: float = REPLY_SECONDS) -> None:
         """Kill every process it left, daemons too; returns when the kernel says that none is there."""
         fields = [*self._id(exec_id), (Tag.EPOCH, number(epoch))]
-        await self._ask(Op.KILL_TREE, fields, timeout_s)
+        await self.ask(Op.KILL_TREE, fields, timeout_s)
 
     async def list(self) -> list[str]:
         """Ids of commands of which a process or an open stream is left."""
-        reply = await self._ask(Op.LIST, [])
+        reply = await self.ask(Op.LIST, [])
         return [data.decode() for tag, data in reply.fields if tag == Tag.EXEC_ID]
 
     async def processes(self) -> builtins.list[Process]:
         """Every process inside but tppd's own, by pid."""
-        reply = await self._ask(Op.PROCESSES, [])
+        reply = await self.ask(Op.PROCESSES, [])
         return [process_of(data) for tag, data in reply.fields if tag == Tag.PROCESS]
 
     async def kill_all(self, *, epoch: int, timeout_s: float = REPLY_SECONDS) -> int:
         """Kill every process inside; how many there were. Returns when none of them is left."""
-        return (await self._ask(Op.KILL_ALL, [(Tag.EPOCH, number(epoch))], timeout_s)).number(Tag.COUNT)
+        return (await self.ask(Op.KILL_ALL, [(Tag.EPOCH, number(epoch))], timeout_s)).number(Tag.COUNT)
 
     @staticmethod
     def _id(exec_id: str) -> Fields:

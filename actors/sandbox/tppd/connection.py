@@ -41,9 +41,11 @@ class TppdConnections:
         self._alone = 0
         self._opening = asyncio.Lock()
 
-    async def _ask(
+    async def ask(
         self, op: Op, fields: Fields, timeout_s: float = REPLY_SECONDS, *, repeat: bool = True
     ) -> Reply:
+        """An operation over the connection for commands, once more when that broke and `repeat`. Raises what
+        the reply stands for, Unavailable, SandboxNotRunning, DeadlineExceeded."""
         for last in (False, True):
             connection = await self._open_control()
             try:

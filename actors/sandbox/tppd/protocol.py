@@ -40,6 +40,8 @@ class Op(IntEnum):
     PREPARE = 10
     PROCESSES = 11
     KILL_ALL = 12
+    RESIZE = 13
+    MARK = 14
     STAT = 16
     READ = 17
     WRITE = 18
@@ -76,6 +78,10 @@ class Tag(IntEnum):
     TARGET = 18
     WRITE_ID = 19
     LIMIT_MS = 20
+    ROWS = 21
+    COLS = 22
+    WRITER = 23
+    OWNER = 24
     MATCH = 26
     NONE_MATCH = 27
     DEPTH = 28

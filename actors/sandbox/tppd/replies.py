@@ -29,6 +29,7 @@ class StartFlag(IntFlag):
     MERGE = 1
     STDIN = 2
     PTRACE = 4
+    PTY = 8
 
 
 @dataclass(frozen=True, slots=True)
