@@ -7,13 +7,14 @@ The names are strings so that a cell imports only what it hosts: litellm lives i
 ENTITIES = {
     "node": "actors.node.entity:Node",
     "sandbox": "actors.sandbox.entity:Sandbox",
+    "terminal": "actors.terminal.entity:Terminal",
     "agent": "actors.agent.entity:Agent",
     "conversation": "actors.conversation.entity:Conversation",
     "model": "actors.model.entity:Model",
 }
 
 PRELOAD = {
-    "general": ["actors.sandbox.entity", "actors.agent.entity"],
+    "general": ["actors.sandbox.entity", "actors.terminal.entity", "actors.agent.entity"],
     "conversation": ["actors.conversation.entity"],
     "model": ["actors.model.entity", "actors.model.provider:library"],
     "node": ["actors.node.entity"],

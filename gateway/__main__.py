@@ -36,6 +36,8 @@ DRAIN_S = 3
 DESCRIPTORS = 65_536
 BACKLOG = 2048
 EXIT_RAY_LOST = 75
+WS_MESSAGE_BYTES = 128 * 1024
+WS_PING_S = 20.0
 log = logging.getLogger("gateway")
 
 
@@ -51,7 +53,11 @@ class Server(uvicorn.Server):
             server_header=False,
             proxy_headers=False,
             lifespan="on",
-            ws="none",
+            ws="websockets-sansio",
+            ws_max_size=WS_MESSAGE_BYTES,
+            ws_ping_interval=WS_PING_S,
+            ws_ping_timeout=WS_PING_S,
+            ws_per_message_deflate=False,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=DRAIN_S,
         )

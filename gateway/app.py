@@ -37,6 +37,9 @@ from gateway import (
     processes,
     proof,
     sandboxes,
+    terminal_socket,
+    terminals,
+    tickets,
 )  # fmt: skip
 from gateway.admission import Admission
 from gateway.auth import Tokens
@@ -157,6 +160,9 @@ def create_app(
         conversations.router,
         conversations.agents_router,
         operator.router,
+        terminals.router,
+        tickets.router,
+        terminal_socket.router,
     ):
         # Not `include_router`: FastAPI looks for a route twice in what is included, once to find it in there.
         app.router.routes.extend(router.routes)

@@ -27,6 +27,7 @@ from gateway.admission import Ticket
 from gateway.auth import bearer
 from gateway.metrics import Metrics
 from gateway.state import AppState
+from gateway.tickets import principal_of_ticket
 from terminalpp.types import errors
 from terminalpp.types.ids import new_id
 
@@ -119,7 +120,8 @@ class Edge:
         try:
             self._guard.check(scope)
             if path == "/v1" or path.startswith("/v1/"):
-                scope["principal"] = principal = await self._gateway.tokens.principal(bearer(headers))
+                principal = await principal_of_ticket(self._gateway, scope["query_string"])
+                scope["principal"] = principal = principal or await self._gateway.tokens.principal(bearer(headers))
                 ticket = await self._gateway.admission.enter_long(principal.user_id)
             await self._app(scope, receive, sent)
         except Exception as error:

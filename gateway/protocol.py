@@ -142,7 +142,10 @@ class Protocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            pass  # nothing here can be upgraded to: the request is answered as any other
+            if self._should_upgrade():
+                self._upgrade()
+                return
+            # To nothing that is known here: the request is answered as any other.
         except httptools.HttpParserError:
             if not self._ended:
                 self._refuse(errors.BadRequest("the request is not HTTP"))
@@ -152,6 +155,15 @@ class Protocol(HttpToolsProtocol):
             self._refuse(self._too_large())
         elif self._late is None and (self._in_head or self.cycle is None or self.cycle.response_complete):
             self._late = self.loop.call_later(HEAD_S, self._too_late)
+
+    def _upgrade(self) -> None:
+        """It is a WebSocket from here on, and this object is done. Its bounds are those of uvicorn's settings."""
+        if self._crowded:
+            self._refuse(self._overloaded())
+            return
+        self._in_time()
+        self._taken()
+        self.handle_websocket_upgrade()
 
     def on_response_complete(self) -> None:
         """See uvicorn."""

@@ -173,7 +173,8 @@ class Activation:
             self.tenure.drop(error)
             raise
         except asyncio.CancelledError:
-            if self.tenure.closed and task.cancelled():
+            caller = asyncio.current_task()
+            if self.tenure.closed and task.cancelled() and not (caller and caller.cancelling()):
                 if not began:
                     raise wire.Refused(wire.NOT_HERE) from None
                 raise errors.Fenced(f"{self.ref} was dropped during {method}") from None

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import random
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
@@ -23,6 +25,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from schema import redis_keys
+from terminalpp.types.errors import Unavailable
 
 _log = logging.getLogger(__name__)
 _AWAY = (RedisError, OSError, TimeoutError)
@@ -106,6 +109,48 @@ class Live:
                 with contextlib.suppress(*_AWAY):
                     await pubsub.aclose()
             await asyncio.sleep(random.uniform(0.2, 0.6))
+
+    async def hold_terminal(
+        self, sandbox_id: str, terminal_id: str, fields: dict[str, Any], seconds: float
+    ) -> None:
+        """Says for so long what a terminal is; the first of a sandbox is also the sandbox's own. Never raises."""
+        value, ttl = json.dumps(fields), int(seconds * 1000)
+        own, primary = redis_keys.terminal_session(sandbox_id, terminal_id), redis_keys.terminal_session(sandbox_id)
+        with contextlib.suppress(*_AWAY):
+            await self._client.set(own, value, px=ttl)
+            held = await self._client.get(primary)
+            if held is None or json.loads(held).get("terminal_id") == terminal_id:
+                await self._client.set(primary, value, px=ttl)
+
+    async def drop_terminal(self, sandbox_id: str, terminal_id: str) -> None:
+        """It has ended. Never raises."""
+        own, primary = redis_keys.terminal_session(sandbox_id, terminal_id), redis_keys.terminal_session(sandbox_id)
+        with contextlib.suppress(*_AWAY):
+            held = await self._client.get(primary)
+            mine = held is not None and json.loads(held).get("terminal_id") == terminal_id
+            await self._client.delete(own, *([primary] if mine else []))
+
+    async def terminal(self, sandbox_id: str, terminal_id: str | None = None) -> dict[str, Any] | None:
+        """What is known of a sandbox's primary terminal, or of one. None: nothing, or Redis is away."""
+        with contextlib.suppress(*_AWAY):
+            held = await self._client.get(redis_keys.terminal_session(sandbox_id, terminal_id))
+            return json.loads(held) if held else None
+        return None
+
+    async def keep_ticket(self, digest: str, value: dict[str, Any], seconds: float) -> None:
+        """Keep what a ticket stands for; by its digest, so that reading Redis gives no ticket. Raises Unavailable."""
+        try:
+            await self._client.set(redis_keys.ticket(digest), json.dumps(value), px=int(seconds * 1000))
+        except _AWAY:
+            raise Unavailable("redis does not answer") from None
+
+    async def use_ticket(self, digest: str) -> dict[str, Any] | None:
+        """What a ticket stands for, once. Raises Unavailable."""
+        try:
+            held = await self._client.getdel(redis_keys.ticket(digest))
+        except _AWAY:
+            raise Unavailable("redis does not answer") from None
+        return json.loads(held) if held else None
 
     async def rate_limit_user(self, user_id: str, action: str, limit: int, window_s: float) -> Allowance:
         """Counts one `action` of a user in a window of `window_s` seconds from the first one."""

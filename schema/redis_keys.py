@@ -40,3 +40,8 @@ def rate_limit_ip(ip_address: str, action: str) -> str:
 def conversation_channel(conversation_id: str) -> str:
     """Pub/sub channel: the number of the last event of a conversation, as text."""
     return f"events:{conversation_id}"
+
+
+def ticket(digest: str) -> str:
+    """{user_id}: who may open one WebSocket; for some seconds, and once."""
+    return f"ws:ticket:{digest}"

@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar
 from actors.sandbox.link import SandboxLink
 from actors.sandbox.tppd.client import Stat, Tppd
 from actors.sandbox.tppd.journal import Chunk, ExitRecord, Life, Stream
+from actors.sandbox.tppd.ptys import Mark
 from actors.sandbox.tppd.replies import Process, Status
 from schema.executions import ExecutionRow
 from terminalpp.types.errors import DeadlineExceeded, Fenced, NotFound, SandboxNotRunning, Unavailable
@@ -140,6 +141,14 @@ class SandboxAccess:
     async def length(self, exec_id: str, stream: Stream) -> int:
         """The length of a stream so far in bytes."""
         return await self._link.length(exec_id, stream)
+
+    async def marks(self, exec_id: str) -> list[Mark]:
+        """What was noted beside a terminal's output: when which byte came, sizes, labels."""
+        return await self._link.marks(exec_id)
+
+    async def exit_record(self, exec_id: str) -> ExitRecord | None:
+        """How it ended, as is on record; None while it runs. See `end`."""
+        return await self._link.exit_record(exec_id)
 
     async def with_ends(self, rows: Sequence[ExecutionRow], *, output: bool = True) -> list[ExecutionRow]:
         """Rows of commands as they will be: a row follows its command's end by some milliseconds."""

@@ -189,12 +189,13 @@ class Sandbox(Entity):
             await self._usable()
         self.commands.used_at = time.monotonic()
         s = self.core
-        started = s.started or {}
+        started, own = s.started or {}, dict(s.spec.get("environment") or {})
         return {
             "sandbox_id": self.ref.id, "run_dir": started.get("run_dir", self.run_dir),
             "epoch": self.context.fence.epoch, "generation": s.generation,
             "network": s.spec.get("network", "none"), "isolation": started.get("isolation"),
             "shell": started.get("shell", "/bin/sh"),
+            "environment": attached_of(started, s.generation, own).environment if started else {},
         }
 
     @volatile

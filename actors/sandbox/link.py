@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Protocol
 
 from actors.sandbox.commands.views import row_with_end
-from actors.sandbox.tppd import journal
+from actors.sandbox.tppd import journal, ptys
 from actors.sandbox.tppd.journal import Chunk, ExitRecord, Life, Stream
 from actors.sandbox.tppd.protocol import Connection
+from actors.sandbox.tppd.ptys import Mark
 from schema.executions import ExecutionRow
 
 
@@ -42,6 +43,9 @@ class SandboxLink(Protocol):
 
     async def exit_record(self, exec_id: str) -> ExitRecord | None:
         """How the command ended; None while it runs or when it never started."""
+
+    async def marks(self, exec_id: str) -> list[Mark]:
+        """What was noted beside the output of a terminal: see `ptys.marks`."""
 
     async def with_ends(self, rows: Sequence[ExecutionRow], *, output: bool) -> list[ExecutionRow]:
         """The rows, those of commands that have ended with their ends; with `output` also extracts of what
@@ -73,6 +77,10 @@ class LocalLink:
     async def exit_record(self, exec_id: str) -> ExitRecord | None:
         """See SandboxLink.exit_record."""
         return await asyncio.to_thread(journal.exit_record, self.run_dir, exec_id)
+
+    async def marks(self, exec_id: str) -> list[Mark]:
+        """See SandboxLink.marks."""
+        return await asyncio.to_thread(lambda: list(ptys.marks(self.run_dir, exec_id)))
 
     async def with_ends(self, rows: Sequence[ExecutionRow], *, output: bool) -> list[ExecutionRow]:
         """See SandboxLink.with_ends."""

@@ -25,6 +25,7 @@ SCROLLBACK_LINES = 5000
 SCROLLBACK_BYTES = 16 * 1024 * 1024
 CONTINUATION_BYTES = 64 * 1024  # of an escape sequence that has not ended
 RING_BYTES = 1024 * 1024
+TITLE_MAX = 200
 FOREGROUND, BACKGROUND = (229, 229, 229), (16, 16, 16)  # what is answered to who asks: a dark terminal
 _HARD_RESET = b"\x1bc"
 _ALTERNATE = (b"\x1b[?1049h", b"\x1b[?1047h", b"\x1b[?47h")
@@ -63,6 +64,7 @@ class Screen(Protocol):
     """See the head of this file. Belongs to one thread; `close` it when done."""
 
     offset: int
+    title: str
 
     def feed(self, data: bytes) -> bytes:
         """Take what was printed next; what the terminal answers to what was asked in there."""
@@ -319,6 +321,11 @@ class GhosttyScreen:
         raw = bytes(self._ffi.buffer(found.ptr, found.len)) if found.len else b""
         return bytes(byte for byte in raw if byte >= 0x20 and byte != 0x7F)
 
+    @property
+    def title(self) -> str:
+        """What its program says it shows."""
+        return self._string("title").decode("utf-8", "replace")[:TITLE_MAX]
+
     def text(self) -> Text:
         """See Screen.text."""
         terminal = self._terminal
@@ -327,7 +334,7 @@ class GhosttyScreen:
         lines += [""] * (rows - len(lines))
         return Text(
             lines[:rows], cols, rows, terminal.cursor, bool(terminal.get("cursor_visible", "bool")),
-            self._alternate, self._string("title").decode("utf-8", "replace"),
+            self._alternate, self.title,
             int(terminal.get("scrollback_rows", "size_t")),
         )  # fmt: skip
 
@@ -344,7 +351,7 @@ class RingScreen:
     """The last bytes that were printed, for a machine without the emulator: painting prints them again."""
 
     def __init__(self, cols: int, rows: int) -> None:
-        self.offset, self._cols, self._rows = 0, cols, rows
+        self.offset, self.title, self._cols, self._rows = 0, "", cols, rows
         self._ring, self._cut = bytearray(), False
 
     def feed(self, data: bytes) -> bytes:

@@ -280,6 +280,12 @@ class CommandFinished(TerminalError):
     hint = "Read its record; start a new one to run it again."
 
 
+class NotInControl(TerminalError):
+    title = "Somebody else types in this terminal"
+    code, status = "not-in-control", 409
+    hint = "Take control of it, or ask who has it."
+
+
 class CommandFailed(TerminalError):
     """Raised by the Python client alone; `extra` is what the command's result holds."""
 

@@ -30,6 +30,22 @@ class ExecutionState(StrEnum):
         return self in (ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.KILLED)
 
 
+class TerminalState(StrEnum):
+    """What a terminal is. `ended`: its program has, whatever its exit code. `failed`: it could not be started.
+    `lost`: its sandbox ended or died under it."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    ENDED = "ended"
+    FAILED = "failed"
+    LOST = "lost"
+
+    @property
+    def final(self) -> bool:
+        """Whether there is no program in it any more."""
+        return self in (TerminalState.ENDED, TerminalState.FAILED, TerminalState.LOST)
+
+
 class AgentRole(StrEnum):
     """What an agent is for."""
 

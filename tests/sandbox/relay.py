@@ -111,5 +111,8 @@ class RelayLink:
     async def exit_record(self, exec_id: str) -> ExitRecord | None:
         return await self._ask("exit_record", exec_id)
 
+    async def marks(self, exec_id: str) -> Any:
+        return await self._ask("marks", exec_id)
+
     async def with_ends(self, rows: Sequence[ExecutionRow], *, output: bool) -> list[ExecutionRow]:
         return await self._ask("with_ends", rows, output=output)

@@ -80,8 +80,10 @@ class Cell:
     async def call(self, id: str, method: str, kind: str = "sandbox", **payload: Any) -> Any:
         return await self._ask("call", id, method, payload, None, kind)
 
-    async def send(self, id: str, method: str, message_id: str | None = None, **payload: Any) -> Any:
-        return await self._ask("send", id, method, payload, message_id, "sandbox")
+    async def send(
+        self, id: str, method: str, message_id: str | None = None, kind: str = "sandbox", **payload: Any
+    ) -> Any:
+        return await self._ask("send", id, method, payload, message_id, kind)
 
     async def remind(self, database: Database, id: str, name: str) -> None:
         """A reminder is due now: the runtime's own message, which nobody can send through its door."""
