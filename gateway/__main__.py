@@ -41,6 +41,11 @@ WS_PING_S = 20.0
 log = logging.getLogger("gateway")
 
 
+def without_addresses(record: logging.LogRecord) -> bool:
+    """uvicorn logs each WebSocket with its whole address, in which a ticket may stand."""
+    return record.levelno > logging.INFO or "WebSocket" not in str(record.msg)
+
+
 class Server(uvicorn.Server):
     """uvicorn that says where it listens, and tells streams to end before it waits for them."""
 
@@ -165,6 +170,7 @@ def main() -> int:
     try:
         settings = load(os.environ)
         raise_descriptors()
+        logging.getLogger("uvicorn.error").addFilter(without_addresses)
         logging.basicConfig(
             level=settings.log_level.upper(),
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",

@@ -161,6 +161,7 @@ def create_app(
         conversations.agents_router,
         operator.router,
         terminals.router,
+        terminals.all_router,
         tickets.router,
         terminal_socket.router,
     ):

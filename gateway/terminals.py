@@ -35,6 +35,7 @@ CALL_S = 30.0
 START_S = 60
 HISTORY_MAX = 20_000
 router = APIRouter(prefix="/v1/sandboxes/{sandbox_id}/terminals", tags=["terminals"], route_class=Route)
+all_router = APIRouter(prefix="/v1/terminals", tags=["terminals"], route_class=Route)
 Side = Annotated[int, Field(ge=1, le=SIDE_MAX)]
 
 
@@ -260,6 +261,22 @@ async def list_all(
 
     async def read(limit: int, after: Place | None) -> list[terminals.TerminalRow]:
         return await terminals.list(gateway.database, sandbox, open=open, after=after, limit=limit)
+
+    return Json(await page(read, lambda row: from_row(TerminalListed, row), limit, cursor))
+
+
+@all_router.get("", operation_id="listAllTerminals", response_model=TerminalPage)
+async def list_everywhere(
+    request: Request,
+    open: Annotated[bool, Query(description="Only those that have a program.")] = False,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """The account's terminals in all sandboxes, newest first."""
+    gateway, user = app_state(request), user_of(request)
+
+    async def read(limit: int, after: Place | None) -> list[terminals.TerminalRow]:
+        return await terminals.list_of_user(gateway.database, user, open=open, after=after, limit=limit)
 
     return Json(await page(read, lambda row: from_row(TerminalListed, row), limit, cursor))
 

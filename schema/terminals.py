@@ -68,6 +68,14 @@ async def list(
     )
 
 
+async def list_of_user(
+    c: Executor, user_id: str, *, open: bool = False, after: rows.Place | None = None, limit: int = 100
+) -> builtins.list[TerminalRow]:
+    """Those of a user in all sandboxes, as `list`."""
+    at = after or rows.NOWHERE
+    return rows.many(TerminalRow, await c.fetch(_Q.list_of_user, user_id, open, at.created_at, at.id, limit))
+
+
 async def list_open_ids(c: Executor) -> builtins.list[str]:
     """Of all sandboxes, those that have a program."""
     return [record["id"] for record in await c.fetch(_Q.list_open_ids)]

@@ -24,5 +24,5 @@ CREATE TABLE terminals (
     CONSTRAINT ck_terminals_ended CHECK ((ended_at IS NOT NULL) = (status IN ('ended', 'failed', 'lost')))
 );
 CREATE INDEX idx_terminals_sandbox ON terminals (sandbox_id, created_at DESC, id DESC);
-CREATE INDEX idx_terminals_user ON terminals (user_id);
+CREATE INDEX idx_terminals_user ON terminals (user_id, created_at DESC, id DESC);
 CREATE INDEX idx_terminals_conversation ON terminals (conversation_id) WHERE conversation_id IS NOT NULL;

@@ -13,6 +13,12 @@ SELECT * FROM terminals WHERE sandbox_id = $1 AND (NOT $2::boolean OR status IN 
     AND (created_at, id) < ($3, $4)
 ORDER BY created_at DESC, id DESC LIMIT $5
 
+-- list_of_user --
+-- The same of a user's terminals in all sandboxes.
+SELECT * FROM terminals WHERE user_id = $1 AND (NOT $2::boolean OR status IN ('starting', 'running'))
+    AND (created_at, id) < ($3, $4)
+ORDER BY created_at DESC, id DESC LIMIT $5
+
 -- list_open_ids --
 -- Terminals that have a program: their journals must stay.
 SELECT id FROM terminals WHERE status IN ('starting', 'running')

@@ -33,11 +33,12 @@ from terminalpp.client.shapes import (
     Sandbox,
     Uploaded,
 )
+from terminalpp.client.terminals import Terminals
 from terminalpp.client.transport import Transport, field, segment, understanding
 from terminalpp.types import errors
 
 
-class Client(Files, Conversations, Operator):
+class Client(Files, Terminals, Conversations, Operator):
     """An account's view of one gateway. Safe for many concurrent calls on one event loop."""
 
     def __init__(

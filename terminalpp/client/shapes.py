@@ -246,3 +246,59 @@ class Diff:
     patch: bytes
     files: list[dict[str, Any]]
     left: list[dict[str, Any]]
+
+
+class TerminalListed(TypedDict):
+    """A terminal in a list."""
+
+    id: str
+    sandbox_id: str
+    conversation_id: str | None
+    agent: str | None                # whose it is; null: a person's
+    name: str
+    command: str                     # empty: a login shell
+    cwd: str
+    cols: int
+    rows: int
+    status: str                      # starting | running | ended | failed | lost
+    exit_code: int | None
+    signal: int | None
+    reason: str | None
+    output_bytes: int                # once it has ended
+    created_at: str
+    started_at: str | None
+    ended_at: str | None
+
+
+class Viewer(TypedDict):
+    """Who looks at a terminal."""
+
+    id: str
+    name: str
+    role: str                        # writer | viewer
+    agent: bool
+    asks: bool                       # for control
+
+
+class Terminal(TerminalListed):
+    """A terminal's record, with who looks at it now."""
+
+    title: str
+    policy: str                      # latest | smallest | fixed
+    controller: str | None           # the viewer that types
+    viewers: list[Viewer]
+
+
+class ScreenText(TypedDict):
+    """What stands on a terminal's screen. `cursor`: column, row (from 0), visible."""
+
+    lines: list[str]
+    cols: int
+    rows: int
+    cursor: dict[str, Any]
+    alternate: bool                  # a program has taken the whole screen
+    title: str
+    lines_above: int
+    offset: int                      # so many bytes of output are on it
+    status: str
+    history: list[str] | None

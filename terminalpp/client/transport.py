@@ -14,6 +14,7 @@ the client was the largest part of a short command over REST (`bench/rest.py`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json as jsons
 import random
 import re
@@ -179,18 +180,12 @@ class Transport:
         content: Any = None,
     ) -> Any:
         """The request, not yet awaited. `silence_s`: longest wait for the next byte of the answer."""
-        if self._closed:
-            raise errors.InvalidInput("this client was closed", "Make a new one.")
-        if self._session is None:
-            # trust_env stays off: a proxy set for the internet must not see the token of a loopback server.
-            self._session = aiohttp.ClientSession(
-                connector=self._connector(), cookie_jar=aiohttp.DummyCookieJar()
-            )
+        session = self._open_session()
         given = {name: value for name, value in (query or {}).items() if value is not None}
         url = self.base_url + path
         if given:
             url += ("&" if "?" in path else "?") + urlencode(given)
-        return self._session.request(
+        return session.request(
             method,
             URL(url, encoded=True),
             data=content,
@@ -198,6 +193,16 @@ class Transport:
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=silence_s),
         )
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise errors.InvalidInput("this client was closed", "Make a new one.")
+        if self._session is None:
+            # trust_env stays off: a proxy set for the internet must not see the token of a loopback server.
+            self._session = aiohttp.ClientSession(
+                connector=self._connector(), cookie_jar=aiohttp.DummyCookieJar()
+            )
+        return self._session
 
     def _connector(self) -> aiohttp.BaseConnector:
         if self._socket is not None:
@@ -290,6 +295,36 @@ class Transport:
                 yield response.content.iter_any()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self.unreachable(error) from error
+
+    async def websocket(
+        self, path: str, *, query: dict[str, Any], protocol: str, max_bytes: int
+    ) -> aiohttp.ClientWebSocketResponse:
+        """An open WebSocket, not opened again when it breaks. Raises TerminalError."""
+        session = self._open_session()
+        given = {name: value for name, value in query.items() if value is not None}
+        url = URL(f"{self.base_url}{path}?{urlencode(given)}", encoded=True)
+        try:
+            opened = await session.ws_connect(
+                url, headers=self._headers, protocols=(protocol,), max_msg_size=max_bytes, heartbeat=20.0,
+                timeout=aiohttp.ClientWSTimeout(ws_close=2.0), autoping=True,
+            )  # fmt: skip
+        except aiohttp.WSServerHandshakeError as error:
+            raise await self._refused(path, query, error.status) from None
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self.unreachable(error) from error
+        self._met = True
+        return opened
+
+    async def _refused(self, path: str, query: dict[str, Any], status: int) -> errors.TerminalError:
+        """Why a handshake was refused: aiohttp throws the answer's words away, so it is asked for them again, as
+        an ordinary request."""
+        headers = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13",
+                   "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA=="}
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError, errors.TerminalError):
+            async with self._send("GET", path, query, headers, self.timeout_s) as response:
+                if response.status != 101:
+                    return error_of(response.status, await response.content.read(REFUSAL_MAX))
+        return error_of(status, b"")
 
     def unreachable(self, error: Exception) -> errors.Unavailable:
         """The error that says that nobody answered, and what to do about it."""
