@@ -121,7 +121,9 @@ class Edge:
             self._guard.check(scope)
             if path == "/v1" or path.startswith("/v1/"):
                 principal = await principal_of_ticket(self._gateway, scope["query_string"])
-                scope["principal"] = principal = principal or await self._gateway.tokens.principal(bearer(headers))
+                scope["principal"] = principal = principal or await self._gateway.tokens.principal(
+                    bearer(headers)
+                )
                 ticket = await self._gateway.admission.enter_long(principal.user_id)
             await self._app(scope, receive, sent)
         except Exception as error:

@@ -157,7 +157,8 @@ class Protocol(HttpToolsProtocol):
             self._late = self.loop.call_later(HEAD_S, self._too_late)
 
     def _upgrade(self) -> None:
-        """It is a WebSocket from here on, and this object is done. Its bounds are those of uvicorn's settings."""
+        """It is a WebSocket from here on, and this object is done. Its bounds are those of uvicorn's
+        settings."""
         if self._crowded:
             self._refuse(self._overloaded())
             return

@@ -1,9 +1,9 @@
 """What a terminal printed, as a recording: asciicast v3 (docs.asciinema.org/manual/asciicast/v3).
 
 Made from the journal and the marks beside it whenever it is asked for, so that there is nothing to keep and
-nothing to switch on. One JSON value a line: the head, then `[seconds since the line before, kind, data]` with the
-kinds `o` (output), `r` (size, `80x24`), `m` (marker) and `x` (exit status). Bytes that are no UTF-8 stand as U+FFFD,
-bytes that the journal's bound dropped as a marker that says how many.
+nothing to switch on. One JSON value a line: the head, then `[seconds since the line before, kind, data]` with
+the kinds `o` (output), `r` (size, `80x24`), `m` (marker) and `x` (exit status). Bytes that are no UTF-8 stand
+as U+FFFD, bytes that the journal's bound dropped as a marker that says how many.
 """
 
 from __future__ import annotations

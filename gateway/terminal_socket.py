@@ -1,10 +1,11 @@
 """The WebSocket of a terminal: `GET …/terminals/{terminal_id}/connect`, protocol `tpp.term.v1`.
 
-One `_Line` per connection, three tasks. *Output* reads the journal by offset and never waits for a viewer: what may
-be under way unacknowledged is bounded (WINDOW_BYTES), and who has fallen more than RESYNC_BYTES behind is
-shown the painted screen of now and goes on from there. *News* is a long poll of the entity: size, control, who
-looks, title, the end; it is also what says that the viewer is still there. *Input* hands on what is typed, in order,
-at the viewer's own offsets: after a break he sends what was not acknowledged again, and it is typed once.
+One `_Line` per connection, three tasks. *Output* reads the journal by offset and never waits for a viewer:
+what may be under way unacknowledged is bounded (WINDOW_BYTES), and who has fallen more than RESYNC_BYTES
+behind is shown the painted screen of now and goes on from there. *News* is a long poll of the entity: size,
+control, who looks, title, the end; it is also what says that the viewer is still there. *Input* hands on what
+is typed, in order, at the viewer's own offsets: after a break he sends what was not acknowledged again, and
+it is typed once.
 
 Whatever dies behind it (entity, cell, sandbox's owner, Postgres), the connection stays and says so, as long
 as this process lives; when this one dies the viewer connects again with `since` and `viewer`.
@@ -23,21 +24,17 @@ from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from actors.sandbox.access import NEVER, SandboxAccess
-from gateway.requests import UUID_SPELLING
-from gateway.routes import refused
 from gateway.state import AppState, user_of
+from gateway.terminal_query import Asked
 from gateway.terminals import ask, row_of
 from schema import sandboxes
 from terminalpp.types import errors
-from terminalpp.types.ids import new_id
 from terminalpp.types.states import TerminalState
 from terminalpp.types.terminals import (
     INPUT_MAX,
     PROTOCOL,
-    SIDE_MAX,
     WINDOW_BYTES,
     Channel,
-    Role,
     json_message,
     message,
     parse,
@@ -51,7 +48,6 @@ RETRY_S = 0.25
 LEAVE_S = 1.0
 QUEUE = 64                  # messages that wait to be typed: then nothing more is read from the connection
 RESTART, POLICY = 1012, 1008
-_QUERY = frozenset({"since", "viewer", "role", "cols", "rows", "ticket", "name", "control"})
 WEATHER = (errors.Unavailable, errors.DeadlineExceeded, errors.Overloaded, errors.NotOwner, errors.DiskFull)
 
 router = APIRouter()
@@ -61,7 +57,7 @@ router = APIRouter()
 async def connect(websocket: WebSocket, sandbox_id: str, terminal_id: str) -> None:
     """Look at a terminal, and type into it. Refusals come before the handshake, as problems."""
     gateway: AppState = websocket.app.state.gateway
-    asked = _Asked.of(websocket, sandbox_id, terminal_id)
+    asked = Asked.of(websocket, sandbox_id, terminal_id)
     await _owned(gateway, websocket, asked.sandbox)
     await row_of(gateway, asked.sandbox, asked.terminal)
     if PROTOCOL not in websocket.scope["subprotocols"]:
@@ -78,62 +74,15 @@ async def _owned(gateway: AppState, websocket: WebSocket, sandbox: str) -> None:
         raise errors.NotFound(f"there is no sandbox {sandbox}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """The address of a connection, checked."""
-
-    sandbox: str
-    terminal: str
-    viewer: str
-    user: str
-    name: str
-    role: str
-    cols: int
-    rows: int
-    since: int | None
-    control: bool
-
-    @classmethod
-    def of(cls, websocket: WebSocket, sandbox: str, terminal: str) -> _Asked:
-        """Raises InvalidInput naming the place, NotFound."""
-        query = websocket.query_params
-        for name in query:
-            if name not in _QUERY:
-                raise refused(f"query.{name}", "there is no such parameter")
-        for id in (sandbox, terminal):
-            if not UUID_SPELLING.fullmatch(id):
-                raise errors.NotFound("there is no such terminal")
-        viewer = query.get("viewer") or new_id()
-        if not UUID_SPELLING.fullmatch(viewer):
-            raise refused("query.viewer", "must be a UUID of the client's own")
-        role = query.get("role", str(Role.WRITER))
-        if role not in list(Role):
-            raise refused("query.role", "must be writer or viewer")
-        since = _number(query.get("since"), "since", 0, 2**62)
-        return cls(
-            sandbox.lower(), terminal.lower(), viewer.lower(), user_of(websocket),
-            (query.get("name") or "somebody")[:80], role,
-            _number(query.get("cols"), "cols", 1, SIDE_MAX) or 0, _number(query.get("rows"), "rows", 1, SIDE_MAX) or 0,
-            since, query.get("control") == "true",
-        )  # fmt: skip
-
-
-def _number(value: str | None, name: str, least: int, most: int) -> int | None:
-    if value is None:
-        return None
-    if not value.isascii() or not value.isdigit() or len(value) > 19 or not least <= int(value) <= most:
-        raise refused(f"query.{name}", f"must be a whole number from {least} to {most}")
-    return int(value)
-
-
 @dataclass
 class _Line:
-    """One connection. `sent` and `shown`: offsets of output that went out, and that the viewer acknowledged."""
+    """One connection. `sent` and `shown`: offsets of output that went out, and that the viewer
+    acknowledged."""
 
     gateway: AppState
     socket: WebSocket
     access: SandboxAccess
-    asked: _Asked
+    asked: Asked
     sent: int = 0
     shown: int = 0
     told: dict[str, Any] = field(default_factory=dict)
@@ -179,7 +128,9 @@ class _Line:
             if not await self._room():
                 await self._paint()
                 continue
-            over = self.over.is_set()  # looked at before the bytes: what is printed between the two is not missed
+            over = (
+                self.over.is_set()
+            )  # looked at before the bytes: what is printed between the two is not missed
             chunk = await self._chunk()
             if chunk is not None:
                 await self.socket.send_bytes(message(Channel.OUTPUT, chunk[0], chunk[1]))
@@ -222,7 +173,8 @@ class _Line:
             await asyncio.sleep(RETRY_S)
 
     async def _room(self) -> bool:
-        """Wait until the viewer has shown enough; False: he is too far behind, and is to be shown the screen."""
+        """Wait until the viewer has shown enough; False: he is too far behind, and is to be shown the
+        screen."""
         while self.sent - self.shown >= WINDOW_BYTES:
             self.acked.clear()
             await self.acked.wait()
@@ -338,8 +290,15 @@ class _Line:
                 return  # its end is on the way
             except errors.TerminalError as error:
                 expected = error.extra.get("expected", offset)
-                await self._say({"type": "refused", "code": error.code, "detail": error.detail, "hint": error.hint,
-                                 "offset": expected})
+                await self._say(
+                    {
+                        "type": "refused",
+                        "code": error.code,
+                        "detail": error.detail,
+                        "hint": error.hint,
+                        "offset": expected,
+                    }
+                )
                 return
 
     # ---- inside ---------------------------------------------------------------------------------
@@ -363,7 +322,9 @@ class _Line:
         try:
             await self._ask(method, **payload)
         except errors.TerminalError as error:
-            await self._say({"type": "refused", "code": error.code, "detail": error.detail, "hint": error.hint})
+            await self._say(
+                {"type": "refused", "code": error.code, "detail": error.detail, "hint": error.hint}
+            )
 
     async def _watch(self, timeout_ms: int) -> dict[str, Any]:
         mine = self.told.get("controller") == self.asked.viewer if self.told else self.asked.control

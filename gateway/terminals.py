@@ -1,7 +1,7 @@
 """/v1/sandboxes/{id}/terminals: open, list, read, type, end; and the recording.
 
-What a person does with a terminal goes through its WebSocket (`gateway.terminal_socket`); these routes are for
-programs and models, which read the screen as text and type without staying.
+What a person does with a terminal goes through its WebSocket (`gateway.terminal_socket`); these routes are
+for programs and models, which read the screen as text and type without staying.
 """
 
 from __future__ import annotations
@@ -185,8 +185,8 @@ class ScreenText(Answer):
     history: list[str] | None = Field(None, description="The last lines, folded ones as one.")
 
     model_config = example(
-        lines=["$ ls", "notes.txt", "$"], cols=80, rows=3, alternate=False, title="", lines_above=0, offset=30,
-        cursor={"column": 2, "row": 2, "visible": True}, status="running", history=None,
+        lines=["$ ls", "notes.txt", "$"], cols=80, rows=3, alternate=False, title="", lines_above=0,
+        offset=30, cursor={"column": 2, "row": 2, "visible": True}, status="running", history=None,
     )  # fmt: skip
 
 
@@ -219,7 +219,9 @@ async def row_of(gateway: AppState, sandbox: str, terminal: str) -> terminals.Te
     return row
 
 
-async def ask(gateway: AppState, terminal: str, method: str, timeout_s: float = CALL_S, **payload: Any) -> Any:
+async def ask(
+    gateway: AppState, terminal: str, method: str, timeout_s: float = CALL_S, **payload: Any
+) -> Any:
     """Call the terminal's entity."""
     return await gateway.runtime.call(Ref("terminal", terminal), method, payload, timeout_s=timeout_s)
 
@@ -232,8 +234,8 @@ async def _told(gateway: AppState, row: terminals.TerminalRow) -> dict[str, Any]
 
 @router.post("", operation_id="createTerminal", status_code=201, response_model=Terminal)
 async def create(request: Request, sandbox_id: UUID, body: TerminalCreate) -> Response:
-    """Opens a terminal with a program in it and answers once that runs, or could not be started. A sandbox that
-    sleeps is started first."""
+    """Opens a terminal with a program in it and answers once that runs, or could not be started. A sandbox
+    that sleeps is started first."""
     gateway, sandbox = app_state(request), await owned(request, sandbox_id)
 
     async def work() -> Response:
@@ -311,7 +313,8 @@ async def screen(
     format: Annotated[Literal["json", "text"], Query(description="`text`: the lines alone.")] = "json",
     history: Annotated[int, Query(ge=0, le=HISTORY_MAX, description="So many of the last lines too.")] = 0,
 ) -> Response:
-    """What stands on the screen, as text. With `history` and `format=text`: those lines instead of the screen."""
+    """What stands on the screen, as text. With `history` and `format=text`: those lines instead of the
+    screen."""
     gateway, sandbox = app_state(request), await owned(request, sandbox_id)
     id = (await row_of(gateway, sandbox, str(terminal_id))).id
     told = await ask(gateway, id, "text", history=history)
@@ -368,7 +371,9 @@ async def resize(request: Request, sandbox_id: UUID, terminal_id: UUID, body: Te
     "/{terminal_id}/recording",
     operation_id="getRecording",
     response_class=Response,
-    responses={200: {"description": "asciicast v3.", "content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}},
+    responses={
+        200: {"description": "asciicast v3.", "content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}
+    },
 )
 async def get_recording(request: Request, sandbox_id: UUID, terminal_id: UUID) -> Response:
     """All that it printed, with times, sizes and markers."""

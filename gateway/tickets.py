@@ -1,8 +1,8 @@
 """`POST /v1/ws-tickets`: a ticket that opens one WebSocket, for those who cannot send a header with it.
 
 A browser's WebSocket carries no Authorization header, and a token in an address would stand in logs. A ticket
-is good for `TICKET_S` and one use, and stands for the account that asked for it. Redis keeps its digest alone. When
-Redis was flushed it is gone: ask for another.
+is good for `TICKET_S` and one use, and stands for the account that asked for it. Redis keeps its digest
+alone. When Redis was flushed it is gone: ask for another.
 """
 
 from __future__ import annotations

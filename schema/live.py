@@ -113,9 +113,13 @@ class Live:
     async def hold_terminal(
         self, sandbox_id: str, terminal_id: str, fields: dict[str, Any], seconds: float
     ) -> None:
-        """Says for so long what a terminal is; the first of a sandbox is also the sandbox's own. Never raises."""
+        """Says for so long what a terminal is; the first of a sandbox is also the sandbox's own.
+
+        Never raises.
+        """
         value, ttl = json.dumps(fields), int(seconds * 1000)
-        own, primary = redis_keys.terminal_session(sandbox_id, terminal_id), redis_keys.terminal_session(sandbox_id)
+        own = redis_keys.terminal_session(sandbox_id, terminal_id)
+        primary = redis_keys.terminal_session(sandbox_id)
         with contextlib.suppress(*_AWAY):
             await self._client.set(own, value, px=ttl)
             held = await self._client.get(primary)
@@ -124,7 +128,8 @@ class Live:
 
     async def drop_terminal(self, sandbox_id: str, terminal_id: str) -> None:
         """It has ended. Never raises."""
-        own, primary = redis_keys.terminal_session(sandbox_id, terminal_id), redis_keys.terminal_session(sandbox_id)
+        own = redis_keys.terminal_session(sandbox_id, terminal_id)
+        primary = redis_keys.terminal_session(sandbox_id)
         with contextlib.suppress(*_AWAY):
             held = await self._client.get(primary)
             mine = held is not None and json.loads(held).get("terminal_id") == terminal_id
@@ -138,7 +143,10 @@ class Live:
         return None
 
     async def keep_ticket(self, digest: str, value: dict[str, Any], seconds: float) -> None:
-        """Keep what a ticket stands for; by its digest, so that reading Redis gives no ticket. Raises Unavailable."""
+        """Keep what a ticket stands for; by its digest, so that reading Redis gives no ticket.
+
+        Raises Unavailable.
+        """
         try:
             await self._client.set(redis_keys.ticket(digest), json.dumps(value), px=int(seconds * 1000))
         except _AWAY:

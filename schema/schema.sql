@@ -708,6 +708,37 @@ CREATE TABLE snapshots (
 );
 CREATE INDEX idx_snapshots_sandbox ON public.snapshots USING btree (sandbox_id, created_at DESC);
 
+CREATE TABLE terminals (
+    id uuid NOT NULL,
+    sandbox_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    conversation_id uuid,
+    agent character varying(20),
+    name text NOT NULL,
+    command text NOT NULL,
+    cwd text NOT NULL,
+    cols integer NOT NULL,
+    rows integer NOT NULL,
+    status character varying(20) NOT NULL DEFAULT 'starting'::character varying,
+    exit_code integer,
+    signal integer,
+    reason text,
+    output_bytes bigint NOT NULL DEFAULT 0,
+    created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+    started_at timestamp with time zone,
+    ended_at timestamp with time zone,
+    CONSTRAINT ck_terminals_ended CHECK (((ended_at IS NOT NULL) = ((status)::text = ANY ((ARRAY['ended'::character varying, 'failed'::character varying, 'lost'::character varying])::text[])))),
+    CONSTRAINT ck_terminals_size CHECK ((((cols >= 1) AND (cols <= 1000)) AND ((rows >= 1) AND (rows <= 1000)))),
+    CONSTRAINT ck_terminals_status CHECK (((status)::text = ANY ((ARRAY['starting'::character varying, 'running'::character varying, 'ended'::character varying, 'failed'::character varying, 'lost'::character varying])::text[]))),
+    CONSTRAINT terminals_conversation_id_fkey FOREIGN KEY (conversation_id) REFERENCES ai_conversations(id) ON DELETE SET NULL,
+    CONSTRAINT terminals_pkey PRIMARY KEY (id),
+    CONSTRAINT terminals_sandbox_id_fkey FOREIGN KEY (sandbox_id) REFERENCES sandboxes(id) ON DELETE CASCADE,
+    CONSTRAINT terminals_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE
+);
+CREATE INDEX idx_terminals_conversation ON public.terminals USING btree (conversation_id) WHERE (conversation_id IS NOT NULL);
+CREATE INDEX idx_terminals_sandbox ON public.terminals USING btree (sandbox_id, created_at DESC, id DESC);
+CREATE INDEX idx_terminals_user ON public.terminals USING btree (user_id, created_at DESC, id DESC);
+
 CREATE TABLE user_credentials (
     user_id uuid NOT NULL,
     password_hash text NOT NULL,

@@ -16,8 +16,8 @@ _Q = Queries("terminals")
 
 @dataclass(frozen=True, slots=True)
 class TerminalRow:
-    """`command`: as a person would type it. `agent`: whose it is, None for a person's. `output_bytes`: once it
-    has ended. `reason`: why it failed or was lost, or who ended it."""
+    """`command`: as a person would type it. `agent`: whose it is, None for a person's. `output_bytes`: once
+    it has ended. `reason`: why it failed or was lost, or who ended it."""
 
     id: str
     sandbox_id: str

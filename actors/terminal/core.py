@@ -1,16 +1,16 @@
 """Who looks at a terminal, who types, and what size it has: the rules, as a pure state machine.
 
-Any number of viewers look. Of those who may write at most one is in *control*: what others type is refused. Control
-is free at first and goes to whoever asks for it or types; from then on it stays until it is released, its
-holder leaves, or somebody takes it over. A person may take it from anybody, an agent only from another agent: where
-a person has taken over, the agent waits. Whoever only asks (`Ask`) is shown to who has it.
+Any number of viewers look. Of those who may write at most one is in *control*: what others type is refused.
+Control is free at first and goes to whoever asks for it or types; from then on it stays until it is released,
+its holder leaves, or somebody takes it over. A person may take it from anybody, an agent only from another
+agent: where a person has taken over, the agent waits. Whoever only asks (`Ask`) is shown to who has it.
 
 The size follows the policy: of who is in control, else who came or resized last (`latest`); of the
 smallest viewer, each side for itself (`smallest`); or it is `fixed`, and only its setting changes it.
 
 Viewers are known for as long as they say so: who has not been heard of for LEASE_SECONDS has left. Nothing of
-this is stored: after a crash viewers come again, and who says that control was his has it again if it is free.
-No IO, no clock: the shell (`entity.py`) says what time it is and tells the terminal its size.
+this is stored: after a crash viewers come again, and who says that control was his has it again if it is
+free. No IO, no clock: the shell (`entity.py`) says what time it is and tells the terminal its size.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ VIEWERS_MAX = 256
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who looks. `cols` and `rows` 0: without a size of its own (an agent, a program). `seen_at` and `turn`: when it
-    was last heard of, and the number of its last resize."""
+    """Who looks. `cols` and `rows` 0: without a size of its own (an agent, a program). `seen_at` and `turn`:
+    when it was last heard of, and the number of its last resize."""
 
     id: str
     user_id: str

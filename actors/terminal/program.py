@@ -1,9 +1,10 @@
-"""The program in a terminal, as it is reached from its entity: started, typed to, read to its end and painted.
+"""The program in a terminal, as it is reached from its entity: started, typed to, read to its end and
+painted.
 
-All goes through the sandbox's one door (`SandboxAccess`). What changes something carries two numbers: the epoch of
-the sandbox's owner, and ours (`owner`), because two entities of one terminal, an old one that was frozen and
-its successor, would both reach the same sandbox. A sandbox is started for a terminal that is to start in it and for
-none that ran in it before: that one's program is gone with it.
+All goes through the sandbox's one door (`SandboxAccess`). What changes something carries two numbers: the
+epoch of the sandbox's owner, and ours (`owner`), because two entities of one terminal, an old one that was
+frozen and its successor, would both reach the same sandbox. A sandbox is started for a terminal that is to
+start in it and for none that ran in it before: that one's program is gone with it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class Program:
     `generation`: of the sandbox it was started in, None before. `screen` is None until something was read.
     """
 
-    def __init__(self, context: Context, sandbox_id: str, generation: int | None, size: tuple[int, int]) -> None:
+    def __init__(
+        self, context: Context, sandbox_id: str, generation: int | None, size: tuple[int, int]
+    ) -> None:
         self._context, self._id = context, context.ref.id
         self.sandbox_id = sandbox_id
         self.generation = generation
@@ -164,7 +167,7 @@ class Program:
         _, cols, rows = sizes.pop(0) if sizes else (0, *self._size)
         self._sizes = sizes
         screen, end = new_screen(cols, rows), await self.sandbox.length(self._id, "stdout")
-        while screen.offset < end and await self._read(screen, self._fresh):
+        while screen.offset < end and await self._read(screen, self._fresh):  # noqa: ASYNC110 - others' turn
             await asyncio.sleep(0)
         self._grow(screen)
         return screen

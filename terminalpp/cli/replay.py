@@ -29,8 +29,8 @@ async def lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 async def play(pieces: AsyncIterator[bytes], screen: Screen, speed: float, idle_s: float) -> Exit:
-    """As it came, `speed` times as fast, without pauses of more than `idle_s`. Questions that the program asked are
-    left out: nobody waits for an answer any more."""
+    """As it came, `speed` times as fast, without pauses of more than `idle_s`. Questions that the program
+    asked are left out: nobody waits for an answer any more."""
     questions, head = Questions(), True
     try:
         async for line in lines(pieces):
@@ -40,7 +40,9 @@ async def play(pieces: AsyncIterator[bytes], screen: Screen, speed: float, idle_
                     head = False
                     term = event["term"]
                     if screen.tty and (screen.width < term["cols"]):
-                        screen.line(f"recorded on {term['cols']}x{term['rows']}; make the window larger", "yellow")
+                        screen.line(
+                            f"recorded on {term['cols']}x{term['rows']}; make the window larger", "yellow"
+                        )
                     continue
                 since, kind, data = event
             pause = min(float(since), idle_s) / speed
@@ -65,7 +67,7 @@ async def save(pieces: AsyncIterator[bytes], path: str, screen: Screen) -> Exit:
         sys.stdout.flush()
         return Exit.OK
     try:
-        with Path(path).open("wb") as file:
+        with Path(path).open("wb") as file:  # noqa: ASYNC230 - nothing else waits in this process
             async for piece in pieces:
                 file.write(piece)
     except OSError as error:

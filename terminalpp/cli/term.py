@@ -22,15 +22,19 @@ Id = Annotated[str, typer.Argument(metavar="TERMINAL", help="Its id, or the begi
 
 def sh(
     sandbox: Annotated[str, typer.Argument(help="The beginning of a sandbox's id.")],
-    command: Annotated[list[str] | None, typer.Argument(
-        metavar="[COMMAND]...", help="A program and its arguments, instead of a shell.")] = None,
-    name: Annotated[str | None, typer.Option("--name", metavar="N", help="What it is called in lists.")] = None,
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[COMMAND]...", help="A program and its arguments, instead of a shell."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="N", help="What it is called in lists.")
+    ] = None,
     cwd: Annotated[str | None, typer.Option("--cwd", metavar="DIR", help="Where it begins.")] = None,
 ) -> None:
     """Open a shell in a sandbox. Its exit status is the shell's.
 
-    ctrl-p ctrl-q leaves it running (`./tpp term attach` comes back); ctrl-p ctrl-t takes control when somebody
-    else types.
+    ctrl-p ctrl-q leaves it running (`./tpp term attach` comes back); ctrl-p ctrl-t takes control when
+    somebody else types.
 
     \b
     Examples:
@@ -90,7 +94,9 @@ def _state(row: Any) -> str:
 @term.command("attach")
 def attach(
     id: Id,
-    role: Annotated[str, typer.Option("--role", metavar="writer|viewer", help="Type too, or only look.")] = "writer",
+    role: Annotated[
+        str, typer.Option("--role", metavar="writer|viewer", help="Type too, or only look.")
+    ] = "writer",
 ) -> None:
     """Come back to a terminal, with what stands on its screen.
 
@@ -148,7 +154,9 @@ def show(
 def search(
     id: Id,
     text: Annotated[str, typer.Argument(help="What to look for.")],
-    ignore_case: Annotated[bool, typer.Option("--ignore-case", "-i", help="Great and small letters alike.")] = False,
+    ignore_case: Annotated[
+        bool, typer.Option("--ignore-case", "-i", help="Great and small letters alike.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Look for text in what a terminal shows or has scrolled away, the newest first.
@@ -194,10 +202,18 @@ def end(id: Id, json: Json = False) -> None:
 @term.command("replay")
 def replay(
     id: Id,
-    speed: Annotated[float, typer.Option("--speed", metavar="X", min=0.01, help="So many times as fast.")] = 1.0,
-    idle: Annotated[float, typer.Option("--idle", metavar="S", min=0.0, help="Longest pause, in seconds.")] = 2.0,
-    cast: Annotated[str | None, typer.Option(
-        "--cast", metavar="FILE", help="Write the recording (asciicast v3) instead; `-`: standard output.")] = None,
+    speed: Annotated[
+        float, typer.Option("--speed", metavar="X", min=0.01, help="So many times as fast.")
+    ] = 1.0,
+    idle: Annotated[
+        float, typer.Option("--idle", metavar="S", min=0.0, help="Longest pause, in seconds.")
+    ] = 2.0,
+    cast: Annotated[
+        str | None,
+        typer.Option(
+            "--cast", metavar="FILE", help="Write the recording (asciicast v3) instead; `-`: standard output."
+        ),
+    ] = None,
 ) -> None:
     """Play again what a terminal printed, as it came.
 

@@ -1,9 +1,9 @@
 """`tpp sh` and `tpp term attach`: the person's terminal becomes one of a sandbox's.
 
-The person's terminal is in raw mode meanwhile and is given back as it was, whatever ends this. What is typed goes
-out as it comes; `ctrl-p ctrl-q` detaches (the program goes on), `ctrl-p ctrl-t` takes control from whoever types.
-The exit status is the program's. Output is shown as it comes; what was missed while the connection was away, or
-because this terminal is slow, is made good by the painted screen.
+The person's terminal is in raw mode meanwhile and is given back as it was, whatever ends this. What is typed
+goes out as it comes; `ctrl-p ctrl-q` detaches (the program goes on), `ctrl-p ctrl-t` takes control from
+whoever types. The exit status is the program's. Output is shown as it comes; what was missed while the
+connection was away, or because this terminal is slow, is made good by the painted screen.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ _RESET = (
 )
 _CLEAR = b"\x1b[H\x1b[2J"
 _ALTERNATE = re.compile(rb"\x1b\[\?(?:1049|1047|47)([hl])")
-_LEAVE = b"\x1b[?1049l"  # not for nothing: it also moves the cursor to where it was when that screen was entered
+_LEAVE = (
+    b"\x1b[?1049l"  # not for nothing: it also moves the cursor to where it was when that screen was entered
+)
 
 
 class Typed:
@@ -49,8 +51,8 @@ class Typed:
         self._prefixed = False
 
     def feed(self, data: bytes) -> Iterator[bytes | str]:
-        """Bytes to type, and `detach` or `take` where they were asked for. Ctrl-P waits for the key behind it, and
-        is typed with it where that is neither."""
+        """Bytes to type, and `detach` or `take` where they were asked for. Ctrl-P waits for the key behind
+        it, and is typed with it where that is neither."""
         at = 0
         for index, byte in enumerate(data):
             if self._prefixed:
@@ -119,7 +121,9 @@ def status_of(ended: Ended, screen: Screen) -> int:
         return ended.exit_code
     if ended.signal is not None and not ended.reason:
         return 128 + ended.signal
-    screen.line(f"the terminal is over ({ended.status}): {clean(ended.reason or 'no reason is known')}", "yellow")
+    screen.line(
+        f"the terminal is over ({ended.status}): {clean(ended.reason or 'no reason is known')}", "yellow"
+    )
     return 128 + ended.signal if ended.signal is not None else int(Exit.ENVIRONMENT)
 
 
@@ -139,7 +143,9 @@ class Attached:
         with raw(0):
             loop.add_reader(0, self._read)
             loop.add_signal_handler(signal.SIGWINCH, self._resized)
-            works = [asyncio.ensure_future(work) for work in (self._show(), self._send(), self._detached.wait())]
+            works = [
+                asyncio.ensure_future(work) for work in (self._show(), self._send(), self._detached.wait())
+            ]
             try:
                 await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
                 shown, sent, _ = works
@@ -201,7 +207,9 @@ class Attached:
                 case Notice("offline", _, _):
                     await self._say("the server does not answer; trying again")
                 case Notice("refused", code, detail):
-                    await self._say(detail if code != "not-in-control" else f"{detail}; ctrl-p ctrl-t takes control")
+                    await self._say(
+                        detail if code != "not-in-control" else f"{detail}; ctrl-p ctrl-t takes control"
+                    )
                 case Ended():
                     return message
         return None

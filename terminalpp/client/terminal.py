@@ -6,8 +6,8 @@
             ...  # Output, Shown, Size, State, Notice, Ended
 
 It comes back by itself: when the connection breaks it is opened again from the byte that was shown last, and
-what was typed and not acknowledged is sent again, which types it once. Iterating is what drives it, acknowledges
-output and notices breaks, so a program that only types must iterate too. It ends with `Ended`.
+what was typed and not acknowledged is sent again, which types it once. Iterating is what drives it,
+acknowledges output and notices breaks, so a program that only types must iterate too. It ends with `Ended`.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """`refused` (what was typed or asked for), `trouble` (the server waits for a part of it), `offline` (there is no
-    connection, it is tried again), `online`."""
+    """`refused` (what was typed or asked for), `trouble` (the server waits for a part of it), `offline`
+    (there is no connection, it is tried again), `online`."""
 
     kind: str
     code: str
@@ -215,7 +215,9 @@ class TerminalConnection:
                 self._settle(offset)
                 return None
             case Channel.CLOSE:
-                return Ended(str(value.get("status")), value.get("exit_code"), value.get("signal"), value.get("reason"))
+                return Ended(
+                    str(value.get("status")), value.get("exit_code"), value.get("signal"), value.get("reason")
+                )
             case Channel.CONTROL:
                 return self._told(value)
         return None

@@ -28,8 +28,8 @@ class Terminals(Routes):
         cwd: str | None = None, env: dict[str, str] | None = None, cols: int | None = None,
         rows: int | None = None, policy: str | None = None, key: str | None = None,
     ) -> Terminal:  # fmt: skip
-        """A terminal whose program runs, or whose `reason` says why it could not be started. Without `command` a
-        login shell."""
+        """A terminal whose program runs, or whose `reason` says why it could not be started. Without
+        `command` a login shell."""
         body: dict[str, Any] = {
             "name": name, "cwd": cwd, "env": env, "cols": cols, "rows": rows, "policy": policy,
             ("argv" if isinstance(command, list) else "command"): command,
@@ -67,8 +67,8 @@ class Terminals(Routes):
         self, sandbox_id: str, terminal_id: str, text: str = "", *, keys: list[str] | None = None,
         data: bytes | None = None, take: bool = False, key: str | None = None,
     ) -> None:  # fmt: skip
-        """Type text and then keys (`Enter`, `C-c`, …), or bytes; once, however often it is sent. `take`: control
-        too. Raises NotInControl."""
+        """Type text and then keys (`Enter`, `C-c`, …), or bytes; once, however often it is sent. `take`:
+        control too. Raises NotInControl."""
         encoded = base64.b64encode(data).decode() if data is not None else None
         body = {"text": text or None, "keys": keys, "base64": encoded, "take": take}
         await self._post(_of(sandbox_id, terminal_id, "input"), body, key=key)
@@ -93,5 +93,11 @@ class Terminals(Routes):
         cols: int | None = None, rows: int | None = None, since: int | None = None,
     ) -> TerminalConnection:  # fmt: skip
         """A connection, to be entered (`async with`). See `terminalpp.client.terminal`."""
-        options: dict[str, Any] = {"role": Role(role), "name": name, "cols": cols, "rows": rows, "since": since}
+        options: dict[str, Any] = {
+            "role": Role(role),
+            "name": name,
+            "cols": cols,
+            "rows": rows,
+            "since": since,
+        }
         return TerminalConnection(self._transport, sandbox_id, terminal_id, **options)

@@ -316,8 +316,8 @@ class Transport:
         return opened
 
     async def _refused(self, path: str, query: dict[str, Any], status: int) -> errors.TerminalError:
-        """Why a handshake was refused: aiohttp throws the answer's words away, so it is asked for them again, as
-        an ordinary request."""
+        """Why a handshake was refused: aiohttp throws the answer's words away, so it is asked for them again,
+        as an ordinary request."""
         headers = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13",
                    "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA=="}
         with contextlib.suppress(aiohttp.ClientError, TimeoutError, errors.TerminalError):

@@ -31,8 +31,8 @@ class ExecutionState(StrEnum):
 
 
 class TerminalState(StrEnum):
-    """What a terminal is. `ended`: its program has, whatever its exit code. `failed`: it could not be started.
-    `lost`: its sandbox ended or died under it."""
+    """What a terminal is. `ended`: its program has, whatever its exit code. `failed`: it could not be
+    started. `lost`: its sandbox ended or died under it."""
 
     STARTING = "starting"
     RUNNING = "running"

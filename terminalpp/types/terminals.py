@@ -1,8 +1,8 @@
 """Terminals: what one is made from, and the words of the WebSocket protocol `tpp.term.v1`.
 
-Each message of the protocol is binary. Its first byte is a channel (`Channel`); of INPUT, OUTPUT, SCREEN and ACK
-the next eight are an offset (unsigned, big-endian), the rest is data; RESIZE, CONTROL and CLOSE carry JSON.
-docs/terminals.md has all of it, with who sends what and when.
+Each message of the protocol is binary. Its first byte is a channel (`Channel`); of INPUT, OUTPUT, SCREEN and
+ACK the next eight are an offset (unsigned, big-endian), the rest is data; RESIZE, CONTROL and CLOSE carry
+JSON. docs/terminals.md has all of it, with who sends what and when.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ NAME_MAX = 100
 INPUT_MAX = 64 * 1024   # bytes of one INPUT message
 ACK_BYTES = 128 * 1024  # a viewer acknowledges output at least so often
 WINDOW_BYTES = 512 * 1024  # output that may be under way to a viewer without an acknowledgement
-# What the terminal is, for programs in it: what the emulator understands, and a terminfo entry that images have.
+# What the terminal is, for programs in it: what the emulator understands, and a terminfo entry that images
+# have.
 ENVIRONMENT = {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
 
 
@@ -117,7 +118,9 @@ class Wanted:
         name = payload.get("name")
         if name is not None and not (isinstance(name, str) and 0 < len(name.strip()) <= NAME_MAX):
             raise InvalidInput(f"name: 1 to {NAME_MAX} characters")
-        given = {key: payload[key] for key in ("command", "argv", "cwd", "env") if payload.get(key) is not None}
+        given = {
+            key: payload[key] for key in ("command", "argv", "cwd", "env") if payload.get(key) is not None
+        }
         shell = "command" not in given and "argv" not in given
         parsed = Command.parse({**given, "argv": ["sh"]} if shell else given)
         try:
@@ -136,21 +139,25 @@ class Wanted:
 
 # What keys send, in the modes that a program finds (cursor keys: those of the normal mode).
 KEYS = {
-    "Enter": b"\r", "Tab": b"\t", "Escape": b"\x1b", "Backspace": b"\x7f", "Space": b" ", "Delete": b"\x1b[3~",
-    "Up": b"\x1b[A", "Down": b"\x1b[B", "Right": b"\x1b[C", "Left": b"\x1b[D", "Home": b"\x1b[H", "End": b"\x1b[F",
+    "Enter": b"\r", "Tab": b"\t", "Escape": b"\x1b", "Backspace": b"\x7f", "Space": b" ",
+    "Delete": b"\x1b[3~",
+    "Up": b"\x1b[A", "Down": b"\x1b[B", "Right": b"\x1b[C", "Left": b"\x1b[D", "Home": b"\x1b[H",
+    "End": b"\x1b[F",
     "PageUp": b"\x1b[5~", "PageDown": b"\x1b[6~", "Insert": b"\x1b[2~", "BackTab": b"\x1b[Z",
     "F1": b"\x1bOP", "F2": b"\x1bOQ", "F3": b"\x1bOR", "F4": b"\x1bOS", "F5": b"\x1b[15~", "F6": b"\x1b[17~",
-    "F7": b"\x1b[18~", "F8": b"\x1b[19~", "F9": b"\x1b[20~", "F10": b"\x1b[21~", "F11": b"\x1b[23~", "F12": b"\x1b[24~",
+    "F7": b"\x1b[18~", "F8": b"\x1b[19~", "F9": b"\x1b[20~", "F10": b"\x1b[21~", "F11": b"\x1b[23~",
+    "F12": b"\x1b[24~",
 }  # fmt: skip
 
 
 def keys(name: str) -> bytes:
-    """What a key sends: one of KEYS, `C-` and a letter or one of `@[\\]^_?`, `M-` and a key. Raises InvalidInput."""
+    """What a key sends: one of KEYS, `C-` and a letter or one of `@[\\]^_?`, `M-` and a key. Raises
+    InvalidInput."""
     if name in KEYS:
         return KEYS[name]
     prefix, rest = name[:2], name[2:]
     if prefix == "M-" and rest:
         return b"\x1b" + (rest.encode() if len(rest) == 1 else keys(rest))
-    if prefix == "C-" and len(rest) == 1 and (rest.isascii() and rest.isalpha() or rest in "@[\\]^_?"):
+    if prefix == "C-" and len(rest) == 1 and ((rest.isascii() and rest.isalpha()) or rest in "@[\\]^_?"):
         return b"\x7f" if rest == "?" else bytes([ord(rest.upper()) & 0x1F])
     raise InvalidInput(f"{name[:40]!r} is no key", f"Keys are C-c, M-x, {', '.join(list(KEYS)[:8])}, …")

@@ -64,20 +64,25 @@ async def test_a_command_on_a_terminal_has_it_as_its_own(pty: Pty) -> None:
     await pty.start(["sh", "-c", "tty; stty size; test -t 0 && test -t 1 && test -t 2 && echo all; "
                      ": </dev/tty && echo open; : <$(tty) && echo named; echo $TERM; exit 7"], 100, 30)
     record = (await pty.sandbox.tppd.wait(pty.id, timeout_s=20, until="closed")).record
-    assert record is not None and (record.exit_code, record.streams_open) == (7, False)
+    assert record is not None
+    assert (record.exit_code, record.streams_open) == (7, False)
     assert pty.output() == b"/dev/pts/0\r\n30 100\r\nall\r\nopen\r\nnamed\r\nxterm-256color\r\n"
-    assert record.out_bytes == len(pty.output()) and record.err_bytes == 0
+    assert record.out_bytes == len(pty.output())
+    assert record.err_bytes == 0
 
 
 async def test_what_is_typed_is_echoed_read_and_can_interrupt(pty: Pty) -> None:
-    await pty.start(["sh", "-c", "read line; echo got:$line; trap 'echo stopped; exit 3' INT; sleep 60 & wait"])
+    await pty.start(
+        ["sh", "-c", "read line; echo got:$line; trap 'echo stopped; exit 3' INT; sleep 60 & wait"]
+    )
     await pty.type("grüße\x7f\r")
     assert "grüß\b \b" in (await pty.until("got:")).decode() or b"got:gr\xc3\xbc\xc3\x9f\r\n" in pty.output()
     await pty.until("got:gr\u00fc\u00df\r\n")
     await pty.type("\x03")
     await pty.until("stopped")
     record = (await pty.sandbox.tppd.wait(pty.id, timeout_s=20)).record
-    assert record is not None and record.exit_code == 3
+    assert record is not None
+    assert record.exit_code == 3
 
 
 async def test_input_is_taken_once_per_writer_and_offset(pty: Pty) -> None:
@@ -150,7 +155,8 @@ async def test_a_program_may_close_its_terminal_and_open_it_again(pty: Pty) -> N
 async def test_a_process_left_behind_keeps_the_terminal_until_it_ends(pty: Pty) -> None:
     await pty.start(["sh", "-c", "trap '' HUP; (sleep 1; echo later) & echo now"])
     record = (await pty.sandbox.tppd.wait(pty.id, timeout_s=20)).record
-    assert record is not None and record.streams_open
+    assert record is not None
+    assert record.streams_open
     assert (await pty.sandbox.tppd.wait(pty.id, timeout_s=20, until="closed")).closed
     assert pty.output().startswith(b"now\r\n")
 

@@ -15,7 +15,14 @@ import pytest
 
 from actors.sandbox.tppd import journal, ptys
 from schema import Database, terminals
-from terminalpp.types.errors import CommandFinished, Fenced, InvalidInput, NotFound, NotInControl, OffsetMismatch
+from terminalpp.types.errors import (
+    CommandFinished,
+    Fenced,
+    InvalidInput,
+    NotFound,
+    NotInControl,
+    OffsetMismatch,
+)
 from terminalpp.types.ids import new_id
 from tests.eventually import eventually
 from tests.sandbox_entity.conftest import Cell
@@ -49,7 +56,9 @@ class Term:
     async def type(self, text: str, viewer: str = "anna", **options: Any) -> None:
         data = base64.b64encode(text.encode()).decode()
         at = self.sent.get(viewer, 0)
-        self.sent[viewer] = (await self.call("type", viewer=viewer, offset=at, data=data, **options))["offset"]
+        self.sent[viewer] = (await self.call("type", viewer=viewer, offset=at, data=data, **options))[
+            "offset"
+        ]
 
     async def until(self, pattern: str) -> str:
         found = ""
@@ -83,10 +92,12 @@ async def test_a_shell_is_typed_to_and_its_screen_is_painted(term: Term, databas
 
     await eventually(titled)
     paint = await term.call("paint")
-    assert paint["cols"] == 100 and b"xterm-256color 42" in base64.b64decode(paint["data"])
+    assert paint["cols"] == 100
+    assert b"xterm-256color 42" in base64.b64decode(paint["data"])
     await term.type("exit 3\r")
     ended = await term.call("settled", ended=True)
-    assert ended["status"] == "ended" and ended["end"]["exit_code"] == 3
+    assert ended["status"] == "ended"
+    assert ended["end"]["exit_code"] == 3
     row = await terminals.get(database, term.id)
     assert (row.status, row.exit_code, row.output_bytes > 0) == ("ended", 3, True)
     await term.until("xterm-256color 42")  # what was printed stays
@@ -101,15 +112,25 @@ async def test_created_again_it_is_the_same_terminal(term: Term) -> None:
     assert (await term.until("once")).count("once") == 1
 
 
-async def test_bad_terminals_are_refused_and_a_missing_program_is_told(term: Term, cell: Cell, sandbox: str) -> None:
-    for wrong in ({"cols": 0}, {"rows": 1001}, {"policy": "largest"}, {"name": ""}, {"command": " "}, {"env": {"=": "x"}}):
+async def test_bad_terminals_are_refused_and_a_missing_program_is_told(
+    term: Term, cell: Cell, sandbox: str
+) -> None:
+    for wrong in (
+        {"cols": 0},
+        {"rows": 1001},
+        {"policy": "largest"},
+        {"name": ""},
+        {"command": " "},
+        {"env": {"=": "x"}},
+    ):
         with pytest.raises(InvalidInput):
             await Term(cell, sandbox, term.owner).open(**{"command": "true", **wrong})
     with pytest.raises(NotFound):
         await term.call("describe")
     other = Term(cell, sandbox, term.owner)
     told = await other.open(argv=["/no/such/program"])
-    assert told["status"] == "failed" and "No such file" in told["end"]["reason"]
+    assert told["status"] == "failed"
+    assert "No such file" in told["end"]["reason"]
 
 
 async def test_one_at_a_time_types_and_control_can_be_taken(term: Term) -> None:
@@ -128,7 +149,8 @@ async def test_one_at_a_time_types_and_control_can_be_taken(term: Term) -> None:
     told = await term.call("control", viewer="ben", do="ask")
     assert [v["id"] for v in told["viewers"] if v["asks"]] == ["ben"]
     told = await term.call("control", viewer="anna", do="release", to="ben")
-    assert told["controller"] == "ben" and not any(v["asks"] for v in told["viewers"])
+    assert told["controller"] == "ben"
+    assert not any(v["asks"] for v in told["viewers"])
     await term.type("from ben\r", "ben")
     await term.call("control", viewer="ben", do="release")
     await term.type("from coder\r", "coder", agent=True)
@@ -190,7 +212,9 @@ async def test_killed_in_the_middle_nothing_is_lost_and_nothing_doubled(
     cells: Callable[[], Awaitable[Cell]], cell: Cell, sandbox: str, owner: str
 ) -> None:
     term = Term(cell, sandbox, owner)
-    await term.open("stty -echo; printf '\\033[?1049h\\033[5;5Hready '; while read -r line; do echo \"<$line>\"; done")
+    await term.open(
+        "stty -echo; printf '\\033[?1049h\\033[5;5Hready '; while read -r line; do echo \"<$line>\"; done"
+    )
     await term.until("ready")
     await term.type("1\r")
     for number in range(2, 6):
@@ -256,7 +280,8 @@ async def test_ended_by_request_all_of_it_is_gone(term: Term, cell: Cell) -> Non
     await term.open("setsid sleep 1234 & sleep 1234 & wait")
     await cell.send(term.id, "end", kind="terminal", by="anna")
     told = await term.call("settled", ended=True)
-    assert told["status"] == "ended" and told["end"]["reason"] == "ended by anna"
+    assert told["status"] == "ended"
+    assert told["end"]["reason"] == "ended by anna"
     access = cell.access(term.sandbox)
     assert not [p for p in await access.processes() if p.name == "sleep"]
     await access.close()
@@ -274,12 +299,17 @@ async def test_redis_tells_of_it(term: Term, cell: Cell, redis_url: str) -> None
     await eventually(there)
     held = await live.terminal(term.sandbox, term.id)
     assert held == await live.terminal(term.sandbox)
-    assert held is not None and held["cwd"] == "/tmp" and isinstance(held["pid"], int)
-    assert "SECRET" in held["env_vars"] and "value" not in str(held)
+    assert held is not None
+    assert held["cwd"] == "/tmp"
+    assert isinstance(held["pid"], int)
+    assert "SECRET" in held["env_vars"]
+    assert "value" not in str(held)
     await cell.send(term.id, "end", kind="terminal")
 
     async def gone() -> bool:
-        return await live.terminal(term.sandbox) is None and await live.terminal(term.sandbox, term.id) is None
+        return (
+            await live.terminal(term.sandbox) is None and await live.terminal(term.sandbox, term.id) is None
+        )
 
     await eventually(gone)
     await live.close()
@@ -289,7 +319,8 @@ async def test_search_and_the_recording_marks(term: Term, cell: Cell) -> None:
     await term.open("for i in $(seq 1 300); do echo line $i; done; cat")
     await term.until("line 300")
     hits = (await term.call("search", q="LINE 29", ignore_case=True))["items"]
-    assert [hit["text"] for hit in hits][-1] == "line 29" and len(hits) == 11
+    assert [hit["text"] for hit in hits][-1] == "line 29"
+    assert len(hits) == 11
     place = (await term.call("mark", label="step 1"))["offset"]
     run_dir = term.cell.settings.home / "sandboxes" / term.sandbox / "run"
     assert [(m.offset, m.label) for m in ptys.marks(run_dir, term.id) if m.kind == "m"] == [(place, "step 1")]

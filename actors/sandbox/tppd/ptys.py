@@ -1,8 +1,8 @@
 """Terminals of a sandbox as tppd holds them: a command whose three streams are one pseudo-terminal.
 
-Functions over a `Tppd`. A terminal is started, read, waited for and killed as any command, by its exec id: its
-output is the stream `stdout`. Further: `type_into`, by offsets of each writer's own, so that several people
-can type and each can repeat what may have been lost; `resize`; `mark`. Each carries an `owner`, the
+Functions over a `Tppd`. A terminal is started, read, waited for and killed as any command, by its exec id:
+its output is the stream `stdout`. Further: `type_into`, by offsets of each writer's own, so that several
+people can type and each can repeat what may have been lost; `resize`; `mark`. Each carries an `owner`, the
 epoch of who looks after the terminal: tppd refuses an older one (Fenced), since nothing else could keep an
 owner that was frozen and woke up late from typing.
 
@@ -28,8 +28,8 @@ PAUSE_SECONDS = 0.02  # between two tries to type to a program that does not rea
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What tppd noted at one place of the output. `kind`: `o` (the byte at `offset` came), `r` (the size changed:
-    `cols`, `rows`) or `m` (a `label`). `ms`: since the start."""
+    """What tppd noted at one place of the output. `kind`: `o` (the byte at `offset` came), `r` (the size
+    changed: `cols`, `rows`) or `m` (a `label`). `ms`: since the start."""
 
     kind: str
     offset: int
@@ -60,8 +60,8 @@ async def type_into(
 ) -> int:  # fmt: skip
     """Type at `offset` of what this writer typed; the next offset once all of it was taken.
 
-    Bytes below the offset that was taken already are recognised and not typed twice. Raises OffsetMismatch for
-    a hole (extra.expected), CommandFinished, Fenced, DeadlineExceeded when its program does not read.
+    Bytes below the offset that was taken already are recognised and not typed twice. Raises OffsetMismatch
+    for a hole (extra.expected), CommandFinished, Fenced, DeadlineExceeded when its program does not read.
     """
     loop = asyncio.get_running_loop()
     deadline, stop = loop.time() + timeout_s, offset + len(data)
@@ -98,17 +98,13 @@ async def mark(tppd: Tppd, exec_id: str, label: str, *, epoch: int, owner: int) 
 def marks(run_dir: str | Path, exec_id: str) -> Iterator[Mark]:
     """All marks in their order; none when there are none (yet). Half a line at the end is left out."""
     try:
-        file = open(Path(run_dir) / "output" / journal.check_exec_id(exec_id) / "marks", "rb")
+        raw = (Path(run_dir) / "output" / journal.check_exec_id(exec_id) / "marks").read_bytes()
     except FileNotFoundError:
         return
-    with file:
-        for line in file:
-            words = line.decode("utf-8", "replace").rstrip("\n").split(" ", 3)
-            if not line.endswith(b"\n") or len(words) < 3:
-                return
-            kind, offset, ms, rest = words[0], int(words[1]), int(words[2]), words[3] if words[3:] else ""
-            if kind == "r":
-                cols, rows = rest.split(" ")
-                yield Mark(kind, offset, ms, int(cols), int(rows))
-            else:
-                yield Mark(kind, offset, ms, label=rest if kind == "m" else "")
+    for line in raw.decode("utf-8", "replace").split("\n")[:-1]:
+        kind, offset, ms, *rest = line.split(" ", 3)
+        if kind == "r":
+            cols, rows = rest[0].split(" ")
+            yield Mark(kind, int(offset), int(ms), int(cols), int(rows))
+        else:
+            yield Mark(kind, int(offset), int(ms), label=rest[0] if kind == "m" and rest else "")
