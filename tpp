@@ -35,6 +35,10 @@ Usage: ./tpp COMMAND [ARGS]...      (not installed yet: the first command instal
   logs     Show a conversation from its first event.
   ps       List conversations, sandboxes and agents.
   kill     End all processes in a sandbox, or what one command left.
+  sh       Open a shell on a terminal in a sandbox.
+  term     Terminals: ls, attach, screen, search, replay, end.
+  exec     Run a command in a sandbox.
+  attach   Take up a command that runs in a sandbox.
   up       Start the system.
   down     Stop the system.
   status   Show what runs.

@@ -47,7 +47,8 @@ WATCH_MS = 10_000
 RETRY_S = 0.25
 LEAVE_S = 1.0
 QUEUE = 64                  # messages that wait to be typed: then nothing more is read from the connection
-RESTART, POLICY = 1012, 1008
+POLICY = 1008  # RFC 6455, section 7.4.1
+REASON_MAX = 40  # characters: a close frame holds 123 bytes
 WEATHER = (errors.Unavailable, errors.DeadlineExceeded, errors.Overloaded, errors.NotOwner, errors.DiskFull)
 
 router = APIRouter()
@@ -110,6 +111,9 @@ class _Line:
             for result in results:
                 if isinstance(result, Exception) and not isinstance(result, WebSocketDisconnect):
                     raise result
+        except errors.TerminalError as error:  # the handshake is over: a problem has no place any more
+            with contextlib.suppress(RuntimeError):  # he is gone
+                await self.socket.close(POLICY, error.detail[:REASON_MAX])
         finally:
             with contextlib.suppress(errors.TerminalError, TimeoutError):
                 async with asyncio.timeout(LEAVE_S):

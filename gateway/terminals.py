@@ -36,20 +36,31 @@ START_S = 60
 HISTORY_MAX = 20_000
 router = APIRouter(prefix="/v1/sandboxes/{sandbox_id}/terminals", tags=["terminals"], route_class=Route)
 all_router = APIRouter(prefix="/v1/terminals", tags=["terminals"], route_class=Route)
+
+
+def _both(*names: str) -> dict[str, Any]:
+    """The schema of a body that has all of `names`; null is as good as nothing."""
+    one = {"not": {"type": "null"}}
+    return {"required": list(names), "properties": dict.fromkeys(names, one)}
+
+
 Side = Annotated[int, Field(ge=1, le=SIDE_MAX)]
 
 
 class TerminalCreate(Body):
     """A terminal to open."""
 
-    model_config = _example(name="build", cols=120, rows=40)
+    model_config = _example({"not": _both("command", "argv")}, name="build", cols=120, rows=40)
 
     name: str | None = Field(None, min_length=1, max_length=NAME_MAX, pattern=field_errors.NOT_BLANK)
     command: str | None = Field(
         None, min_length=1, max_length=MAX_COMMAND_BYTES, pattern=field_errors.NOT_BLANK,
         description="A shell line; without it and `argv` a login shell.",
     )  # fmt: skip
-    argv: list[str] | None = Field(None, min_length=1, max_length=MAX_ARGUMENTS)
+    argv: list[str] | None = Field(
+        None, min_length=1, max_length=MAX_ARGUMENTS,
+        json_schema_extra={"prefixItems": [{"type": "string", "minLength": 1}]},
+    )  # fmt: skip
     cwd: AbsolutePath | None = None
     env: dict[Annotated[str, Field(pattern=field_errors.VARIABLE)], str] | None = Field(
         None, max_length=256, json_schema_extra={"propertyNames": {"pattern": field_errors.VARIABLE}}

@@ -35,13 +35,13 @@ class Ticket(Answer):
     model_config = example(ticket="Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4", expires_in_seconds=30)
 
 
-@router.post("", operation_id="createTicket", status_code=201, response_model=Ticket)
+@router.post("", operation_id="createTicket", response_model=Ticket)
 async def create(request: Request) -> Response:
     """A ticket that opens one WebSocket of this account, once, within 30 seconds."""
     ticket = secrets.token_urlsafe(32)
     value: dict[str, Any] = {"user_id": user_of(request)}
     await app_state(request).live.keep_ticket(digest(ticket), value, TICKET_S)
-    return Json({"ticket": ticket, "expires_in_seconds": int(TICKET_S)}, 201)
+    return Json({"ticket": ticket, "expires_in_seconds": int(TICKET_S)})
 
 
 async def principal_of_ticket(gateway: AppState, query: bytes) -> Principal | None:

@@ -106,6 +106,11 @@ class Settings(BaseModel):
         None, "Default image. Unset: the one built from `images/sandbox/Dockerfile`.")
     image_base: str = _setting("ubuntu:22.04", "Base of the built-in image.")
     sandbox_network: Literal["none", "open"] = _setting("none", "Network of a sandbox by default.")
+    vt: Literal["ghostty", "ring"] = _setting(
+        "ghostty",
+        "What keeps the screens of terminals: Ghostty's emulator (the ring where it cannot be loaded), "
+        "or a ring of the last bytes, which is only printed again.",
+    )
     sandbox_cpu: float = _setting(2.0, "CPUs of a sandbox by default.", gt=0)
     sandbox_memory_bytes: int = _setting(2 * GIB, "Memory of a sandbox by default.", ge=16 * MIB)
     sandbox_disk_bytes: int = _setting(10 * GIB, "Disk of a sandbox by default.", ge=16 * MIB)

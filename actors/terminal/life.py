@@ -1,4 +1,4 @@
-"""A terminal's life: made, started, followed to its end, which is recorded once (`entity.py` tells the whole)."""
+"""A terminal's life: made, started, followed to its end, which is recorded once. `entity.py` has the rest."""
 
 from __future__ import annotations
 

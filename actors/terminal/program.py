@@ -19,7 +19,8 @@ from actors.sandbox.link import link_to
 from actors.sandbox.tppd import ptys
 from actors.sandbox.tppd.journal import ExitRecord
 from actors.sandbox.tppd.replies import Status
-from actors.terminal.screen import Screen, new_screen
+from actors.terminal.screen import Screen
+from actors.terminal.screens import new_screen
 from runtime import Context
 from terminalpp.types import errors
 from terminalpp.types.ids import Ref
@@ -30,6 +31,7 @@ CHUNK_BYTES = 256 * 1024
 WATCH_SECONDS = 20.0
 ATTACH_SECONDS = 120.0
 ANSWER_SECONDS = 1.0
+CAUGHT_UP_SECONDS = 0.25
 
 
 class Program:
@@ -50,6 +52,8 @@ class Program:
         self._answered = 0  # bytes that the screen answered to what the program asked
         self._fresh = False  # started by this activation: nothing that it asked was answered before
         self._painting = asyncio.Lock()
+        self._followed = False
+        self._read_on = asyncio.Event()  # the screen was fed
         self.sandbox = SandboxAccess(link_to(context.settings.home, sandbox_id), self.attach)
 
     async def close(self) -> None:
@@ -116,13 +120,20 @@ class Program:
     # ---- reading --------------------------------------------------------------------------------
 
     async def painted(self, started: bool) -> Screen:
-        """The screen; where nobody follows any more it is made from the journal, once."""
+        """The screen, as of what was printed up to now unless more comes than can be read at once; where
+        nobody follows any more it is made from the journal, once."""
         async with self._painting:
             if self.screen is None:
-                self.screen = new_screen(*self._size)
+                self.screen = self._new(*self._size)
                 if started:
                     with contextlib.suppress(errors.NotFound):  # its journal is gone
                         self.screen = await self._replayed()
+            end = await self.length()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CAUGHT_UP_SECONDS):
+                    while self.screen.offset < end and self._followed:
+                        self._read_on.clear()
+                        await self._read_on.wait()
             return self.screen
 
     async def follow(
@@ -137,9 +148,23 @@ class Program:
         async with self._painting:
             self.screen = screen = await self._replayed()
         await changed()
+        try:
+            self._followed = True
+            return await self._live(screen, changed, idle)
+        finally:
+            self._followed = False
+            self._read_on.set()
+
+    async def _live(
+        self, screen: Screen, changed: Callable[[], Awaitable[None]], idle: Callable[[], Awaitable[None]]
+    ) -> ExitRecord:
+        loop = asyncio.get_running_loop()
         while True:
+            began, before = loop.time(), screen.offset
             if await self._read(screen, True):
                 await changed()
+                if screen.offset - before >= CHUNK_BYTES:  # a flood: half of the time is for others
+                    await asyncio.sleep(loop.time() - began)
                 continue
             await idle()
             if (record := await self.end()) is not None:
@@ -166,11 +191,14 @@ class Program:
         sizes = [(mark.offset, mark.cols, mark.rows) for mark in marks if mark.kind == "r"]
         _, cols, rows = sizes.pop(0) if sizes else (0, *self._size)
         self._sizes = sizes
-        screen, end = new_screen(cols, rows), await self.sandbox.length(self._id, "stdout")
+        screen, end = self._new(cols, rows), await self.sandbox.length(self._id, "stdout")
         while screen.offset < end and await self._read(screen, self._fresh):  # noqa: ASYNC110 - others' turn
             await asyncio.sleep(0)
         self._grow(screen)
         return screen
+
+    def _new(self, cols: int, rows: int) -> Screen:
+        return new_screen(cols, rows, self._context.settings.vt)
 
     async def _read(self, screen: Screen, answer: bool) -> bool:
         """Feed what the journal has next; whether there was anything."""
@@ -186,6 +214,7 @@ class Program:
             if asked and answer:
                 await self._answer(asked)
         self._grow(screen)
+        self._read_on.set()
         return bool(chunk.data or chunk.gap_bytes)
 
     def _grow(self, screen: Screen) -> None:

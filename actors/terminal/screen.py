@@ -16,7 +16,6 @@ and clipboards are off, what it keeps is bounded.
 from __future__ import annotations
 
 import itertools
-import os
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -73,20 +72,6 @@ class Screen(Protocol):
 
     def close(self) -> None:
         """Let go of what it holds."""
-
-
-def new_screen(cols: int, rows: int) -> Screen:
-    """Ghostty's where it can be had (and TPP_VT does not say `ring`), else the ring."""
-    if os.environ.get("TPP_VT", "ghostty") != "ring":
-        try:
-            from actors.terminal.ghostty import GhosttyScreen
-
-            return GhosttyScreen(cols, rows)
-        except (ImportError, OSError):
-            pass
-    from actors.terminal.ring import RingScreen
-
-    return RingScreen(cols, rows)
 
 
 def gap_line(size: int) -> bytes:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from terminalpp.cli import keys, manage, operator, term
+from terminalpp.cli import execute, keys, manage, operator, term
 from terminalpp.cli.verb import Json, finish, one_of
 
 if TYPE_CHECKING:
@@ -331,7 +331,9 @@ def version(json: Json = False) -> None:
     finish(lambda screen: inspect.version(screen, as_json=json), json)
 
 
-app.command()(term.sh)
+app.command("exec", context_settings={"allow_interspersed_args": False})(execute.execute)
+app.command()(execute.attach)
+app.command(context_settings={"allow_interspersed_args": False})(term.sh)
 app.add_typer(term.term)
 app.add_typer(manage.conversation)
 app.add_typer(manage.sandbox)

@@ -30,6 +30,7 @@ def sh(
         str | None, typer.Option("--name", metavar="N", help="What it is called in lists.")
     ] = None,
     cwd: Annotated[str | None, typer.Option("--cwd", metavar="DIR", help="Where it begins.")] = None,
+    json: Json = False,
 ) -> None:
     """Open a shell in a sandbox. Its exit status is the shell's.
 
@@ -54,9 +55,9 @@ def sh(
                 id, command=list(command) if command else None, name=name, cwd=cwd, cols=cols, rows=rows)
             if made["status"] == "failed":
                 raise CommandNotStarted(made["reason"] or "it could not be started")
-            return await terminal.attach(client, id, made["id"], screen, fresh=True)
+            return await terminal.attach(client, id, made["id"], screen, fresh=True, as_json=json)
 
-    finish(work, False)
+    finish(work, json)
 
 
 @term.command("ls")
@@ -97,6 +98,7 @@ def attach(
     role: Annotated[
         str, typer.Option("--role", metavar="writer|viewer", help="Type too, or only look.")
     ] = "writer",
+    json: Json = False,
 ) -> None:
     """Come back to a terminal, with what stands on its screen.
 
@@ -114,9 +116,10 @@ def attach(
         terminal.require_terminal()
         async with connected() as client:
             row = await _terminal(client, id)
-            return await terminal.attach(client, row["sandbox_id"], row["id"], screen, role=role)
+            return await terminal.attach(
+                client, row["sandbox_id"], row["id"], screen, role=role, as_json=json)
 
-    finish(work, False)
+    finish(work, json)
 
 
 @term.command("screen")
@@ -214,6 +217,7 @@ def replay(
             "--cast", metavar="FILE", help="Write the recording (asciicast v3) instead; `-`: standard output."
         ),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Play again what a terminal printed, as it came.
 
@@ -229,11 +233,11 @@ def replay(
         async with connected() as client:
             row = await _terminal(client, id)
             pieces = client.terminal_recording(row["sandbox_id"], row["id"])
-            if cast is not None:
-                return await replay.save(pieces, cast, screen)
+            if cast is not None or json:
+                return await replay.save(pieces, cast or "-", screen)
             return await replay.play(pieces, screen, speed, idle)
 
-    finish(work, False)
+    finish(work, json)
 
 
 async def _terminal(client: Any, id: str) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -98,7 +99,8 @@ def size() -> tuple[int, int]:
 
 
 async def attach(
-    client: Client, sandbox: str, terminal: str, screen: Screen, *, role: str = "writer", fresh: bool = False
+    client: Client, sandbox: str, terminal: str, screen: Screen, *, role: str = "writer", fresh: bool = False,
+    as_json: bool = False,
 ) -> int:
     """Be in that terminal until its program ends (its exit status) or the person detaches (0).
 
@@ -109,10 +111,11 @@ async def attach(
     )
     async with line:
         ended = await Attached(line, role).run()
-    if ended is None:
+    if as_json:
+        screen.line(json.dumps(await client.terminal(sandbox, terminal)))
+    elif ended is None:
         screen.line(f"detached; it goes on. Again: ./tpp term attach {terminal[:8]}")
-        return int(Exit.OK)
-    return status_of(ended, screen)
+    return int(Exit.OK) if ended is None else status_of(ended, screen)
 
 
 def status_of(ended: Ended, screen: Screen) -> int:

@@ -1,4 +1,6 @@
-"""The routes of terminals."""
+"""The routes of terminals: open, list, read, type, end, record; and the connection that looks at one.
+
+Ids are those of the sandbox and of the terminal in it. What `type_terminal` types is typed once per key."""
 
 from __future__ import annotations
 

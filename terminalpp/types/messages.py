@@ -31,6 +31,29 @@ class SandboxCreate(TypedDict):
     start: NotRequired[bool]
 
 
+class TerminalCreate(TypedDict):
+    """Open a terminal in a sandbox."""
+
+    user_id: str
+    sandbox_id: str
+    name: NotRequired[str | None]
+    command: NotRequired[str | None]
+    argv: NotRequired[list[str] | None]
+    cwd: NotRequired[str | None]
+    env: NotRequired[dict[str, str] | None]
+    cols: NotRequired[int | None]
+    rows: NotRequired[int | None]
+    policy: NotRequired[Literal["latest", "smallest", "fixed"] | None]
+    agent: NotRequired[str | None]
+    conversation_id: NotRequired[str | None]
+
+
+class TerminalEnd(TypedDict):
+    """End a terminal's program; `by`: who wants it."""
+
+    by: NotRequired[str | None]
+
+
 class ConversationCreate(TypedDict):
     """Make a conversation about a folder of a sandbox."""
 
@@ -67,6 +90,8 @@ EFFECTS: dict[str, type] = {
     "sandbox.launch": OfGeneration,
     "sandbox.halt": OfGeneration,
     "sandbox.remove": OfGeneration,
+    "terminal.launch": Nothing,
+    "terminal.halt": Nothing,
     "conversation.run_turn": OfTurn,
     "conversation.abandon": OfTurn,
 }
@@ -75,6 +100,8 @@ MESSAGES: dict[str, type] = {
     "sandbox.start": Nothing,
     "sandbox.stop": Nothing,
     "sandbox.destroy": Nothing,
+    "terminal.create": TerminalCreate,
+    "terminal.end": TerminalEnd,
     "conversation.create": ConversationCreate,
     "conversation.post": Post,
     "conversation.cancel": Nothing,

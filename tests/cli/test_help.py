@@ -22,7 +22,7 @@ GROUPS = {group.typer_instance.info.name: group.typer_instance for group in app.
 VERBS = [command.name or command.callback.__name__ for command in app.registered_commands] + list(GROUPS)
 WANTED = {
     "up", "down", "status", "doctor", "demo", "run", "chat", "logs", "ps", "kill", "test", "db", "version",
-    "model", "quarantine", "dead-letters", "conversation", "sandbox",
+    "model", "quarantine", "dead-letters", "conversation", "sandbox", "sh", "term", "exec", "attach",
 }  # fmt: skip
 COMMANDS = [(verb,) for verb in sorted(WANTED - set(GROUPS))] + [
     (name, command.name) for name, group in GROUPS.items() for command in group.registered_commands]

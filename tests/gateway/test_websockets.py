@@ -1,6 +1,6 @@
 """What stands before every route stands before a WebSocket too.
 
-The server speaks no WebSocket yet (`ws="none"`), so these talk ASGI to the application.
+These talk ASGI to the application; `test_terminals.py` opens real ones.
 """
 
 from __future__ import annotations

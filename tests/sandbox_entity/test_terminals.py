@@ -140,6 +140,7 @@ async def test_one_at_a_time_types_and_control_can_be_taken(term: Term) -> None:
     await term.watch("eve", role="viewer")
     await term.watch("coder", agent=True)
     await term.type("from anna\r")
+    await term.until("from anna\nfrom anna")
     with pytest.raises(NotInControl, match="anna is in control"):
         await term.type("from ben\r", "ben")
     with pytest.raises(NotInControl, match="only a writer"):
@@ -152,6 +153,7 @@ async def test_one_at_a_time_types_and_control_can_be_taken(term: Term) -> None:
     assert told["controller"] == "ben"
     assert not any(v["asks"] for v in told["viewers"])
     await term.type("from ben\r", "ben")
+    await term.until("from ben\nfrom ben")
     await term.call("control", viewer="ben", do="release")
     await term.type("from coder\r", "coder", agent=True)
     told = await term.call("control", viewer="anna", do="take")  # a person takes over from an agent

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from actors.terminal import ghostty, ring
 from actors.terminal.ghostty import GhosttyScreen
 from actors.terminal.ring import RingScreen
-from actors.terminal.screen import find, new_screen
+from actors.terminal.screen import find
+from actors.terminal.screens import new_screen
 
 PIECES = [
     b"hello", b"\r\n", b"\n", b"\r", b"\t", b"\b", "中文".encode(), "e\u0301".encode(), "👩\u200d👧".encode(),
@@ -137,11 +138,8 @@ def test_a_gap_is_said_on_the_screen() -> None:
         assert "after" in one.text().lines[2]
 
 
-def test_where_the_emulator_is_missing_the_last_bytes_are_printed_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("TPP_VT", "ring")
-    one = new_screen(80, 24)
+def test_where_the_emulator_is_missing_the_last_bytes_are_printed_again() -> None:
+    one = new_screen(80, 24, "ring")
     assert isinstance(one, RingScreen)
     one.feed(b"a \x1b[31mred\x1b[0m line\r\n" * 200_000)
     paint = one.paint()
