@@ -159,6 +159,8 @@ def status_of(row: Any) -> int:
     if row["exit_code"] is not None and row["reason"] in (None, "exited"):
         return row["exit_code"]
     reason = row["reason"] or row["status"]
+    if reason.startswith("signal ") and row["exit_code"] is not None:
+        return row["exit_code"]
     sys.stderr.write(f"tpp: the command ended without an exit status: {reason}\n")
     known = {"timeout": 124, "out-of-memory": 137}
     return known.get(reason, row["exit_code"] if row["exit_code"] is not None else 125)

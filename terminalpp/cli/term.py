@@ -34,6 +34,7 @@ def sh(
 ) -> None:
     """Open a shell in a sandbox. Its exit status is the shell's.
 
+    Options stand before the sandbox's id; what follows belongs to the program.
     ctrl-p ctrl-q leaves it running (`./tpp term attach` comes back); ctrl-p ctrl-t takes control when
     somebody else types.
 
