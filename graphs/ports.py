@@ -52,6 +52,17 @@ class Observation:
         return self.status in ("pending", "running")
 
 
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """A terminal as it stands. `status` as of TerminalState; `cursor`: column and row, from 0."""
+
+    status: str
+    lines: tuple[str, ...]
+    cursor: tuple[int, int] = (0, 0)
+    exit_code: int | None = None
+    reason: str | None = None
+
+
 class Sandbox(Protocol):
     """One agent's access to the sandbox. Paths are absolute inside the sandbox."""
 
@@ -78,6 +89,20 @@ class Sandbox(Protocol):
 
     async def write_file(self, path: str, data: bytes) -> None:
         """Replace or make a file, atomically, with its parent folders. Keeps an existing file's mode."""
+        ...
+
+    async def find_terminal(self, name: str) -> tuple[str, bool]:
+        """The id of the team's terminal of that name, and whether it is open. The id of one that is not is
+        the one that `use_terminal` opens."""
+        ...
+
+    async def use_terminal(
+        self, id: str, call_id: str, name: str, *, command: str | None, data: bytes, wait_s: float, end: bool
+    ) -> Glimpse:
+        """Open it if there is none (with `command`, else a shell), type `data` once per `call_id`, end it
+        where that is asked for, and look at it once it is quiet or `wait_s` are over.
+
+        Raises NotInControl (a person types in it), CommandFinished."""
         ...
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from graphs import edit, listing, observation, search
 from graphs.ports import Sandbox
+from graphs.terminal_tool import TERMINAL
 from graphs.textfile import NotText, Style, TextFile, lines, rewritten
 from graphs.toolbox import Call, Prepared, Result, Tool, Toolbox, as_command, in_words
 from terminalpp.types.errors import FileProblem, NotFound
@@ -30,7 +31,7 @@ MAX_COMMAND_BYTES = 100_000  # quoted; one argument of execve holds 128 KiB
 OUTPUT_SCHEME = "output:"
 ROLE_TOOLS: dict[str, tuple[str, ...]] = {
     "planner": ("read", "search", "list"),
-    "coder": ("bash", "read", "edit", "write", "search"),
+    "coder": ("bash", "read", "edit", "write", "search", "terminal"),
     "critic": ("read", "search"),
     "executor": ("bash", "read"),
 }
@@ -226,6 +227,7 @@ def _object(properties: dict[str, tuple[str, str]], required: list[str]) -> dict
 
 
 BUILT_IN = Toolbox(
+    TERMINAL,
     Tool(
         "bash",
         "Run a shell command in the sandbox. Working directory and exported variables persist "

@@ -13,10 +13,11 @@ import shlex
 import time
 from typing import Any
 
+from actors.agent.terminals import AgentTerminals
 from actors.agent.turn_log import TurnLog
 from actors.sandbox.access import SandboxAccess
 from actors.sandbox.link import link_to
-from graphs.ports import Observation
+from graphs.ports import Glimpse, Observation
 from runtime import Context
 from terminalpp.types.errors import IdempotencyMismatch, NotFound, SandboxNotRunning, Unavailable
 from terminalpp.types.ids import Ref
@@ -200,6 +201,9 @@ class AgentSandbox:
 
     def __init__(self, commands: SandboxCommands, log: TurnLog, agent: str, workspace: str) -> None:
         self.commands, self.log, self.agent, self.workspace = commands, log, agent, workspace
+        self._terminals = AgentTerminals(
+            commands.runtime, commands.sandbox_id, commands.conversation_id, agent
+        )
 
     async def run(self, exec_id: str, command: str, timeout_s: float, *, quiet: bool = False) -> Observation:
         """See graphs.ports.Sandbox."""
@@ -257,6 +261,14 @@ class AgentSandbox:
     async def write_file(self, path: str, data: bytes) -> None:
         """See graphs.ports.Sandbox."""
         await self.commands.write_file(path, data)
+
+    async def find_terminal(self, name: str) -> tuple[str, bool]:
+        """See graphs.ports.Sandbox."""
+        return await self._terminals.find(name)
+
+    async def use_terminal(self, id: str, call_id: str, name: str, **use: Any) -> Glimpse:
+        """See graphs.ports.Sandbox."""
+        return await self._terminals.use(id, call_id, name, cwd=self.workspace, **use)
 
 
 def _from_a_character(data: bytes) -> str:

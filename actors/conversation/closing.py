@@ -47,6 +47,7 @@ class Loose:
     commands: list[tuple[str, dict[str, Any]]]  # (actor, command.started) without command.finished
     hidden: list[str]  # exec ids of open calls that no command event tells of
     models: list[str]  # call ids of model calls without an end
+    terminals: list[str]  # that the turn used; they may be open
 
 
 def loose(events: Sequence[Any]) -> Loose:
@@ -54,11 +55,14 @@ def loose(events: Sequence[Any]) -> Loose:
     calls: dict[str, tuple[str, dict[str, Any]]] = {}
     commands: dict[str, tuple[str, dict[str, Any]]] = {}
     models: dict[str, None] = {}
+    terminals: dict[str, None] = {}
     for event in events:
         payload = event.payload
         match event.type:
             case "tool.called":
                 calls[payload["tool_call_id"]] = (event.actor, payload)
+                if id := (payload.get("effect") or {}).get("terminal_id"):
+                    terminals[id] = None
             case "tool.finished":
                 calls.pop(payload["tool_call_id"], None)
             case "command.started":
@@ -75,7 +79,7 @@ def loose(events: Sequence[Any]) -> Loose:
         for _, payload in calls.values()
         if payload.get("exec_id") and payload["exec_id"] not in told
     ]
-    return Loose(list(calls.values()), list(commands.values()), hidden, list(models))
+    return Loose(list(calls.values()), list(commands.values()), hidden, list(models), list(terminals))
 
 
 def entries(

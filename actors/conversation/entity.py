@@ -287,6 +287,11 @@ class Conversation(Entity):
         left = closing.loose(await log.read(closing.TYPES))
         await asyncio.gather(*(self._ask(MODEL, "cancel", {"call_id": id}) for id in left.models))
         ended: list[closing.Entry] = []
+        for id in left.terminals:
+            with contextlib.suppress(TerminalError):
+                by = {"by": "the cancelled turn"}
+                await self.context.runtime.send(
+                    Ref("terminal", id), "end", by, message_id=f"{id}:cancelled", wait=False)
         for exec_id in left.hidden:
             with contextlib.suppress(TerminalError):
                 await sandbox.end(exec_id, STOP_SECONDS)

@@ -55,21 +55,22 @@ class TerminalLife(Entity):
     async def create(self, turn: Turn, payload: dict[str, Any]) -> dict[str, Any]:
         """Make the terminal and its row, and start its program; again with the same id: nothing.
 
-        Payload: sandbox_id, user_id, and optionally name, command or argv, cwd, env, cols, rows, policy,
-        agent, conversation_id. Returns what `describe` does, at once; `settled` waits. Raises InvalidInput,
-        NotFound.
+        Payload: sandbox_id, and optionally user_id (else its owner), name, command or argv, cwd, env, cols,
+        rows, policy, agent, conversation_id. Returns what `describe` does, at once; `settled` waits. Raises
+        InvalidInput, NotFound.
         """
         if not turn.state:
             typed(
                 payload,
-                ("sandbox_id", "user_id"),
+                ("sandbox_id",),
                 sandbox_id=str,
                 user_id=str,
                 agent=str,
                 conversation_id=str,
             )
             wanted = Wanted.parse(payload)
-            await sandboxes.get(turn.connection, payload["sandbox_id"])
+            row = await sandboxes.get(turn.connection, payload["sandbox_id"])
+            payload = {**payload, "user_id": payload.get("user_id") or row.user_id}
             name = wanted.name or f"terminal-{self.ref.id[:8]}"
             command = wanted.command.text if wanted.command else ""
             await terminals.create(

@@ -34,8 +34,8 @@ class SandboxCreate(TypedDict):
 class TerminalCreate(TypedDict):
     """Open a terminal in a sandbox."""
 
-    user_id: str
     sandbox_id: str
+    user_id: NotRequired[str | None]
     name: NotRequired[str | None]
     command: NotRequired[str | None]
     argv: NotRequired[list[str] | None]

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from graphs.ports import Event, Observation
+from graphs.ports import Event, Glimpse, Observation
 from terminalpp.types.errors import NotFound
 from terminalpp.types.ids import derived_id
 
@@ -120,6 +120,12 @@ class MemorySandbox:
         self.world.points.pass_("before write")
         self.world.files[path] = data
         self.world.points.pass_("after write")
+
+    async def find_terminal(self, name: str) -> tuple[str, bool]:
+        raise NotImplementedError  # tests/sandbox_entity has real ones
+
+    async def use_terminal(self, id: str, call_id: str, name: str, **use: Any) -> Glimpse:
+        raise NotImplementedError
 
 
 class MemoryPort:

@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 
+from actors.agent.terminals import AgentTerminals
 from actors.sandbox.tppd import journal, ptys
-from schema import Database, terminals
+from graphs.toolbox import Call, Result
+from graphs.tools import BUILT_IN
+from schema import Database, conversations, terminals
 from terminalpp.types.errors import (
     CommandFinished,
     Fenced,
@@ -23,7 +26,7 @@ from terminalpp.types.errors import (
     NotInControl,
     OffsetMismatch,
 )
-from terminalpp.types.ids import new_id
+from terminalpp.types.ids import Ref, new_id
 from tests.eventually import eventually
 from tests.sandbox_entity.conftest import Cell
 
@@ -327,3 +330,88 @@ async def test_search_and_the_recording_marks(term: Term, cell: Cell) -> None:
     run_dir = term.cell.settings.home / "sandboxes" / term.sandbox / "run"
     assert [(m.offset, m.label) for m in ptys.marks(run_dir, term.id) if m.kind == "m"] == [(place, "step 1")]
     assert place == journal.end(run_dir, term.id, "stdout")
+
+
+# ---- the agents' tool -----------------------------------------------------------------------------------
+
+
+class Through:
+    """As much of a runtime as the tool asks for, by way of the test's cell; and the tool's sandbox."""
+
+    def __init__(self, cell: Cell, sandbox: str) -> None:
+        self.cell, self.workspace = cell, "/tmp"
+        self.terminals = AgentTerminals(self, sandbox, new_id(), "coder")  # type: ignore[arg-type]
+
+    async def call(self, ref: Ref, method: str, payload: dict[str, Any], *, timeout_s: float) -> Any:
+        return await self.cell.call(ref.id, method, kind=ref.kind, **payload)
+
+    async def send(self, ref: Ref, method: str, payload: dict[str, Any], **options: Any) -> Any:
+        return await self.cell.send(ref.id, method, options["message_id"], kind=ref.kind, **payload)
+
+    async def find_terminal(self, name: str) -> tuple[str, bool]:
+        return await self.terminals.find(name)
+
+    async def use_terminal(self, id: str, call_id: str, name: str, **use: Any) -> Any:
+        return await self.terminals.use(id, call_id, name, cwd=self.workspace, **use)
+
+    async def tool(self, exec_id: str | None = None, times: int = 1, **arguments: Any) -> Any:
+        call = Call(arguments, exec_id or new_id(), self, limit=4000)  # type: ignore[arg-type]
+        prepared = await BUILT_IN.prepare("terminal", call)
+        if isinstance(prepared, Result):
+            return prepared
+        for _ in range(times):  # as after a crash between the effect and its record
+            done = await BUILT_IN.perform("terminal", call, prepared)
+        return done
+
+
+async def test_an_agent_uses_a_repl_across_calls(
+    cell: Cell, sandbox: str, owner: str, database: Database
+) -> None:
+    team = Through(cell, sandbox)
+    await conversation_row(database, team.terminals._conversation, sandbox, owner)
+    opened = await team.tool(name="repl", command="python3 -q -i 2>&1 || sh")
+    assert opened.ok
+    assert "terminal repl runs" in opened.output
+    await team.tool(name="repl", text="x = 6*7", keys="Enter", times=3)
+    seen = await team.tool(name="repl", text="print('x is', x)", keys="Enter")
+    assert "x is 42" in seen.output
+    assert seen.output.count("x = 6*7") == 1, "typed once, however often it is carried out"
+    again = await team.tool(name="repl", command="sh")
+    assert not again.ok
+    assert "is open already" in again.output
+    assert not (await team.tool(name="repl", keys="Hyper-x")).ok
+    ended = await team.tool(name="repl", end=True)
+    assert "has ended" in ended.output
+    fresh = await team.tool(name="repl", command="echo fresh; exit 3")
+    assert "fresh" in fresh.output
+    assert "with status 3" in fresh.output
+    row = (await terminals.list(database, sandbox))[0]
+    assert (row.agent, row.name, row.conversation_id) == ("coder", "repl", team.terminals._conversation)
+
+
+async def test_a_person_takes_an_agents_terminal_over(
+    cell: Cell, sandbox: str, owner: str, database: Database
+) -> None:
+    team = Through(cell, sandbox)
+    await conversation_row(database, team.terminals._conversation, sandbox, owner)
+    await team.tool(name="box", command="cat")
+    await team.tool(name="box", text="by agent", keys="Enter")
+    id, is_open = await team.find_terminal("box")
+    assert is_open
+    person = Term(cell, sandbox, owner, id=id)
+    await person.watch("anna")
+    with pytest.raises(NotInControl):
+        await person.type("x")
+    await person.call("control", viewer="anna", do="take")
+    await person.type("by anna\r")
+    refused = await team.tool(name="box", text="again", keys="Enter")
+    assert not refused.ok
+    assert "a person has taken over" in refused.output
+    assert "again" not in await person.until("by anna\nby anna")
+    run_dir = cell.settings.home / "sandboxes" / sandbox / "run"
+    labels = [mark.label for mark in ptys.marks(run_dir, id) if mark.kind == "m"]
+    assert labels[0] == "coder: by agent "
+
+
+async def conversation_row(database: Database, id: str, sandbox: str, owner: str) -> None:
+    await conversations.create(database, id, owner, sandbox, settings={"mode": "team"})
