@@ -39,6 +39,8 @@ Usage: ./tpp COMMAND [ARGS]...      (not installed yet: the first command instal
   term     Terminals: ls, attach, screen, search, replay, end.
   exec     Run a command in a sandbox.
   attach   Take up a command that runs in a sandbox.
+  cp       Copy files into a sandbox, or out of it.
+  files    Files of a sandbox: ls, cat, mkdir, mv, rm.
   up       Start the system.
   down     Stop the system.
   status   Show what runs.
@@ -47,7 +49,7 @@ Usage: ./tpp COMMAND [ARGS]...      (not installed yet: the first command instal
   db       Look after the database.
   version  Print the version.
   conversation  Conversations: ls, rename, archive, restore, rm.
-  sandbox       Sandboxes: ls, start, stop, rm.
+  sandbox       Sandboxes: create, ls, show, logs, start, stop, rm.
   quarantine    What was put aside after defects: list, show, release.
   model         Keys of model providers: add, ls, rm.
   dead-letters  Messages that failed for good: list, show, replay, drop.

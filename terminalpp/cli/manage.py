@@ -25,7 +25,7 @@ conversation = typer.Typer(
 )
 sandbox = typer.Typer(
     name="sandbox", no_args_is_help=True, rich_markup_mode=None,
-    help="Sandboxes: list, start, stop, delete them.",
+    help="Sandboxes: make, list, show, start, stop, delete them; what was run in one.",
 )
 Id = Annotated[str, typer.Argument(help="Its id, or the beginning of it.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -129,6 +129,108 @@ def sandbox_ls(json: Json = False) -> None:
             row["id"][:8], row["name"], state(row), row["isolation"] or "", row["network"] or "",
             age(row["created_at"]), row.get("quarantined") or row["status_detail"] or ""],
             "There are no sandboxes.")
+
+    finish(work, json)
+
+
+@sandbox.command("create")
+def sandbox_create(
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="N", help="What it is called in lists.")
+    ] = None,
+    image: Annotated[str | None, typer.Option("--image", metavar="I", help="Another image (Docker).")] = None,
+    network: Annotated[
+        str | None, typer.Option("--network", metavar="none|open", help="Default: none.")
+    ] = None,
+    cpu: Annotated[
+        str | None, typer.Option("--cpu", metavar="C", help="CPUs, such as 1, 0.5 or 500m.")
+    ] = None,
+    memory: Annotated[str | None, typer.Option("--memory", metavar="M", help="Such as 512MB or 2GB.")] = None,
+    sleep: Annotated[
+        int | None,
+        typer.Option(
+            "--auto-sleep", metavar="MIN", min=0, help="Sleep after so many idle minutes; 0: never."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make a sandbox and start it; prints its id.
+
+    \b
+    Examples:
+      ./tpp sandbox create --name scratch
+      ./tpp sh $(./tpp sandbox create)
+    """
+    from terminalpp.cli.verb import one_of
+
+    one_of(network, "--network", "none", "open")
+
+    async def work(screen: Screen) -> Exit:
+        limits = {name: value for name, value in (("cpu", cpu), ("memory", memory)) if value is not None}
+        async with _client() as client:
+            row = await client.create_sandbox(
+                name=name, image=image, network=network, resource_limits=limits or None,
+                auto_sleep_after_minutes=sleep, wait=True)
+            if row["status"] != "running":
+                row = await client.wait_for_sandbox(
+                    row["id"], progress=lambda words: sys.stderr.write(f"{words}\n"))
+        return _told(screen, json, row, row["id"])
+
+    finish(work, json)
+
+
+@sandbox.command("show")
+def sandbox_show(id: Id, json: Json = False) -> None:
+    """Print a sandbox's record: state, limits and by which means they hold, image, isolation, sleep.
+
+    \b
+    Example:
+      ./tpp sandbox show 7d0c4d57
+    """
+    async def work(screen: Screen) -> Exit:
+        from terminalpp.cli.exits import Exit
+        from terminalpp.cli.sanitize import clean
+
+        async with _client() as client:
+            row = await client.sandbox((await _sandbox(client, id))["id"])
+        if json:
+            return _told(screen, True, row, "")
+        for field, value in row.items():
+            pairs = value.items() if isinstance(value, dict) else [("", value)]
+            for part, one in pairs:
+                if one is not None:
+                    label = f"{field}.{part}" if part else field
+                    screen.line(f"{label:<26} {clean(str(one), one_line=True)}")
+        return Exit.OK
+
+    finish(work, json)
+
+
+@sandbox.command("logs")
+def sandbox_logs(
+    id: Id,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", min=1, help="The last N. Default: 50.")
+    ] = 50,
+    json: Json = False,
+) -> None:
+    """List what was run in a sandbox, the oldest first; `./tpp attach` prints what one printed.
+
+    \b
+    Example:
+      ./tpp sandbox logs 7d0c4d57
+    """
+    async def work(screen: Screen) -> Exit:
+        from terminalpp.cli.inspect import age, listing
+
+        async with _client() as client:
+            rows = await client.commands((await _sandbox(client, id))["id"], limit)
+        head = ["COMMAND", "AGE", "STATE", "EXIT", "TOOK", "OF", "LINE"]
+        return listing(screen, json, rows[::-1], head, lambda row: [
+            row["id"][:8], age(row["created_at"]), row["status"],
+            "" if row["exit_code"] is None else str(row["exit_code"]),
+            "" if row["duration_ms"] is None else f"{row['duration_ms'] / 1000:.1f} s", row["agent"] or "",
+            " ".join(row["command"].split())[:100]], "Nothing was run in it.")
 
     finish(work, json)
 

@@ -126,6 +126,13 @@ def the_suite_runs(said: Said, person: Person) -> None:
 # ---- docs/api.md --------------------------------------------------------------------------------
 
 
+def a_sandbox_is_made_used_and_copied_to(said: Said, person: Person) -> None:
+    system, copied, *_ = said.out.splitlines()
+    assert system.startswith("Linux sandbox ")
+    assert re.fullmatch(r"[\d,]+ bytes to /home/user/README\.md", copied)
+    assert said.out.endswith("No terminal is open.\n")
+
+
 def it_is_up(said: Said, person: Person) -> None:
     assert re.search(r"^Terminal\+\+ runs: http://127\.0\.0\.1:[1-9]\d* ", said.out, re.M)
 
@@ -182,6 +189,7 @@ CLAIMS: dict[str, list[Claim]] = {
         the_demo_starts_everything_and_the_suite_runs,
         the_run_and_the_chat_end_green,
         a_sandbox_runs,
+        a_sandbox_is_made_used_and_copied_to,
     ],
     "CONTRIBUTING.md": [the_suite_runs, the_suite_runs],
     "api.md": [
