@@ -82,6 +82,10 @@ void exec_input(struct exec *x, struct conn *c, const struct request *r) {
         reply_error(&c->out, STATUS_INVALID, r->id, 0, "a terminal's input has no end: type what its program takes for one");
         return;
     }
+    if (x->flags & START_PTY && in->pipe < 0) {
+        reply_error(&c->out, STATUS_FINISHED, r->id, 0, "%s has ended", x->id);
+        return;
+    }
     if (offset > *taken) {
         size_t begin = reply_begin(&c->out, STATUS_OFFSET, r->id);
         static const char text[] = "standard input was written beyond what was taken so far";
@@ -111,7 +115,10 @@ void exec_input(struct exec *x, struct conn *c, const struct request *r) {
         if (take) buffer_add(&in->queue, data.at + known, take);
         *taken += take;
         in->eof = eof && take == fresh;
+        uint64_t now = *taken; /* pumping may find that nobody reads, and then forgets who wrote */
         input_pump(in);
+        taken_is(c, r, now);
+        return;
     }
     taken_is(c, r, *taken);
 }
