@@ -28,7 +28,7 @@ async def recording(access: SandboxAccess, row: TerminalRow) -> AsyncIterator[by
     began = row.started_at or row.created_at
     yield _line({
         "version": 3, "term": {"cols": first.cols, "rows": first.rows, "type": "xterm-256color"},
-        "timestamp": int(began.timestamp()), "title": row.name, "command": row.command or "login shell",
+        "timestamp": int(began.timestamp()), "title": row.name, "command": row.command or "shell",
     })  # fmt: skip
     lines = _Lines(access, row.id)
     for mark in marks[1:] if marks and marks[0] is first else marks:

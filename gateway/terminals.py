@@ -55,7 +55,7 @@ class TerminalCreate(Body):
     name: str | None = Field(None, min_length=1, max_length=NAME_MAX, pattern=field_errors.NOT_BLANK)
     command: str | None = Field(
         None, min_length=1, max_length=MAX_COMMAND_BYTES, pattern=field_errors.NOT_BLANK,
-        description="A shell line; without it and `argv` a login shell.",
+        description="A shell line; without it and `argv` a shell.",
     )  # fmt: skip
     argv: list[str] | None = Field(
         None, min_length=1, max_length=MAX_ARGUMENTS,
@@ -130,7 +130,7 @@ class TerminalListed(Answer):
     conversation_id: Id | None
     agent: AgentRole | None
     name: str
-    command: str = Field(description="Empty: a login shell.")
+    command: str = Field(description="Empty: a shell.")
     cwd: str
     cols: Count
     rows: Count

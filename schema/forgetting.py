@@ -1,4 +1,4 @@
-"""Deletes what the runtime kept about sandboxes, conversations and agents that were deleted.
+"""Deletes what the runtime kept about sandboxes, terminals, conversations and agents that were deleted.
 
 Their own rows go at once, with all that hangs on them by foreign keys. Entities, messages, effects, reminders
 and dead letters refer to them by kind and id alone, and some must outlive the row for a while: a sandbox's

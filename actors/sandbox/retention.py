@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actors.sandbox.tppd import journal
-from schema import Database, executions
+from schema import Database, executions, terminals
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ async def trim(home: Path, database: Database, budget: Budget) -> int:
     if not victims(entries, (), budget, time.time()):
         return 0  # the usual case asks nobody
     # Asked after the survey: what was seen there and is not open now has ended, and its row says how.
-    opened = set(await executions.list_open_ids(database))
+    opened = set(await executions.list_open_ids(database)) | set(await terminals.list_open_ids(database))
     return await asyncio.to_thread(_trim, home, entries, opened, budget)
 
 

@@ -25,7 +25,7 @@ from runtime import Context
 from terminalpp.types import errors
 from terminalpp.types.ids import Ref
 from terminalpp.types.states import SandboxState
-from terminalpp.types.terminals import ENVIRONMENT, Wanted
+from terminalpp.types.terminals import Wanted
 
 CHUNK_BYTES = 256 * 1024
 WATCH_SECONDS = 20.0
@@ -73,13 +73,16 @@ class Program:
 
     async def there(self) -> bool:
         """Whether the sandbox that it was started in is the one that runs."""
-        now = await self._context.runtime.call(Ref("sandbox", self.sandbox_id), "status", timeout_s=30)
+        try:
+            now = await self._context.runtime.call(Ref("sandbox", self.sandbox_id), "status", timeout_s=30)
+        except errors.NotFound:
+            return False  # it was deleted
         return now["status"] == SandboxState.RUNNING and int(now["generation"]) == self.generation
 
     async def start(self, wanted: Wanted, size: tuple[int, int]) -> Status:
         """Start it, once however often. Raises what attaching and starting raise."""
         at = await self.attach()
-        environment = {**at["environment"], **ENVIRONMENT, **wanted.env}
+        environment = {**at["environment"], **wanted.environment(at["shell"])}
         status = await self.sandbox.do(lambda tppd, epoch: ptys.start(
             tppd, self._id, wanted.arguments(at["shell"]), epoch=epoch, cols=size[0], rows=size[1],
             env=environment, cwd=wanted.cwd))

@@ -1,12 +1,13 @@
 -- gone --
--- Sandboxes, conversations and agents whose own row was deleted more than $1 seconds ago, that nobody owns, and
+-- Sandboxes, terminals, conversations and agents whose own row was deleted more than $1 seconds ago, that nobody owns, and
 -- that have nothing left to do. A sandbox whose removal failed (its dead letter is open) or that is in quarantine is
 -- still somebody's business.
 SELECT e.kind, e.id FROM entities e
-WHERE e.kind IN ('sandbox', 'conversation', 'agent')
+WHERE e.kind IN ('sandbox', 'terminal', 'conversation', 'agent')
     AND (e.owner IS NULL OR e.lease_expires_at < clock_timestamp())
     AND e.updated_at < clock_timestamp() - make_interval(secs => $1)
     AND NOT EXISTS (SELECT 1 FROM sandboxes s WHERE e.kind = 'sandbox' AND s.id::text = e.id)
+    AND NOT EXISTS (SELECT 1 FROM terminals t WHERE e.kind = 'terminal' AND t.id::text = e.id)
     AND NOT EXISTS (SELECT 1 FROM ai_conversations c WHERE e.kind = 'conversation' AND c.id::text = e.id)
     AND NOT EXISTS (SELECT 1 FROM ai_agents a WHERE e.kind = 'agent' AND a.id::text = e.id)
     AND NOT EXISTS (SELECT 1 FROM mailbox m WHERE m.kind = e.kind AND m.id = e.id AND m.status = 'pending')

@@ -81,7 +81,7 @@ def ls(
         head = ["TERMINAL", "SANDBOX", "STATE", "SIZE", "AGE", "OF", "NAME", "COMMAND"]
         return listing(screen, json, rows, head, lambda row: [
             row["id"][:8], row["sandbox_id"][:8], _state(row), f"{row['cols']}x{row['rows']}",
-            age(row["created_at"]), row["agent"] or "", row["name"], row["command"] or "login shell"],
+            age(row["created_at"]), row["agent"] or "", row["name"], row["command"] or "shell"],
             "There are no terminals." if all else "No terminal is open.")
 
     finish(work, json)

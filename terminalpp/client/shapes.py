@@ -256,7 +256,7 @@ class TerminalListed(TypedDict):
     conversation_id: str | None
     agent: str | None                # whose it is; null: a person's
     name: str
-    command: str                     # empty: a login shell
+    command: str                     # empty: a shell
     cwd: str
     cols: int
     rows: int

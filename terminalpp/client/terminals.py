@@ -31,7 +31,7 @@ class Terminals(Routes):
         rows: int | None = None, policy: str | None = None, key: str | None = None,
     ) -> Terminal:  # fmt: skip
         """A terminal whose program runs, or whose `reason` says why it could not be started. Without
-        `command` a login shell."""
+        `command` a shell."""
         body: dict[str, Any] = {
             "name": name, "cwd": cwd, "env": env, "cols": cols, "rows": rows, "policy": policy,
             ("argv" if isinstance(command, list) else "command"): command,

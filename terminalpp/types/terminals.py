@@ -99,7 +99,7 @@ def side(value: Any, name: str, otherwise: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A terminal as it is asked for. `command` None: a login shell of the sandbox's kind."""
+    """A terminal as it is asked for. `command` None: the shell that the sandbox has."""
 
     name: str | None
     command: Command | None
@@ -134,7 +134,13 @@ class Wanted:
 
     def arguments(self, shell: str) -> list[str]:
         """What tppd executes. `shell`: the sandbox's."""
-        return [shell, "-l"] if self.command is None else self.command.arguments(shell)
+        return [shell] if self.command is None else self.command.arguments(shell)
+
+    def environment(self, shell: str) -> dict[str, str]:
+        """What its program finds beside the sandbox's own variables. A shell is no login shell: that would
+        take the image's PATH away."""
+        prompt = {"PS1": r"\u:\w\$ "} if self.command is None and shell.endswith("/bash") else {}
+        return {**ENVIRONMENT, **prompt, **self.env}
 
 
 # What keys send, in the modes that a program finds (cursor keys: those of the normal mode).

@@ -47,6 +47,10 @@ PATHS = [
     b"\0",
     b"\xff",
 ]
+NUMBERED = (
+    *(Tag.FLAGS, Tag.OFFSET, Tag.LIMIT, Tag.TIMEOUT_MS, Tag.ROWS, Tag.COLS),
+    *(Tag.OWNER, Tag.SIGNO, Tag.DEPTH, Tag.UNTIL, Tag.MODE, Tag.LIMIT_MS),
+)
 COMMANDS = [[b"true"], [b"cat"], [b"sh", b"-c", b"echo x; sleep 0.05"], [b"/no/such"], [b""], []]
 TEXTS = [b"", b"a" * 64, b"0" * 64, b"*", b"HOME=/", b"=", b"A=" + b"b" * 5000, bytes(range(256))]
 
@@ -124,8 +128,7 @@ class Fuzz:
                 (Tag.ARG, one) for one in r.choice(COMMANDS)
             ]
             found += [(Tag.ENV, r.choice(TEXTS)), (Tag.CWD, r.choice(PATHS))]
-        for tag in (Tag.FLAGS, Tag.OFFSET, Tag.LIMIT, Tag.TIMEOUT_MS, Tag.ROWS, Tag.COLS, Tag.OWNER, Tag.SIGNO,
-                    Tag.DEPTH, Tag.UNTIL, Tag.MODE, Tag.LIMIT_MS):  # fmt: skip
+        for tag in NUMBERED:
             if r.random() < 0.4:
                 found.append((tag, number(r.choice(NUMBERS[:8] if r.random() < 0.7 else NUMBERS))))
         if r.random() < 0.5:

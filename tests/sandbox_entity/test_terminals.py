@@ -270,6 +270,19 @@ async def test_a_terminal_whose_sandbox_stops_is_lost_and_stays_readable(term: T
     assert await stopped()  # reading woke nothing
 
 
+async def test_with_its_sandbox_a_terminal_goes_and_nobody_looks_for_it_any_more(
+    term: Term, cell: Cell, database: Database
+) -> None:
+    await term.open("cat")
+    await cell.send(term.sandbox, "destroy")
+    told = await term.call("settled", ended=True, timeout_ms=60_000)
+    assert told["status"] in ("ended", "lost")
+    with pytest.raises(NotFound):
+        await terminals.get(database, term.id)
+    reminders = "SELECT count(*) FROM reminders WHERE kind = 'terminal' AND id = $1"
+    assert await database.fetchval(reminders, term.id) == 0
+
+
 async def test_a_terminal_wakes_a_sandbox_that_sleeps_when_it_is_made(term: Term, cell: Cell) -> None:
     await cell.send(term.sandbox, "stop")
 
