@@ -14,10 +14,11 @@ import os
 import posixpath
 import queue
 import secrets
+import shutil
 import sys
 import tarfile
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -208,8 +209,12 @@ async def _unpacked(pieces: AsyncIterator[bytes], folder: Path) -> int:
         count = 0
         folder.mkdir(parents=True, exist_ok=True)
         with tarfile.open(fileobj=Arriving(), mode="r|") as tar:  # type: ignore[arg-type]
-            for member in _safe(tar, folder):
-                tar.extract(member, folder, set_attrs=True, filter="data")
+            for member in tar:
+                try:
+                    _extract(tar, member, folder)
+                except ValueError as refused:
+                    sys.stderr.write(f"left out: {clean(str(refused), one_line=True)}\n")
+                    continue
                 count += member.isfile()
         return count
 
@@ -226,15 +231,47 @@ async def _unpacked(pieces: AsyncIterator[bytes], folder: Path) -> int:
     return await work
 
 
-def _safe(tar: tarfile.TarFile, folder: Path) -> Iterator[tarfile.TarInfo]:
-    """Members that may be written; the others are said."""
-    for member in tar:
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """Write a member below `folder`. Raises ValueError for what could write, or lead, out of it.
+
+    Nothing is ever written through a symlink, so what a link points to is no way out. (`tarfile.data_filter`
+    came with Python 3.11.4.)
+    """
+    path, place = folder, member.name.rstrip("/")
+    *above, _ = parts = place.split("/")
+    if not place or ".." in parts or place.startswith("/"):
+        raise ValueError(f"{place!r} is not a path within the directory")
+    for part in above:
+        path /= part
+        if path.is_symlink():
+            raise ValueError(f"{place!r} lies behind the symlink {path.name!r}")
+        path.mkdir(exist_ok=True)
+    path = folder / place
+    if member.isdir():
+        if path.is_symlink():
+            raise ValueError(f"{place!r} is a symlink here")
+        path.mkdir(exist_ok=True)
+    elif member.issym():
+        there = os.path.realpath(path.parent / member.linkname)
+        if os.path.isabs(member.linkname) or not Path(there).is_relative_to(os.path.realpath(folder)):
+            raise ValueError(f"{place!r} is a symlink to {member.linkname!r}, outside of the directory")
+        if os.path.lexists(path):
+            path.unlink()
+        path.symlink_to(member.linkname)
+    elif member.isfile():
+        content = tar.extractfile(member)
+        assert content is not None
+        aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            tarfile.data_filter(member, str(folder))
-        except tarfile.FilterError as error:
-            sys.stderr.write(f"left out: {clean(str(error), one_line=True)}\n")
-            continue
-        yield member
+            with aside.open("xb") as file:
+                shutil.copyfileobj(content, file, 1 << 20)
+            aside.chmod(member.mode & 0o755 | 0o600)
+            os.utime(aside, (member.mtime, member.mtime))
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+    else:
+        raise ValueError(f"{place!r} is neither a file nor a directory nor a symlink")
 
 
 def listed(entry: Any) -> list[str]:
