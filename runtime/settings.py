@@ -67,6 +67,10 @@ class Settings(BaseModel):
         512 * MIB, "Room kept free on the file system of the home: below it new work is refused (507), while "
         "reading, stopping and deleting go on.", ge=0)
 
+    objects_url: str | None = _setting(
+        None, "Where contents of snapshots are kept: `s3://BUCKET/PREFIX`, with credentials and endpoint in "
+        "the `AWS_*` variables. Unset: the folder `objects` of the home.")
+
     # the actor system
     cells_per_node: int | None = _setting(
         None, "Most cells (Ray actors) on this node. Unset: from its memory and CPUs.", ge=1, le=10_000)

@@ -287,7 +287,8 @@ static void op_set(const struct request *r, const char *path) {
 void file_serve(struct buffer *to, const struct request *r) {
     out = to;
     int64_t given = field_number(r, TAG_EPOCH, -1);
-    bool changes = r->op != OP_STAT && r->op != OP_READ && r->op != OP_LISTDIR && r->op != OP_LISTTREE;
+    bool changes = r->op != OP_STAT && r->op != OP_READ && r->op != OP_LISTDIR && r->op != OP_LISTTREE &&
+                   r->op != OP_WALK && r->op != OP_READ_FILES;
     if (changes && given < *epoch) {
         reply_error(out, STATUS_FENCED, r->id, 0, "epoch %lld is over; the owner is at %lld",
                     (long long)given, (long long)*epoch);
@@ -313,6 +314,9 @@ void file_serve(struct buffer *to, const struct request *r) {
     case OP_LISTTREE: file_listtree(r, path); break;
     case OP_RENAME: file_rename(r, path); break;
     case OP_COPY: file_copy(r, path); break;
+    case OP_WALK: file_walk(r, path); break;
+    case OP_READ_FILES: file_read_files(r, path); break;
+    case OP_WRITE_FILES: file_write_files(r, path); break;
     default: reply_error(out, STATUS_INVALID, r->id, 0, "unknown file operation %d", r->op);
     }
     free(path);

@@ -35,5 +35,11 @@ void file_listdir(const struct request *r, const char *path);
 void file_listtree(const struct request *r, const char *path);
 void file_rename(const struct request *r, const char *path);
 void file_copy(const struct request *r, const char *path);
+bool file_client_gone(void);
+
+/* ---- filebulk.c ---- */
+void file_walk(const struct request *r, const char *path);
+void file_read_files(const struct request *r, const char *path);
+void file_write_files(const struct request *r, const char *path);
 
 #endif

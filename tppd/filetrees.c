@@ -27,7 +27,7 @@
 #define RENAME_NOREPLACE 1
 #endif
 
-static bool client_gone(void) {
+bool file_client_gone(void) {
     char byte;
     if (recv(CONNECTION, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 0) return false;
     errno = ECONNABORTED;
@@ -119,7 +119,7 @@ static char **names_of(DIR *dir, const char *after, size_t wanted, size_t *count
     *count = 0;
     size_t seen = 0;
     for (struct dirent *e; (e = readdir(dir));) {
-        if (++seen % 4096 == 0 && client_gone()) break;
+        if (++seen % 4096 == 0 && file_client_gone()) break;
         if (is_dot(e->d_name) || (after && strcmp(e->d_name, after) <= 0)) continue;
         if (*count == 2 * wanted) keep_first(names, count, wanted);
         char *name = strdup(e->d_name);
@@ -256,7 +256,7 @@ static char trouble[256]; /* the entry that could not be copied */
 static int copy_bytes(int from, int to) {
     static char piece[262144];
     for (bool by_kernel = true;;) {
-        if (client_gone()) return -1;
+        if (file_client_gone()) return -1;
         ssize_t n = by_kernel ? copy_file_range(from, NULL, to, NULL, COPY_STEP, 0) : read(from, piece, sizeof piece);
         if (by_kernel && n <= 0) { /* not between these two; or 0: files of /proc have no size and bytes */
             by_kernel = false;

@@ -21,6 +21,7 @@
  *   fileops.c   these operations; stamps and conditions
  *   filewrites.c  writing one
  *   filetrees.c   listing, removing, moving, copying
+ *   filebulk.c  a whole tree at once: walking it, reading and writing many files
  *   wire.c      frames and growing buffers
  */
 #ifndef TPPD_H
@@ -33,7 +34,7 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
-#define TPPD_VERSION 4
+#define TPPD_VERSION 5
 #define MAX_FRAME (16u * 1024 * 1024)
 #define MAX_OUT_QUEUE (32u * 1024 * 1024) /* a client that reads no replies is cut off beyond this */
 #define MAX_CONNS 1024
@@ -58,6 +59,7 @@ enum op {
     OP_RESIZE = 13, OP_MARK = 14,
     OP_STAT = 16, OP_READ = 17, OP_WRITE = 18, OP_MKDIR = 19, OP_SYMLINK = 20, OP_REMOVE = 21,
     OP_LISTDIR = 22, OP_SET = 23, OP_RENAME = 24, OP_COPY = 25, OP_LISTTREE = 26,
+    OP_WALK = 27, OP_READ_FILES = 28, OP_WRITE_FILES = 29,
 };
 
 enum tag {

@@ -25,7 +25,8 @@ from actors.sandbox.commands.ends import insist
 from actors.sandbox.commands.following import attached_of
 from actors.sandbox.commands.runner import CommandRunner, id_of, wait_of
 from actors.sandbox.core import Wanted
-from runtime import Action, Context, Entity, Turn, durable, effect, readonly, volatile
+from actors.sandbox.versions.entity import VersionedFiles
+from runtime import Action, Context, Turn, durable, effect, readonly, volatile
 from runtime.disk import Disk
 from schema import sandboxes
 from terminalpp.types import errors
@@ -39,7 +40,7 @@ POLL_SECONDS = 0.25      # in case a change came from a turn that tells nobody
 NODE_WAIT_MS = 1000
 
 
-class Sandbox(Entity):
+class Sandbox(VersionedFiles):
     """One sandbox: its life, and the commands in it."""
 
     kind = "sandbox"
@@ -75,7 +76,8 @@ class Sandbox(Entity):
         """Make the sandbox and its row (or take over the row that is there), and start it.
 
         Payload: user_id, and optionally name, image, network, resource_limits, environment,
-        auto_sleep_after_minutes, description, start (true). Returns what `status` returns, at once.
+        auto_sleep_after_minutes, description, start (true), from_snapshot
+        (the id of a snapshot whose files it begins with). Returns what `status` returns, at once.
         Raises InvalidInput, Conflict (deleted, or another user's).
         """
         if not turn.state:
@@ -138,6 +140,8 @@ class Sandbox(Entity):
                 await self._step(turn, core.StartFailed(generation, payload.get("error") or {}))
             case "halt":
                 await self._step(turn, core.Died(generation, f"it could not be stopped: {detail}"))
+            case "bring_back":
+                await self._restore_failed(turn, action, payload.get("error") or {})
             case _:
                 with contextlib.suppress(errors.NotFound):
                     await sandboxes.set_status(turn.connection, self.ref.id, SandboxState.ERROR, detail)
@@ -227,6 +231,8 @@ class Sandbox(Entity):
             return
         try:
             answer = await self._launch(s)
+            if snapshot_id := self.state.get("from_snapshot"):
+                await self._populate(snapshot_id)
         except errors.TerminalError as error:
             if error.retryable:
                 raise
@@ -300,6 +306,8 @@ class Sandbox(Entity):
         for action in applied.actions:
             name = {"start": "launch", "stop": "halt", "remove": "remove"}[action.name]
             turn.act(name, {"generation": action.generation}, key=str(action.generation))
+        if isinstance(op, core.Started):
+            turn.state.pop("from_snapshot", None)  # it has its files
         if isinstance(op, core.Started) and applied.sandbox.usable:
             turn.remind(TEND, after_seconds=TEND_SECONDS, every_seconds=TEND_SECONDS)
         elif applied.ended:

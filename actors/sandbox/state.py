@@ -13,7 +13,7 @@ from actors.sandbox.core import Wanted
 from actors.sandbox.image import check_image
 from actors.sandbox.machine import machine_limits
 from runtime import Context, typed
-from schema import Connection, sandboxes
+from schema import Connection, sandboxes, snapshots
 from terminalpp.types.commands import check_environment
 from terminalpp.types.errors import InvalidInput, NotFound
 from terminalpp.types.states import Network, SandboxState
@@ -21,17 +21,21 @@ from terminalpp.types.states import Network, SandboxState
 _OPTIONS: dict[str, type | tuple[type, ...]] = {
     "user_id": str, "name": str, "description": str, "image": str, "network": str, "resource_limits": dict,
     "environment": dict, "auto_sleep_after_minutes": int, "start": bool, "id": str,
+    "from_snapshot": str,
 }
 
 
 async def create(c: Connection, id: str, payload: dict[str, Any], context: Context) -> dict[str, Any]:
     """The state of a new sandbox, and its row. A row that is there already fills what `payload` leaves out.
 
-    Raises InvalidInput naming the field, Conflict (the id belongs to another user).
+    Raises InvalidInput naming the field, NotFound (no such snapshot), Conflict (the id belongs to another
+    user).
     """
     if unknown := set(payload) - set(_OPTIONS):
         raise InvalidInput(f"unknown field: {', '.join(sorted(unknown))}")
     typed(payload, **_OPTIONS)
+    if begins_with := payload.get("from_snapshot"):
+        await snapshots.get(c, begins_with)
     try:
         row = await sandboxes.get(c, id)
     except NotFound:
@@ -62,6 +66,7 @@ async def create(c: Connection, id: str, payload: dict[str, Any], context: Conte
     return {
         "core": core.Sandbox(spec=spec).to_json(), "user_id": user_id, "node_id": context.node_id,
         "name": name, "auto_sleep_after_minutes": minutes,
+        **({"from_snapshot": begins_with} if begins_with else {}),
     }
 
 

@@ -53,6 +53,9 @@ class Op(IntEnum):
     RENAME = 24
     COPY = 25
     LISTTREE = 26
+    WALK = 27
+    READ_FILES = 28
+    WRITE_FILES = 29
 
 
 class Tag(IntEnum):

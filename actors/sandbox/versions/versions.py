@@ -1,0 +1,240 @@
+"""The versions of one sandbox's files: taking a snapshot, and making the files as a snapshot has them.
+
+The tree is everything in `/home/user`. A snapshot looks at all of it (a walk of names, sizes and times by
+tppd), reads what seems changed, stores contents that are new, and commits one transaction under the
+sandbox's fence: the snapshot with what differs from the one before, the entries as they are now, and a
+version of each file that changed. So whoever changed a file, an agent, a person or a shell command, is all
+the same.
+
+What is restored is looked at first, so that nothing of it is lost: the snapshot before a restore is its
+undo. Then steps are made from what is there to what is to be, and made anew until nothing differs. Dying in
+between leaves a tree between the two; the same call goes on from there.
+
+One thing at a time per sandbox. Memory holds the tree's names and stamps, and a few objects' worth of
+contents.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from actors.sandbox.tppd.client import Tppd
+from actors.sandbox.versions import filling, rows
+from actors.sandbox.versions.contents import Writer
+from actors.sandbox.versions.looking import Reader, walked
+from actors.sandbox.versions.objects import Objects
+from actors.sandbox.versions.plan import plan, within
+from actors.sandbox.versions.tree import Difference, Entry, Left, Tree, differences, restamped
+from runtime import Context
+from schema import file_entries, snapshots
+from schema.snapshots import Snapshot
+from terminalpp.types.errors import Conflict, NotFound
+from terminalpp.types.ids import derived_id
+
+ROUNDS = 4  # of a restore while something else changes files
+CHAIN = 64  # snapshots after which the next one is whole
+EVERYTHING: tuple[bytes, ...] = (b"",)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A snapshot, the tree it holds, what it found changed since the one before, and what it does not
+    hold."""
+
+    snapshot: Snapshot
+    tree: Tree
+    changed: list[Difference]
+    left: list[Left]
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """`before`: the snapshot that undoes it. `after`: what it came to. `untouched`: what cannot become as it
+    was, or stays though it was not there; `failed`: the same, with the errno of the last try."""
+
+    before: Snapshot
+    after: Snapshot
+    changed: list[Difference]
+    untouched: list[bytes] = field(default_factory=list)
+    failed: list[tuple[bytes, int]] = field(default_factory=list)
+
+
+class Versions:
+    """See the head of this file. `tppd` gives the client of the running sandbox; it is asked for at each
+    use."""
+
+    def __init__(
+        self, context: Context, sandbox_id: str, tppd: Callable[[], Awaitable[Tppd]], objects: Objects
+    ) -> None:
+        self._context, self.sandbox_id, self._tppd, self.objects = context, sandbox_id, tppd, objects
+        self._lock = asyncio.Lock()
+        self._recorded: Tree | None = None  # as the newest snapshot has it
+        self._seen: Tree | None = None  # contents that are known besides, by their stamps
+
+    def forget(self) -> None:
+        """Give the memory back; the next call reads from the database."""
+        if not self._lock.locked():
+            self._recorded = self._seen = None
+
+    # ---- taking ---------------------------------------------------------------------------------
+
+    async def take(
+        self,
+        id: str,
+        *,
+        name: str,
+        type: str = "manual",
+        description: str | None = None,
+        created_by: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        always: bool = True,
+    ) -> Taken:
+        """The snapshot `id`: once. Unless `always`, the newest one when nothing has changed since it.
+
+        Raises what the sandbox raises, DiskFull, Unavailable.
+        """
+        async with self._lock:
+            return await self._take(id, name, type, description, created_by, metadata, always)
+
+    async def _take(
+        self,
+        id: str,
+        name: str,
+        type: str,
+        description: str | None = None,
+        created_by: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        always: bool = True,
+    ) -> Taken:
+        database, recorded = self._context.database, await self._load()
+        try:
+            return Taken(await snapshots.get(database, id), recorded, [], [])
+        except NotFound:
+            pass
+        writer = Writer(database, self.objects)
+        reader = Reader(await self._tppd(), writer, await walked(await self._tppd(), self._seen or recorded))
+        seen = await reader.read()
+        await writer.record()
+        changed, touched = differences(recorded, seen.tree), restamped(recorded, seen.tree)
+        head = await snapshots.head(database, self.sandbox_id)
+        self._recorded = None  # should a commit's fate stay unknown, the database has to tell
+        async with self._context.fenced() as c:
+            await file_entries.restamp(c, self.sandbox_id, [rows.restamp(*one) for one in touched])
+            if changed or always or head is None:
+                await self._record(c, changed, reader.previews, created_by, name)
+                whole = head is None or await self._due(seen.tree)
+                kept = seen.tree.items() if whole else [(one.path, one.new) for one in changed]
+                files, size = seen.tree.counts()
+                told = {"left": rows.told(seen.left), "left_count": len(seen.left)} if seen.left else {}
+                head = await snapshots.add(
+                    c,
+                    id,
+                    self.sandbox_id,
+                    name,
+                    [rows.row(*one) for one in kept],
+                    whole=whole,
+                    type=type,
+                    description=description,
+                    file_count=files,
+                    total_size_bytes=size,
+                    created_by=created_by,
+                    metadata={**(metadata or {}), **told, "changed": len(changed)},
+                    tree_hash=seen.tree.digest(),
+                )
+        self._recorded, self._seen = seen.tree, None
+        return Taken(head, seen.tree, changed, seen.left)
+
+    async def _load(self) -> Tree:
+        if self._recorded is None:
+            found = await file_entries.live(self._context.database, self.sandbox_id)
+            self._recorded = await asyncio.to_thread(lambda: Tree.of(rows.loaded(one) for one in found))
+        return self._recorded
+
+    async def _due(self, tree: Tree) -> bool:
+        """Whether so much has gathered since the last whole snapshot that the next one is to be whole."""
+        count, entries = await snapshots.since_whole(self._context.database, self.sandbox_id)
+        return count >= CHAIN or entries > 1000 + 2 * sum(len(d.entries) for d in tree.directories.values())
+
+    async def _record(
+        self,
+        c: Any,
+        changed: Sequence[Difference],
+        previews: dict[bytes, str | None],
+        created_by: str | None,
+        message: str,
+    ) -> None:
+        """The entries as they are now, and the versions of the files that changed."""
+        moved = rows.moves(changed)
+        await file_entries.move(c, self.sandbox_id, [(rows.text(old), rows.text(new)) for old, new in moved])
+        put = [rows.stamped(one.path, one.new) for one in changed if one.new is not None]
+        await file_entries.put(c, self.sandbox_id, put)
+        gone = [rows.text(one.path) for one in changed if one.new is None]
+        await file_entries.drop(c, self.sandbox_id, gone)
+        made = rows.versions(changed, previews, {new: old for old, new in moved})
+        await file_entries.add_versions(c, self.sandbox_id, made, created_by=created_by, message=message)
+
+    async def tree_of(self, snapshot: Snapshot, below: bytes = b"") -> Tree:
+        """What a snapshot holds, of any sandbox, at or below a path."""
+        found = await snapshots.tree(self._context.database, snapshot, rows.text(below) if below else None)
+        return await asyncio.to_thread(lambda: Tree.of(rows.entry(one) for one in found))
+
+    # ---- restoring ------------------------------------------------------------------------------
+
+    async def restore(
+        self,
+        id: str,
+        target: Snapshot,
+        *,
+        name: str,
+        scope: Sequence[bytes] = EVERYTHING,
+        created_by: str | None = None,
+    ) -> Restored:
+        """Make the files at or below `scope` as `target` has them; once per `id`, and safe to repeat.
+
+        Raises what the sandbox raises, DiskFull, Unavailable, Conflict (something keeps changing the files).
+        """
+        async with self._lock:
+            mark = {"restore": id, "target": target.id}
+            undo = derived_id(id, "before")
+            before = await self._take(undo, f"before: {name}", "auto", None, created_by, mark)
+            was = await self.tree_of(before.snapshot) if before.snapshot.id == undo else before.tree
+            untouched, failed = await self._apply(await self.tree_of(target), scope)
+            after = await self._take(derived_id(id, "after"), name, "auto", None, created_by, mark)
+            changed = [one for one in differences(was, after.tree) if within(one.path, scope)]
+            return Restored(before.snapshot, after.snapshot, changed, untouched, failed)
+
+    async def _apply(self, then: Tree, scope: Sequence[bytes]) -> tuple[list[bytes], list[tuple[bytes, int]]]:
+        failed: list[tuple[bytes, int]] = []
+        for _ in range(ROUNDS):
+            tppd = await self._tppd()
+            look = await walked(tppd, self._seen or await self._load())
+            now = await Reader(tppd, Writer(self._context.database, self.objects, keep=False), look).read()
+            steps = plan(now.tree, then, scope)
+            if steps.empty:
+                return steps.untouched, []
+            failed = await filling.carry_out(steps, tppd, self._context, self.objects)
+        if failed:
+            return steps.untouched, failed
+        raise Conflict(
+            "the files kept changing while they were restored", "End what writes to them, then do it again."
+        )
+
+    async def populate(self, target: Snapshot) -> None:
+        """Fill a sandbox in which nothing runs yet with what a snapshot, of any sandbox, holds. Raises as
+        `restore` does."""
+        async with self._lock:
+            then, tppd = await self.tree_of(target), await self._tppd()
+            now = await walked(tppd, Tree())
+            if not now.tree.directories[b""].entries:
+                await filling.carry_out(plan(Tree(), then), tppd, self._context, self.objects)
+                now = await walked(tppd, Tree())
+                for path, found in now.unread:  # just written, and nobody else was there
+                    kept = then.get(path)
+                    if kept is not None and kept.hash is not None and kept.size == found.size:
+                        now.settle(path, Entry(found.mode, found.size, found.stamp, kept.hash))
+                self._seen = now.tree
+            else:  # it was begun before
+                await self._apply(then, EVERYTHING)

@@ -1,0 +1,70 @@
+-- add --
+-- The sandbox's next snapshot; nothing when there is one of this id.
+INSERT INTO snapshots (id, sandbox_id, name, description, snapshot_type, file_count, total_size_bytes, metadata,
+    created_by, seq, whole, tree_hash)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, COALESCE(max(seq), 0) + 1, $10, $11 FROM snapshots WHERE sandbox_id = $2
+ON CONFLICT (id) DO NOTHING RETURNING *
+
+-- get --
+-- One snapshot.
+SELECT * FROM snapshots WHERE id = $1
+
+-- head --
+-- A sandbox's newest.
+SELECT * FROM snapshots WHERE sandbox_id = $1 ORDER BY seq DESC LIMIT 1
+
+-- list_snapshots --
+-- A sandbox's, newest first, before a number; with $3 only those of this type.
+SELECT * FROM snapshots WHERE sandbox_id = $1 AND seq < $2 AND ($3::text IS NULL OR snapshot_type = $3)
+ORDER BY seq DESC LIMIT $4
+
+-- since_whole --
+-- How many there are from the newest whole one on, and how many entries these hold.
+SELECT count(DISTINCT s.id) AS snapshots, count(e.path) AS entries
+FROM snapshots s LEFT JOIN snapshot_entries e ON e.snapshot_id = s.id
+WHERE s.sandbox_id = $1
+    AND s.seq >= (SELECT max(seq) FROM snapshots WHERE sandbox_id = $1 AND whole)
+
+-- add_entries --
+-- What differs from the snapshot before it.
+INSERT INTO snapshot_entries (snapshot_id, path, type, permissions, size_bytes, content_hash, symlink_target)
+SELECT $1, u.* FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[]) u
+
+-- tree --
+-- All that a snapshot holds: of each path the newest entry, from the last whole snapshot on. With $3 only what is
+-- at or below that path.
+SELECT path, type, permissions, size_bytes, content_hash, symlink_target FROM (
+    SELECT DISTINCT ON (e.path) e.* FROM snapshot_entries e JOIN snapshots s ON s.id = e.snapshot_id
+    WHERE s.sandbox_id = $1 AND s.seq <= $2
+        AND s.seq >= (SELECT max(seq) FROM snapshots WHERE sandbox_id = $1 AND whole AND seq <= $2)
+        AND ($3::text IS NULL OR e.path = $3 OR starts_with(e.path, $3 || '/'))
+    ORDER BY e.path, s.seq DESC
+) newest WHERE type <> 'absent'
+
+-- hand_down --
+-- What a snapshot holds and the next one ($2) does not say otherwise is from now on the next one's.
+INSERT INTO snapshot_entries (snapshot_id, path, type, permissions, size_bytes, content_hash, symlink_target)
+SELECT $2, path, type, permissions, size_bytes, content_hash, symlink_target FROM snapshot_entries
+WHERE snapshot_id = $1 ON CONFLICT DO NOTHING
+
+-- make_whole --
+-- It holds all there is; what is absent needs no saying.
+WITH told AS (DELETE FROM snapshot_entries WHERE snapshot_id = $1 AND type = 'absent')
+UPDATE snapshots SET whole = true WHERE id = $1
+
+-- following --
+-- The snapshot behind this one.
+SELECT * FROM snapshots WHERE sandbox_id = $1 AND seq > $2 ORDER BY seq LIMIT 1
+
+-- delete --
+-- A snapshot whose entries were handed down.
+DELETE FROM snapshots WHERE id = $1
+
+-- past --
+-- Automatic snapshots that nothing refers to, beyond the newest $2 of their sandbox; never its newest.
+SELECT id FROM (
+    SELECT s.id, s.seq, row_number() OVER (ORDER BY s.seq DESC) AS place FROM snapshots s
+    WHERE s.sandbox_id = $1 AND s.snapshot_type = 'auto'
+        AND NOT EXISTS (SELECT 1 FROM rewind_points p WHERE p.snapshot_id = s.id)
+        AND s.seq < (SELECT max(seq) FROM snapshots WHERE sandbox_id = $1)
+) old WHERE place > $2 ORDER BY seq LIMIT $3
