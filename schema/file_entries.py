@@ -14,6 +14,7 @@ from schema.sql import Queries
 
 _Q = Queries("file_entries")
 LAST = 2**31 - 1
+ROWS = 5000  # in one statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,9 @@ async def live(c: Executor, sandbox_id: str) -> builtins.list[Stamped]:
 
 async def put(c: Connection, sandbox_id: str, found: Sequence[Stamped]) -> None:
     """Make entries or change them; one that was deleted is there again, with its history."""
-    if found:
-        entries = [one.entry for one in found]
+    for at in range(0, len(found), ROWS):
+        some = found[at : at + ROWS]
+        entries = [one.entry for one in some]
         await c.execute(
             _Q.put,
             sandbox_id,
@@ -72,8 +74,8 @@ async def put(c: Connection, sandbox_id: str, found: Sequence[Stamped]) -> None:
             [e.size_bytes for e in entries],
             [e.content_hash for e in entries],
             [e.symlink_target for e in entries],
-            [one.stamp for one in found],
-            [one.mime_type for one in found],
+            [one.stamp for one in some],
+            [one.mime_type for one in some],
         )
 
 
@@ -100,9 +102,9 @@ async def add_versions(
     c: Connection, sandbox_id: str, changes: Sequence[Change], *, created_by: str | None, message: str | None
 ) -> None:
     """The next version of each of these files, of which there must be an entry."""
-    if changes:
+    for at in range(0, len(changes), ROWS):
         names = ("path", "change_type", "size_bytes", "content_hash", "preview")
-        columns = [[getattr(change, name) for change in changes] for name in names]
+        columns = [[getattr(change, name) for change in changes[at : at + ROWS]] for name in names]
         await c.execute(_Q.add_versions, sandbox_id, *columns, created_by, message)
 
 

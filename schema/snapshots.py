@@ -19,6 +19,7 @@ from terminalpp.types import errors
 _Q = Queries("snapshots")
 ABSENT = "absent"
 LAST = 2**62
+ROWS = 5000  # in one statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,9 @@ async def add(
     )
     if made is None:
         return await get(c, id)
-    if entries:
-        await c.execute(_Q.add_entries, id, *([getattr(e, name) for e in entries] for name in _COLUMNS))
+    for at in range(0, len(entries), ROWS):
+        some = entries[at : at + ROWS]
+        await c.execute(_Q.add_entries, id, *([getattr(e, name) for e in some] for name in _COLUMNS))
     return rows.one(Snapshot, made)
 
 
@@ -124,6 +126,14 @@ async def since_whole(c: Executor, sandbox_id: str) -> tuple[int, int]:
 async def tree(c: Executor, snapshot: Snapshot, below: str | None = None) -> builtins.list[Entry]:
     """All that it holds, at or below a path."""
     return rows.many(Entry, await c.fetch(_Q.tree, snapshot.sandbox_id, snapshot.seq, below))
+
+
+async def touched(c: Executor, snapshot: Snapshot, until: Snapshot) -> builtins.list[Entry] | None:
+    """What `snapshot` holds at every path that any of those behind it, up to `until`, says something of: type
+    `absent` where it holds nothing. None when that is not known, because one among them is whole."""
+    if await c.fetchval(_Q.whole_between, snapshot.sandbox_id, snapshot.seq, until.seq):
+        return None
+    return rows.many(Entry, await c.fetch(_Q.touched, snapshot.sandbox_id, snapshot.seq, until.seq))
 
 
 async def delete(c: Connection, id: str) -> bool:

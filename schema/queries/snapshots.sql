@@ -41,6 +41,26 @@ SELECT path, type, permissions, size_bytes, content_hash, symlink_target FROM (
     ORDER BY e.path, s.seq DESC
 ) newest WHERE type <> 'absent'
 
+-- touched --
+-- What a snapshot holds at every path that differs in one of those behind it, up to $3, of which none may be
+-- whole; `type` absent where it holds nothing.
+WITH paths AS (
+    SELECT DISTINCT e.path FROM snapshot_entries e JOIN snapshots s ON s.id = e.snapshot_id
+    WHERE s.sandbox_id = $1 AND s.seq > $2 AND s.seq <= $3
+)
+SELECT p.path, COALESCE(e.type, 'absent') AS type, e.permissions, COALESCE(e.size_bytes, 0) AS size_bytes,
+    e.content_hash, e.symlink_target
+FROM paths p LEFT JOIN LATERAL (
+    SELECT e.* FROM snapshot_entries e JOIN snapshots s ON s.id = e.snapshot_id
+    WHERE e.path = p.path AND s.sandbox_id = $1 AND s.seq <= $2
+        AND s.seq >= (SELECT max(seq) FROM snapshots WHERE sandbox_id = $1 AND whole AND seq <= $2)
+    ORDER BY s.seq DESC LIMIT 1
+) e ON true
+
+-- whole_between --
+-- Whether there is a whole snapshot behind $2, up to $3.
+SELECT EXISTS (SELECT 1 FROM snapshots WHERE sandbox_id = $1 AND seq > $2 AND seq <= $3 AND whole)
+
 -- hand_down --
 -- What a snapshot holds and the next one ($2) does not say otherwise is from now on the next one's.
 INSERT INTO snapshot_entries (snapshot_id, path, type, permissions, size_bytes, content_hash, symlink_target)

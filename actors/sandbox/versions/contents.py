@@ -23,6 +23,8 @@ from schema.blobs import Blob
 from terminalpp.types.errors import SandboxFailed
 
 OBJECT_BYTES = 16 << 20
+AHEAD = 3  # objects on their way to the disk while more is read
+ROWS = 10_000  # in one statement
 PIECE_BYTES = 4 << 20
 _SAMPLE = 64 << 10
 _LEVEL = 3
@@ -45,6 +47,7 @@ class Writer:
         self._database, self._objects, self._keep = database, objects, keep
         self._name, self._filling = objects.name(), bytearray()
         self._here: set[str] = set()
+        self._puts: set[asyncio.Task[None]] = set()
         self.blobs: list[Blob] = []  # what was written, for the rows
 
     async def store(self, contents: Sequence[bytes]) -> list[str]:
@@ -61,22 +64,36 @@ class Writer:
 
     async def _append(self, hash: str, size: int, data: bytes, codec: str) -> None:
         if self._filling and len(self._filling) + len(data) > OBJECT_BYTES:
-            await self.flush()
+            await self._flush()
         self.blobs.append(Blob(hash, size, len(data), codec, self._name, len(self._filling)))
         self._filling += data
 
     async def record(self) -> None:
         """Write what was gathered, and the rows that say where all of it is. Raises as `store` does."""
-        await self.flush()
-        for at in range(0, len(self.blobs), 20_000):
-            await blobs.add(self._database, self.blobs[at : at + 20_000])
+        await self._flush()
+        await self._written(0)
+        for at in range(0, len(self.blobs), ROWS):
+            await blobs.add(self._database, self.blobs[at : at + ROWS])
 
-    async def flush(self) -> None:
-        """Write what was gathered. Raises DiskFull, Unavailable."""
+    async def _flush(self) -> None:
         if self._filling:
             name, filling = self._name, self._filling
             self._name, self._filling = self._objects.name(), bytearray()
-            await self._objects.put(name, filling)
+            await self._written(AHEAD - 1)
+            self._puts.add(asyncio.create_task(self._objects.put(name, filling)))
+
+    async def _written(self, ahead: int) -> None:
+        """Wait until no more than `ahead` objects are still on their way to the disk."""
+        while len(self._puts) > ahead:
+            done, self._puts = await asyncio.wait(self._puts, return_when=asyncio.FIRST_COMPLETED)
+            for one in done:
+                one.result()
+
+    async def give_up(self) -> None:
+        """End what is under way; what was written is nobody's, and the collector's."""
+        for one in self._puts:
+            one.cancel()
+        await asyncio.gather(*self._puts, return_exceptions=True)
 
     async def store_stream(self, pieces: AsyncIterator[bytes]) -> tuple[str, int]:
         """The hash and the size of a long content, in an object of its own. Raises DiskFull, Unavailable."""

@@ -18,6 +18,7 @@ from terminalpp.types.errors import FileProblem, NotFound
 
 FILE_BYTES = 256 << 20  # a longer file is known to be there, and not kept
 BATCH_BYTES, BATCH_FILES = 8 << 20, 512
+LONG_AT_ONCE = 3
 SKIPPED = {b".tpp": ""}
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR)
 
@@ -40,9 +41,25 @@ class Reader:
     async def read(self) -> Look:
         """The look, complete. Raises what tppd and the writer raise."""
         waiting = sorted(self._seen.unread)
-        for path, found in waiting:
-            if found.size > bulk.FILE_BYTES:
+        try:
+            await self._all(waiting)
+        except BaseException:
+            await self._writer.give_up()
+            raise
+        self._seen.unread = []
+        return self._seen
+
+    async def _all(self, waiting: Sequence[tuple[bytes, Found]]) -> None:
+        free = asyncio.Semaphore(LONG_AT_ONCE)
+
+        async def long(path: bytes, found: Found) -> None:
+            async with free:
                 self._seen.settle(path, await self._long(path, found))
+
+        async with asyncio.TaskGroup() as group:
+            for path, found in waiting:
+                if found.size > bulk.FILE_BYTES:
+                    group.create_task(long(path, found))
         short = [one for one in waiting if one[1].size <= bulk.FILE_BYTES]
         ahead = asyncio.ensure_future(self._batch(short))  # the next one is read while this one is stored
         try:
@@ -54,8 +71,6 @@ class Reader:
                 await self._take(batch, found_now)
         finally:
             ahead.cancel()
-        self._seen.unread = []
-        return self._seen
 
     async def _batch(self, waiting: Sequence[tuple[bytes, Found]]) -> list[Read]:
         size, number = 0, 0

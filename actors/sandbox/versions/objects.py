@@ -44,7 +44,7 @@ class Objects:
     async def put(self, name: str, data: bytes | bytearray | memoryview) -> None:
         """Write an object whole. Raises DiskFull, Unavailable."""
         try:
-            await obstore.put_async(self._store, name, bytes(data))
+            await obstore.put_async(self._store, name, data)
             await self._sync(name)
         except OSError as error:
             raise DiskFull(f"an object could not be written: {error.strerror or error}") from error

@@ -69,6 +69,11 @@ def entry(found: snapshots.Entry, stamp: bytes | None = None) -> tuple[bytes, En
     return path_of(found.path), Entry(mode, found.size_bytes, stamp, found.content_hash, target)
 
 
+def entry_or_none(found: snapshots.Entry) -> tuple[bytes, Entry | None]:
+    """The same, for one that may say that there is nothing."""
+    return (path_of(found.path), None) if found.type == snapshots.ABSENT else entry(found)
+
+
 def loaded(found: Stamped) -> tuple[bytes, Entry]:
     """The path and the entry of a row of `fs_entries`."""
     return entry(found.entry, found.stamp)

@@ -91,6 +91,29 @@ class Tree:
                 made.directories.setdefault(path, Directory())
         return made
 
+    def changed(self, entries: Iterable[tuple[bytes, Entry | None]]) -> Tree:
+        """This tree with other entries at some paths; None: nothing there, nor below."""
+        made, copied = dict(self.directories), set()
+
+        def inside(path: bytes) -> Directory:
+            if path not in copied:
+                found = made.get(path)
+                made[path] = Directory(dict(found.entries) if found else {})
+                copied.add(path)
+            return made[path]
+
+        for path, entry in sorted(entries, key=lambda one: one[0]):
+            folder, _, name = path.rpartition(b"/")
+            if entry is not None:
+                inside(folder).entries[name] = entry
+            elif folder in made:
+                inside(folder).entries.pop(name, None)
+            if entry is not None and stat.S_ISDIR(entry.mode):
+                made.setdefault(path, Directory())
+            else:
+                made.pop(path, None)
+        return Tree(made)
+
     def get(self, path: bytes) -> Entry | None:
         """What is at a path."""
         folder, _, name = path.rpartition(b"/")

@@ -30,6 +30,7 @@ from actors.sandbox.versions.plan import plan, within
 from actors.sandbox.versions.tree import Difference, Entry, Left, Tree, differences, restamped
 from runtime import Context
 from schema import file_entries, snapshots
+from schema.database import check_fence
 from schema.snapshots import Snapshot
 from terminalpp.types.errors import Conflict, NotFound
 from terminalpp.types.ids import derived_id
@@ -111,17 +112,20 @@ class Versions:
     ) -> Taken:
         database, recorded = self._context.database, await self._load()
         try:
-            return Taken(await snapshots.get(database, id), recorded, [], [])
+            made = await snapshots.get(database, id)
+            return Taken(made, await self._tree_from(made, recorded), [], [])
         except NotFound:
             pass
-        writer = Writer(database, self.objects)
-        reader = Reader(await self._tppd(), writer, await walked(await self._tppd(), self._seen or recorded))
+        tppd, writer = await self._tppd(), Writer(database, self.objects)
+        reader = Reader(tppd, writer, await walked(tppd, self._seen or recorded))
         seen = await reader.read()
         await writer.record()
         changed, touched = differences(recorded, seen.tree), restamped(recorded, seen.tree)
         head = await snapshots.head(database, self.sandbox_id)
         self._recorded = None  # should a commit's fate stay unknown, the database has to tell
-        async with self._context.fenced() as c:
+        # The fence at the end: much is written the first time, and the sandbox's other writers wait for who
+        # holds it.
+        async with database.transaction() as c:
             await file_entries.restamp(c, self.sandbox_id, [rows.restamp(*one) for one in touched])
             if changed or always or head is None:
                 await self._record(c, changed, reader.previews, created_by, name)
@@ -144,6 +148,7 @@ class Versions:
                     metadata={**(metadata or {}), **told, "changed": len(changed)},
                     tree_hash=seen.tree.digest(),
                 )
+            await check_fence(c, self._context.fence)
         self._recorded, self._seen = seen.tree, None
         return Taken(head, seen.tree, changed, seen.left)
 
@@ -176,6 +181,16 @@ class Versions:
         made = rows.versions(changed, previews, {new: old for old, new in moved})
         await file_entries.add_versions(c, self.sandbox_id, made, created_by=created_by, message=message)
 
+    async def _tree_from(self, snapshot: Snapshot, newest: Tree) -> Tree:
+        """What a snapshot of this sandbox holds, told from the newest one's tree where that is less to
+        read."""
+        head = await snapshots.head(self._context.database, self.sandbox_id)
+        assert head is not None
+        found = await snapshots.touched(self._context.database, snapshot, head)
+        if found is None:
+            return await self.tree_of(snapshot)
+        return newest.changed(rows.entry_or_none(one) for one in found)
+
     async def tree_of(self, snapshot: Snapshot, below: bytes = b"") -> Tree:
         """What a snapshot holds, of any sandbox, at or below a path."""
         found = await snapshots.tree(self._context.database, snapshot, rows.text(below) if below else None)
@@ -198,12 +213,13 @@ class Versions:
         """
         async with self._lock:
             mark = {"restore": id, "target": target.id}
-            undo = derived_id(id, "before")
-            before = await self._take(undo, f"before: {name}", "auto", None, created_by, mark)
-            was = await self.tree_of(before.snapshot) if before.snapshot.id == undo else before.tree
-            untouched, failed = await self._apply(await self.tree_of(target), scope)
+            before = await self._take(
+                derived_id(id, "before"), f"before: {name}", "auto", None, created_by, mark
+            )
+            then = await self._tree_from(target, await self._load())
+            untouched, failed = await self._apply(then, scope)
             after = await self._take(derived_id(id, "after"), name, "auto", None, created_by, mark)
-            changed = [one for one in differences(was, after.tree) if within(one.path, scope)]
+            changed = [one for one in differences(before.tree, after.tree) if within(one.path, scope)]
             return Restored(before.snapshot, after.snapshot, changed, untouched, failed)
 
     async def _apply(self, then: Tree, scope: Sequence[bytes]) -> tuple[list[bytes], list[tuple[bytes, int]]]:
