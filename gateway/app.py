@@ -19,6 +19,7 @@ from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp
 
 from actors.sandbox.link import link_to
+from actors.sandbox.versions.objects import Objects
 from gateway import (
     account,
     archive_download,
@@ -26,6 +27,7 @@ from gateway import (
     conversations,
     directories,
     docs,
+    file_versions,
     files,
     health,
     keys,
@@ -37,6 +39,7 @@ from gateway import (
     processes,
     proof,
     sandboxes,
+    snapshots,
     terminal_socket,
     terminals,
     tickets,
@@ -160,6 +163,9 @@ def create_app(
         conversations.router,
         conversations.agents_router,
         operator.router,
+        snapshots.router,
+        snapshots.restores_router,
+        file_versions.router,
         terminals.router,
         terminals.all_router,
         tickets.router,
@@ -238,5 +244,6 @@ async def _open(
         owner_digest=digest(token),
         connections=connections,
         disk=Disk(settings.home, settings.disk_reserve_bytes),
+        objects=Objects.of(settings),
         feeds=Feeds(database, live),
     )

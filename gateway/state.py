@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import Request
 from starlette.requests import HTTPConnection
 
+from actors.sandbox.versions.objects import Objects
 from gateway.admission import Admission
 from gateway.auth import Principal, Tokens
 from gateway.database_metrics import Figures
@@ -41,6 +42,7 @@ class AppState:
     owner_digest: str  # of the owner's token: what `gateway.proof` proves to know
     connections: SandboxConnections
     disk: Disk
+    objects: Objects  # the contents of snapshots
     feeds: Feeds
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     streams: int = 0                                        # event streams open now

@@ -136,12 +136,18 @@ async def touched(c: Executor, snapshot: Snapshot, until: Snapshot) -> builtins.
     return rows.many(Entry, await c.fetch(_Q.touched, snapshot.sandbox_id, snapshot.seq, until.seq))
 
 
+async def at(c: Executor, snapshot: Snapshot, paths: Sequence[str]) -> builtins.list[Entry]:
+    """What it holds at these paths; where it holds nothing there is no entry."""
+    return rows.many(Entry, await c.fetch(_Q.at, snapshot.sandbox_id, snapshot.seq, [*paths]))
+
+
 async def delete(c: Connection, id: str) -> bool:
     """Delete it; False when it is not there. Raises Conflict for a sandbox's newest, from which the next
     one is told."""
     record = await c.fetchrow(_Q.get, id)
     if record is None:
         return False
+    await c.execute(_Q.lock, record["sandbox_id"])
     following = await c.fetchrow(_Q.following, record["sandbox_id"], record["seq"])
     if following is None:
         raise errors.Conflict(
@@ -156,6 +162,6 @@ async def delete(c: Connection, id: str) -> bool:
     return True
 
 
-async def past(c: Executor, sandbox_id: str, keep: int, limit: int = 20) -> builtins.list[str]:
-    """Ids of automatic snapshots beyond the newest `keep` that nothing refers to, the oldest first."""
-    return [record["id"] for record in await c.fetch(_Q.past, sandbox_id, keep, limit)]
+async def past(c: Executor, keep: int, limit: int = 100) -> builtins.list[str]:
+    """Ids of automatic snapshots beyond the newest `keep` of their sandbox that nothing refers to."""
+    return [record["id"] for record in await c.fetch(_Q.past, keep, limit)]

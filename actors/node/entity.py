@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -32,6 +33,7 @@ log = logging.getLogger("terminalpp.node")
 
 TRIM = "trim"
 TRIM_SECONDS = 30.0
+COLLECT_SECONDS, COLLECT_STATEMENT_SECONDS = 3600.0, 600.0
 KEPT_LINES = 500  # of one start; older ones are dropped, the reader sees the numbers jump
 
 
@@ -75,6 +77,7 @@ class Node(Entity):
         self._drivers: Mapping[str, Driver] = make_drivers(self.context.settings)
         self._jobs: dict[tuple[str, int], Job] = {}
         self._trimming: asyncio.Task[None] | None = None
+        self._collected = time.monotonic()
         async with self.context.turn() as turn:
             turn.remind(TRIM, after_seconds=TRIM_SECONDS, every_seconds=TRIM_SECONDS)
 
@@ -87,7 +90,29 @@ class Node(Entity):
     async def on_reminder(self, turn: Turn, payload: dict[str, Any]) -> None:
         """Keep the journals of finished commands within their budgets, in the background."""
         if payload.get("name") == TRIM and (self._trimming is None or self._trimming.done()):
-            self._trimming = self.context.spawn(self._trim(), "trimming the journals")
+            self._trimming = self.context.spawn(self._tidy(), "trimming the journals")
+
+    async def _tidy(self) -> None:
+        await self._trim()
+        if time.monotonic() - self._collected > COLLECT_SECONDS:
+            self._collected = time.monotonic()
+            await self._collect()
+
+    async def _collect(self) -> None:
+        """Old automatic snapshots, contents that nothing refers to, and their objects go."""
+        from actors.sandbox.versions import collecting
+        from actors.sandbox.versions.objects import Objects
+
+        database = self.context.database.within(COLLECT_STATEMENT_SECONDS)
+        objects = Objects.of(self.context.settings)
+        try:
+            pruned = await collecting.prune(database)
+            forgotten, deleted = await collecting.collect(database, objects)
+        except TerminalError as error:
+            log.warning("snapshots could not be tidied: %s", error)
+        else:
+            words = "snapshots: %d deleted, %d contents and %d objects collected"
+            log.log(logging.INFO if pruned or deleted else logging.DEBUG, words, pruned, forgotten, deleted)
 
     async def _trim(self) -> None:
         settings = self.context.settings

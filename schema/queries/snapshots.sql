@@ -57,9 +57,24 @@ FROM paths p LEFT JOIN LATERAL (
     ORDER BY s.seq DESC LIMIT 1
 ) e ON true
 
+-- at --
+-- What a snapshot holds at these paths.
+SELECT e.path, e.type, e.permissions, e.size_bytes, e.content_hash, e.symlink_target
+FROM unnest($3::text[]) AS p(path) CROSS JOIN LATERAL (
+    SELECT e.* FROM snapshot_entries e JOIN snapshots s ON s.id = e.snapshot_id
+    WHERE e.path = p.path AND s.sandbox_id = $1 AND s.seq <= $2
+        AND s.seq >= (SELECT max(seq) FROM snapshots WHERE sandbox_id = $1 AND whole AND seq <= $2)
+    ORDER BY s.seq DESC LIMIT 1
+) e WHERE e.type <> 'absent'
+
 -- whole_between --
 -- Whether there is a whole snapshot behind $2, up to $3.
 SELECT EXISTS (SELECT 1 FROM snapshots WHERE sandbox_id = $1 AND seq > $2 AND seq <= $3 AND whole)
+
+-- lock --
+-- Until the end of the transaction no other snapshot of the sandbox is deleted: one that is deleted hands down to
+-- the next, which must not go meanwhile.
+SELECT pg_advisory_xact_lock(hashtextextended($1::text, 11))
 
 -- hand_down --
 -- What a snapshot holds and the next one ($2) does not say otherwise is from now on the next one's.
@@ -81,10 +96,10 @@ SELECT * FROM snapshots WHERE sandbox_id = $1 AND seq > $2 ORDER BY seq LIMIT 1
 DELETE FROM snapshots WHERE id = $1
 
 -- past --
--- Automatic snapshots that nothing refers to, beyond the newest $2 of their sandbox; never its newest.
+-- Automatic snapshots that nothing refers to, beyond the newest $1 of their sandbox; never a sandbox's newest.
 SELECT id FROM (
-    SELECT s.id, s.seq, row_number() OVER (ORDER BY s.seq DESC) AS place FROM snapshots s
-    WHERE s.sandbox_id = $1 AND s.snapshot_type = 'auto'
+    SELECT s.id, s.seq, row_number() OVER (PARTITION BY s.sandbox_id ORDER BY s.seq DESC) AS place,
+        max(s.seq) OVER (PARTITION BY s.sandbox_id) AS newest
+    FROM snapshots s WHERE s.snapshot_type = 'auto'
         AND NOT EXISTS (SELECT 1 FROM rewind_points p WHERE p.snapshot_id = s.id)
-        AND s.seq < (SELECT max(seq) FROM snapshots WHERE sandbox_id = $1)
-) old WHERE place > $2 ORDER BY seq LIMIT $3
+) old WHERE place > $1 AND seq < newest LIMIT $2

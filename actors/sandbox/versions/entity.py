@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from actors.sandbox.tppd.client import Tppd
@@ -23,7 +22,7 @@ from actors.sandbox.versions.versions import EVERYTHING, Restored, Versions
 from runtime import Action, Entity, Turn, durable, effect, readonly, typed, volatile
 from schema import snapshots
 from schema.snapshots import Snapshot
-from terminalpp.types import errors
+from terminalpp.types import errors, paths
 
 KEPT = 20  # restores whose result is remembered
 TOLD = 200  # changed paths that are told one by one
@@ -37,13 +36,15 @@ class VersionedFiles(Entity):
     _filling = False  # a fork gets its files, and is not usable yet
 
     @cached_property
+    def _inside(self) -> Tppd:
+        return Tppd(self.run_dir)
+
+    @cached_property
     def versions(self) -> Versions:
         """The versions of its files."""
         from actors.sandbox.versions.objects import Objects  # the store's library comes with the first use
 
-        settings = self.context.settings
-        objects = Objects(Path(settings.home) / "objects", settings.objects_url)
-        tppd = Tppd(self.run_dir)
+        objects, tppd = Objects.of(self.context.settings), self._inside
 
         async def inside() -> Tppd:
             if not self._filling:
@@ -154,7 +155,7 @@ class VersionedFiles(Entity):
                 scope=tuple(relative(path) for path in wanted["paths"]) or EVERYTHING,
                 created_by=wanted["created_by"],
             )
-            result = {"status": "done", **restored_json(done)}
+            result = {"status": "done", **restored_json(done), "running": await self._inside.list()}
         except errors.TerminalError as error:
             if error.retryable:
                 raise
@@ -183,8 +184,9 @@ class VersionedFiles(Entity):
 
 
 def relative(path: str) -> bytes:
-    """A path in the sandbox as one below the workspace's root. Raises InvalidInput."""
-    raw = os.path.normpath(os.fsencode(path))
+    """An absolute path in the sandbox, as text (`terminalpp.types.paths`), as one below the workspace's root.
+    Raises InvalidInput."""
+    raw = os.path.normpath(paths.to_bytes(path))
     root = rows.ROOT.encode()
     if raw != root and not raw.startswith(root + b"/"):
         raise errors.InvalidInput(f"{path!r} is not below {rows.ROOT}", "Only the workspace has versions.")
@@ -209,22 +211,8 @@ def snapshot_json(found: Snapshot) -> dict[str, Any]:
 
 
 def changes_json(changed: list[Difference]) -> list[dict[str, Any]]:
-    """What differs, bounded: path, change, kind, and bytes before and after."""
-    out = []
-    for path, old, new in changed[:TOLD]:
-        one = new or old
-        assert one is not None
-        change = "created" if old is None else "deleted" if new is None else "modified"
-        out.append(
-            {
-                "path": rows.text(path),
-                "change": change,
-                "type": one.kind,
-                "bytes_before": None if old is None else old.size,
-                "bytes_after": None if new is None else new.size,
-            }
-        )
-    return out
+    """What differs, bounded."""
+    return [rows.difference_json(one) for one in changed[:TOLD]]
 
 
 def left_json(left: list[Left]) -> list[dict[str, Any]]:

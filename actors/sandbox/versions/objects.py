@@ -15,6 +15,7 @@ from typing import Any
 import obstore
 from obstore.store import LocalStore, S3Store
 
+from runtime.settings import Settings
 from terminalpp.types.errors import DiskFull, InvalidInput, NotFound, Unavailable
 from terminalpp.types.ids import new_id
 
@@ -34,6 +35,11 @@ class Objects:
                 self._store = S3Store.from_url(url)
             except Exception as error:
                 raise InvalidInput(f"TPP_OBJECTS_URL: {error}", "Give s3://BUCKET/PREFIX.") from error
+
+    @classmethod
+    def of(cls, settings: Settings) -> Objects:
+        """Those of a home."""
+        return cls(Path(settings.home) / "objects", settings.objects_url)
 
     @staticmethod
     def name() -> str:

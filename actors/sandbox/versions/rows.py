@@ -95,6 +95,20 @@ def told(left: Sequence[Left]) -> list[dict[str, Any]]:
     return [{"path": text(one.path), "why": one.why} for one in left[:TOLD]]
 
 
+def difference_json(one: Difference) -> dict[str, Any]:
+    """What differs at a path: change, type, and bytes before and after."""
+    path, old, new = one
+    there = new or old
+    assert there is not None
+    return {
+        "path": text(path),
+        "change": "created" if old is None else "deleted" if new is None else "modified",
+        "type": there.kind,
+        "bytes_before": None if old is None else old.size,
+        "bytes_after": None if new is None else new.size,
+    }
+
+
 def preview(path: bytes, data: bytes) -> str | None:
     """The first characters of a text; None for what is none, or may be a secret."""
     head = data[: 4 * PREVIEW]

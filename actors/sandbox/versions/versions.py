@@ -23,6 +23,7 @@ from typing import Any
 
 from actors.sandbox.tppd.client import Tppd
 from actors.sandbox.versions import filling, rows
+from actors.sandbox.versions.comparing import tree_of
 from actors.sandbox.versions.contents import Writer
 from actors.sandbox.versions.looking import Reader, walked
 from actors.sandbox.versions.objects import Objects
@@ -188,13 +189,8 @@ class Versions:
         assert head is not None
         found = await snapshots.touched(self._context.database, snapshot, head)
         if found is None:
-            return await self.tree_of(snapshot)
+            return await tree_of(self._context.database, snapshot)
         return newest.changed(rows.entry_or_none(one) for one in found)
-
-    async def tree_of(self, snapshot: Snapshot, below: bytes = b"") -> Tree:
-        """What a snapshot holds, of any sandbox, at or below a path."""
-        found = await snapshots.tree(self._context.database, snapshot, rows.text(below) if below else None)
-        return await asyncio.to_thread(lambda: Tree.of(rows.entry(one) for one in found))
 
     # ---- restoring ------------------------------------------------------------------------------
 
@@ -242,7 +238,7 @@ class Versions:
         """Fill a sandbox in which nothing runs yet with what a snapshot, of any sandbox, holds. Raises as
         `restore` does."""
         async with self._lock:
-            then, tppd = await self.tree_of(target), await self._tppd()
+            then, tppd = await tree_of(self._context.database, target), await self._tppd()
             now = await walked(tppd, Tree())
             if not now.tree.directories[b""].entries:
                 await filling.carry_out(plan(Tree(), then), tppd, self._context, self.objects)
