@@ -40,7 +40,8 @@ Usage: ./tpp COMMAND [ARGS]...      (not installed yet: the first command instal
   exec     Run a command in a sandbox.
   attach   Take up a command that runs in a sandbox.
   cp       Copy files into a sandbox, or out of it.
-  files    Files of a sandbox: ls, cat, mkdir, mv, rm.
+  files    Files of a sandbox: ls, cat, mkdir, mv, rm, versions, restore.
+  snapshot  Snapshots of a sandbox's files: take, ls, diff, restore, fork, rm.
   up       Start the system.
   down     Stop the system.
   status   Show what runs.

@@ -84,6 +84,13 @@ class ChangePage(Answer):
     next_cursor: str | None
 
 
+class Preview(Answer):
+    """What a restore would change: at most 1000 entries, and how many there are."""
+
+    items: list[Changed]
+    total: Count
+
+
 class EntryListed(Answer):
     """An entry of a snapshot. `kept` false: it was there, and its content is not kept."""
 

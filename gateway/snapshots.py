@@ -16,6 +16,7 @@ from starlette.responses import Response, StreamingResponse
 
 from actors.sandbox.versions import comparing, rows
 from actors.sandbox.versions.entity import relative
+from actors.sandbox.versions.plan import within
 from gateway import field_errors, responses
 from gateway.files import type_of
 from gateway.idempotency import id_for, once
@@ -29,6 +30,7 @@ from gateway.snapshot_answers import (
     ChangePage,
     EntryPage,
     Kind,
+    Preview,
     Restore,
     SnapshotListed,
     SnapshotPage,
@@ -42,9 +44,10 @@ from schema import sandboxes, snapshots
 from schema.snapshots import Snapshot
 from terminalpp.types import paths
 from terminalpp.types.errors import NotFound
-from terminalpp.types.ids import Ref
+from terminalpp.types.ids import Ref, new_id
 
 TAKE_S, WAIT_MS = 600.0, 60_000
+PREVIEWED = 1000
 router = APIRouter(prefix="/v1/sandboxes/{sandbox_id}/snapshots", tags=["snapshots"], route_class=Route)
 restores_router = APIRouter(
     prefix="/v1/sandboxes/{sandbox_id}/restores", tags=["snapshots"], route_class=Route
@@ -249,6 +252,27 @@ async def diff(
     )
 
 
+@router.post("/{snapshot_id}/preview", operation_id="previewRestore", response_model=Preview)
+async def preview(request: Request, sandbox_id: UUID, snapshot_id: UUID, body: RestoreCreate) -> Response:
+    """What a restore would change, were it done now: looks at the files, and changes none."""
+    gateway, id = app_state(request), await owned(request, sandbox_id)
+    found, scope = await _snapshot(gateway, id, snapshot_id), _scope(body)
+    payload = {"snapshot_id": new_id(), "name": "looked at", "type": "auto", "always": False}
+    seen = await gateway.runtime.call(Ref("sandbox", id), "snapshot", payload, timeout_s=TAKE_S)
+    now = await snapshots.get(gateway.database, seen["snapshot"]["id"])
+    changes = await comparing.between(gateway.database, now, found)
+    inside = [one for one in changes if within(one.path, [relative(path) for path in scope] or [b""])]
+    return Json({"items": [difference(one) for one in inside[:PREVIEWED]], "total": len(inside)})
+
+
+def _scope(body: RestoreCreate) -> list[str]:
+    """Raises InvalidInput."""
+    scope = [as_text(path) for path in body.paths or []]
+    for path in scope:
+        relative(path)
+    return scope
+
+
 @router.post("/{snapshot_id}/restore", operation_id="restoreSnapshot", response_model=Restore)
 async def restore(request: Request, sandbox_id: UUID, snapshot_id: UUID, body: RestoreCreate) -> Response:
     """Makes the files as the snapshot has them, all or those at and below `paths`. Whatever dies meanwhile,
@@ -256,9 +280,7 @@ async def restore(request: Request, sandbox_id: UUID, snapshot_id: UUID, body: R
     Commands go on; they are told in `running`."""
     gateway, id = app_state(request), await owned(request, sandbox_id)
     await _snapshot(gateway, id, snapshot_id)
-    scope = [as_text(path) for path in body.paths or []]
-    for path in scope:
-        relative(path)
+    scope = _scope(body)
 
     async def work() -> Response:
         restore_id, ref = id_for(request, "restore"), Ref("sandbox", id)

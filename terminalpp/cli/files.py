@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 files = typer.Typer(
     name="files", no_args_is_help=True, rich_markup_mode=None,
-    help="Files of a sandbox: list, read, make directories, move, remove.",
+    help="Files of a sandbox: list, read, make directories, move, remove, bring back.",
 )
 Place = Annotated[
     str, typer.Argument(metavar="SANDBOX:PATH", help="Where; relative paths start at /home/user.")
@@ -155,6 +155,47 @@ def rm(
         await client.stat_file(box, path)  # what is not there is said
         await client.delete_file(box, path, recursive=recursive)
         return _told(screen, json, {"removed": path}, f"removed {path}")
+
+    _at(place, act, json)
+
+
+@files.command("versions")
+def versions(place: Place, json: Json = False) -> None:
+    """List what a file was before, as the snapshots found it; the newest first.
+
+    \b
+    Example:
+      ./tpp files versions 7d0c4d57:project/README.md
+    """
+    async def act(client: Any, box: str, path: str, screen: Screen) -> Exit:
+        from terminalpp.cli.inspect import age, listing
+
+        rows = await client.file_versions(box, path)
+        head = ["VERSION", "CHANGE", "AGE", "SIZE", "SNAPSHOT"]
+        return listing(screen, json, rows, head, lambda row: [
+            str(row["version"]), row["change"], age(row["created_at"]), f"{row['size']:,}",
+            row["message"] or ""], "There are no versions: no snapshot has seen it.")
+
+    _at(place, act, json)
+
+
+@files.command("restore")
+def restore(
+    place: Place,
+    version: Annotated[int, typer.Option("--version", metavar="N", min=1, help="Which of its versions.")],
+    json: Json = False,
+) -> None:
+    """Make a file what it was in one of its versions. What is there now is kept in a snapshot first.
+
+    \b
+    Example:
+      ./tpp files restore 7d0c4d57:project/README.md --version 3
+    """
+    async def act(client: Any, box: str, path: str, screen: Screen) -> Exit:
+        data = await client.file_version(box, path, version)
+        await client.take_snapshot(box, f"before: {path} restored"[:255])
+        row = await client.write_file(box, path, data)
+        return _told(screen, json, row, f"{path} is as in version {version} ({len(data):,} bytes)")
 
     _at(place, act, json)
 

@@ -33,12 +33,13 @@ from terminalpp.client.shapes import (
     Sandbox,
     Uploaded,
 )
+from terminalpp.client.snapshots import Snapshots
 from terminalpp.client.terminals import Terminals
 from terminalpp.client.transport import Transport, field, segment, understanding
 from terminalpp.types import errors
 
 
-class Client(Files, Terminals, Conversations, Operator):
+class Client(Files, Snapshots, Terminals, Conversations, Operator):
     """An account's view of one gateway. Safe for many concurrent calls on one event loop."""
 
     def __init__(

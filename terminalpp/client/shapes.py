@@ -302,3 +302,73 @@ class ScreenText(TypedDict):
     offset: int                      # so many bytes of output are on it
     status: str
     history: list[str] | None
+
+
+class Snapshot(TypedDict):
+    """All files of a sandbox at one moment."""
+
+    id: str
+    sandbox_id: str
+    name: str
+    description: str | None
+    type: str                        # manual | auto | scheduled
+    files: int
+    bytes: int
+    tree: str | None                 # a hash of all that it holds
+    left: list[dict[str, str]]       # what it does not hold: path, why
+    left_count: int
+    changed: int                     # entries that differ from the snapshot before it
+    created_at: str
+
+
+class SnapshotEntry(TypedDict):
+    """An entry of a snapshot."""
+
+    path: str
+    path_raw: str
+    type: str
+    mode: str
+    size: int
+    sha256: str | None
+    target: str | None
+    kept: bool                       # its content can be brought back
+
+
+class Changed(TypedDict):
+    """An entry that is not the same on both sides."""
+
+    path: str
+    path_raw: str
+    change: str                      # created | modified | deleted
+    type: str
+    bytes_before: int | None
+    bytes_after: int | None
+
+
+class Restore(TypedDict):
+    """What a restore has done."""
+
+    id: str
+    snapshot_id: str
+    paths: list[str]
+    status: str                      # running | done | failed
+    undo: str | None                 # the snapshot from before it
+    after: str | None
+    changed: list[Changed]
+    changed_count: int
+    untouched: list[dict[str, str]]  # what could not be made as it was: path, why
+    running: list[str]               # commands that went on meanwhile
+    error: dict[str, Any] | None
+
+
+class FileVersion(TypedDict):
+    """A version of a file."""
+
+    version: int
+    path: str
+    change: str                      # created | modified | deleted | renamed
+    size: int
+    sha256: str | None
+    preview: str | None
+    message: str | None
+    created_at: str
