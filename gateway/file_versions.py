@@ -1,4 +1,6 @@
-"""/v1/sandboxes/{id}/files/versions: what one file was before, as the snapshots found it."""
+"""/v1/sandboxes/{id}/files/versions: what one file was before, as the snapshots found it.
+
+A version is made by the snapshot that finds the file changed; so its content is kept as a snapshot's is."""
 
 from __future__ import annotations
 

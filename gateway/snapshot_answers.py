@@ -1,4 +1,7 @@
-"""The answers about snapshots: their shapes, and rows and differences as those."""
+"""The answers about snapshots: their shapes, and rows and differences as those.
+
+Inside, a path is text that stands for its bytes (`terminalpp.types.paths`); an answer shows it twice, as
+people read it and percent-encoded."""
 
 from __future__ import annotations
 
@@ -149,6 +152,7 @@ class Restore(Answer):
 
 
 def listed(found: Snapshot) -> dict[str, Any]:
+    """A snapshot as it is answered."""
     told = found.metadata
     return {
         "id": found.id,
@@ -167,20 +171,24 @@ def listed(found: Snapshot) -> dict[str, Any]:
 
 
 def left(one: dict[str, str]) -> dict[str, str]:
+    """What a snapshot does not hold."""
     return {"path": text_of(paths.to_bytes(one["path"])), "why": one["why"]}
 
 
 def changed(path: str, **rest: Any) -> dict[str, Any]:
+    """A path in both its forms, with what is told of it."""
     raw = paths.to_bytes(path)
     return {"path": text_of(raw), "path_raw": quoted(raw), **rest}
 
 
 def difference(one: Difference) -> dict[str, Any]:
+    """What differs at a path."""
     told = rows.difference_json(one)
     return changed(told.pop("path"), **told)
 
 
 def restored(found: dict[str, Any]) -> dict[str, Any]:
+    """A restore as it is answered."""
     untouched = [
         {"path": path, "why": "it is not kept, or would be lost"} for path in found.get("untouched") or []
     ]

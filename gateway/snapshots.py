@@ -100,10 +100,12 @@ def below_of(path: str) -> bytes:
 
 
 def as_text(path: str) -> str:
+    """A path of a request as it is kept."""
     return paths.to_text(path.encode("utf-8", "surrogateescape"))
 
 
 def cursor_of(place: str) -> str:
+    """What to send for the next page."""
     return base64.urlsafe_b64encode(place.encode()).rstrip(b"=").decode()
 
 
@@ -118,6 +120,7 @@ def _place(cursor: str | None) -> str:
 
 
 def number_of(cursor: str | None, otherwise: int) -> int:
+    """The number in a cursor. Raises InvalidInput."""
     place = _place(cursor)
     if place and not (place.isascii() and place.isdigit() and len(place) < 19):
         raise refused("query.cursor", "it is not one that was given", "Begin again without it.")
@@ -225,6 +228,7 @@ async def file(request: Request, sandbox_id: UUID, snapshot_id: UUID, path: Path
 
 
 def plain(name: str) -> dict[str, str]:
+    """Headers of a file whose content may do nothing where it is shown."""
     return {"content-type": type_of(name), "content-security-policy": "sandbox; default-src 'none'"}
 
 

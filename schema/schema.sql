@@ -213,10 +213,14 @@ CREATE TABLE blobs (
     url text NOT NULL,
     created_at timestamp with time zone NOT NULL DEFAULT now(),
     last_seen_at timestamp with time zone NOT NULL DEFAULT now(),
+    "position" bigint NOT NULL DEFAULT 0,
     CONSTRAINT blobs_pkey PRIMARY KEY (content_hash),
+    CONSTRAINT ck_blobs_codec CHECK (((codec)::text = ANY ((ARRAY['raw'::character varying, 'zstd'::character varying])::text[]))),
     CONSTRAINT ck_blobs_hash CHECK (((content_hash)::text ~ '^[0-9a-f]{64}$'::text)),
+    CONSTRAINT ck_blobs_position CHECK (("position" >= 0)),
     CONSTRAINT ck_blobs_size CHECK (((size_bytes >= 0) AND (stored_bytes >= 0)))
 );
+CREATE INDEX idx_blobs_url ON public.blobs USING btree (url);
 
 CREATE TABLE command_executions (
     id uuid NOT NULL DEFAULT gen_random_uuid(),
@@ -348,7 +352,7 @@ CREATE TABLE fs_entries (
     id uuid NOT NULL DEFAULT gen_random_uuid(),
     sandbox_id uuid NOT NULL,
     path text NOT NULL,
-    name character varying(255) NOT NULL,
+    name text NOT NULL,
     type character varying(20) NOT NULL,
     size_bytes bigint NOT NULL DEFAULT 0,
     mime_type character varying(255),
@@ -358,10 +362,12 @@ CREATE TABLE fs_entries (
     updated_at timestamp with time zone NOT NULL DEFAULT now(),
     deleted_at timestamp with time zone,
     symlink_target text,
+    stamp bytea,
     CONSTRAINT ck_fs_hash CHECK (((content_hash IS NULL) OR ((content_hash)::text ~ '^[0-9a-f]{64}$'::text))),
     CONSTRAINT ck_fs_path CHECK (((path ~ '^/'::text) AND (path !~ '//|/\.\.?(/|$)'::text) AND (path !~ './$'::text))),
     CONSTRAINT ck_fs_path_length CHECK ((octet_length(path) <= 2560)),
     CONSTRAINT ck_fs_size CHECK ((size_bytes >= 0)),
+    CONSTRAINT ck_fs_stamp CHECK ((octet_length(stamp) = 24)),
     CONSTRAINT ck_fs_symlink CHECK (((symlink_target IS NULL) OR ((type)::text = 'symlink'::text))),
     CONSTRAINT ck_fs_type CHECK (((type)::text = ANY ((ARRAY['file'::character varying, 'directory'::character varying, 'symlink'::character varying])::text[]))),
     CONSTRAINT fs_entries_pkey PRIMARY KEY (id),
@@ -683,7 +689,7 @@ CREATE TABLE snapshot_entries (
     size_bytes bigint NOT NULL DEFAULT 0,
     content_hash character varying(64),
     symlink_target text,
-    CONSTRAINT ck_snapshot_entries_type CHECK (((type)::text = ANY ((ARRAY['file'::character varying, 'directory'::character varying, 'symlink'::character varying])::text[]))),
+    CONSTRAINT ck_snapshot_entries_type CHECK (((type)::text = ANY ((ARRAY['file'::character varying, 'directory'::character varying, 'symlink'::character varying, 'absent'::character varying])::text[]))),
     CONSTRAINT snapshot_entries_content_hash_fkey FOREIGN KEY (content_hash) REFERENCES blobs(content_hash),
     CONSTRAINT snapshot_entries_pkey PRIMARY KEY (snapshot_id, path),
     CONSTRAINT snapshot_entries_snapshot_id_fkey FOREIGN KEY (snapshot_id) REFERENCES snapshots(id) ON DELETE CASCADE
@@ -701,10 +707,14 @@ CREATE TABLE snapshots (
     metadata jsonb DEFAULT '{}'::jsonb,
     created_by uuid,
     created_at timestamp with time zone NOT NULL DEFAULT now(),
+    seq bigint NOT NULL,
+    whole boolean NOT NULL DEFAULT true,
+    tree_hash character varying(64),
     CONSTRAINT ck_snap_type CHECK (((snapshot_type)::text = ANY ((ARRAY['manual'::character varying, 'auto'::character varying, 'scheduled'::character varying])::text[]))),
     CONSTRAINT snapshots_created_by_fkey FOREIGN KEY (created_by) REFERENCES users(id) ON DELETE SET NULL,
     CONSTRAINT snapshots_pkey PRIMARY KEY (id),
-    CONSTRAINT snapshots_sandbox_id_fkey FOREIGN KEY (sandbox_id) REFERENCES sandboxes(id) ON DELETE CASCADE
+    CONSTRAINT snapshots_sandbox_id_fkey FOREIGN KEY (sandbox_id) REFERENCES sandboxes(id) ON DELETE CASCADE,
+    CONSTRAINT uq_snapshots_seq UNIQUE (sandbox_id, seq)
 );
 CREATE INDEX idx_snapshots_sandbox ON public.snapshots USING btree (sandbox_id, created_at DESC);
 

@@ -29,6 +29,24 @@ class SandboxCreate(TypedDict):
     environment: NotRequired[dict[str, str] | None]
     auto_sleep_after_minutes: NotRequired[int | None]
     start: NotRequired[bool]
+    from_snapshot: NotRequired[str | None]
+
+
+class Restore(TypedDict):
+    """Make the files of a sandbox as a snapshot has them. `paths`: absolute, as `terminalpp.types.paths` writes
+    them; none: all."""
+
+    restore_id: str
+    snapshot_id: str
+    paths: NotRequired[list[str] | None]
+    name: NotRequired[str | None]
+    created_by: NotRequired[str | None]
+
+
+class OfRestore(TypedDict):
+    """An effect on one restore."""
+
+    restore_id: str
 
 
 class TerminalCreate(TypedDict):
@@ -90,6 +108,7 @@ EFFECTS: dict[str, type] = {
     "sandbox.launch": OfGeneration,
     "sandbox.halt": OfGeneration,
     "sandbox.remove": OfGeneration,
+    "sandbox.bring_back": OfRestore,
     "terminal.launch": Nothing,
     "terminal.halt": Nothing,
     "conversation.run_turn": OfTurn,
@@ -99,6 +118,7 @@ MESSAGES: dict[str, type] = {
     "sandbox.create": SandboxCreate,
     "sandbox.start": Nothing,
     "sandbox.stop": Nothing,
+    "sandbox.restore": Restore,
     "sandbox.destroy": Nothing,
     "terminal.create": TerminalCreate,
     "terminal.end": TerminalEnd,

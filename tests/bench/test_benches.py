@@ -24,6 +24,7 @@ BENCHES = {
     "recovery": ["--n", "1", "--only", "gateway,postgres"],
     "rest": ["20"],
     "soak": ["0.2", "4"],
+    "snapshots": ["3", "20"],
     "sse": ["20", "2000"],
     "terminals": ["20", "5"],
 }

@@ -133,6 +133,17 @@ def a_sandbox_is_made_used_and_copied_to(said: Said, person: Person) -> None:
     assert said.out.endswith("No terminal is open.\n")
 
 
+def what_was_there_is_back(said: Said, person: Person) -> None:
+    changed, restored, notes = said.out.partition("To undo it: ./tpp snapshot restore ")
+    assert changed.splitlines()[:3] == [
+        "+ /home/user/other",
+        "- /home/user/project/",
+        "- /home/user/project/notes",
+    ]
+    assert restored
+    assert notes.endswith("\none\n")
+
+
 def it_is_up(said: Said, person: Person) -> None:
     assert re.search(r"^Terminal\+\+ runs: http://127\.0\.0\.1:[1-9]\d* ", said.out, re.M)
 
@@ -201,6 +212,7 @@ CLAIMS: dict[str, list[Claim]] = {
         the_events_of_the_turn,
         the_change_is_here_and_the_sandbox_gone,
     ],
+    "rewind.md": [what_was_there_is_back],
 }
 WITH_BLOCKS = [document for document in documents() if shell_blocks(document)]
 

@@ -189,7 +189,10 @@ async def stream(database: Database, objects: Objects, hash: str) -> AsyncIterat
         length = min(PIECE_BYTES, blob.stored_bytes - at)
         data = await objects.read(blob.url, blob.position + at, length)
         at += length
-        piece = data if unpacker is None else await asyncio.to_thread(unpacker.decompress, data)
+        try:
+            piece = data if unpacker is None else await asyncio.to_thread(unpacker.decompress, data)
+        except zstandard.ZstdError as error:
+            raise SandboxFailed(f"the content {hash} is damaged: {error}") from None
         await asyncio.to_thread(check.update, piece)
         for start in range(0, len(piece), PIECE_BYTES):  # what was packed well comes out long
             yield piece[start : start + PIECE_BYTES]

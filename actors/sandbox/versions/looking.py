@@ -1,4 +1,7 @@
-"""Looking at a sandbox's tree: a walk, and the contents of what seems changed."""
+"""Looking at a sandbox's tree: a walk, and the contents of what seems changed.
+
+What changes while it is read is told by its stamp before and after: then it is read again the next time.
+Nothing is held in memory but a few batches; the next one is read while the last one is stored."""
 
 from __future__ import annotations
 

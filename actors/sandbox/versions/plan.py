@@ -48,7 +48,7 @@ def wanted(now: Tree, then: Tree, scope: Iterable[bytes]) -> list[Difference]:
     found = []
     for one in differences(now, then):
         inside = within(one.path, tops)
-        missing_above = one.path in above and one.new is not None and _kind(one.old) != _kind(one.new)
+        missing_above = one.path in above and one.old is None and _kind(one.new) == stat.S_IFDIR
         if inside or missing_above:
             found.append(one)
     return found
@@ -77,10 +77,8 @@ def plan(now: Tree, then: Tree, scope: Iterable[bytes] = (b"",)) -> Plan:
         inside = now.get(folder) if folder else None
         if inside is not None and stat.S_ISDIR(inside.mode) and inside.mode & 0o300 != 0o300:
             opened[folder] = inside.mode
-    later = {item.path for item in made.modes}
-    for folder, mode in opened.items():
-        if folder not in later and then.get(folder) is not None:
-            made.modes.append(Item(folder, mode))
+    settled = {item.path for item in made.modes} | {item.path for item in gone}
+    made.modes += [Item(folder, mode) for folder, mode in opened.items() if folder not in settled]
     gone.sort(key=lambda item: item.path, reverse=True)
     made.stages = [[Item(folder, OPEN) for folder in sorted(opened)], gone, dirs, links]
     made.modes.sort(key=lambda item: item.path, reverse=True)

@@ -27,7 +27,7 @@ from actors.sandbox.versions.comparing import tree_of
 from actors.sandbox.versions.contents import Writer
 from actors.sandbox.versions.looking import Reader, walked
 from actors.sandbox.versions.objects import Objects
-from actors.sandbox.versions.plan import plan, within
+from actors.sandbox.versions.plan import Plan, plan, within
 from actors.sandbox.versions.tree import Difference, Entry, Left, Tree, differences, restamped
 from runtime import Context
 from schema import file_entries, snapshots
@@ -53,6 +53,16 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
+class Observed:
+    """The tree as it was looked at, what is not kept of it, and the first words of the files that were
+    read."""
+
+    tree: Tree
+    left: list[Left]
+    previews: dict[bytes, str | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Restored:
     """`before`: the snapshot that undoes it. `after`: what it came to. `untouched`: what cannot become as it
     was, or stays though it was not there; `failed`: the same, with the errno of the last try."""
@@ -74,12 +84,13 @@ class Versions:
         self._context, self.sandbox_id, self._tppd, self.objects = context, sandbox_id, tppd, objects
         self._lock = asyncio.Lock()
         self._recorded: Tree | None = None  # as the newest snapshot has it
+        self._chain: tuple[int, int] | None = None  # snapshots since the last whole one, and their entries
         self._seen: Tree | None = None  # contents that are known besides, by their stamps
 
     def forget(self) -> None:
         """Give the memory back; the next call reads from the database."""
         if not self._lock.locked():
-            self._recorded = self._seen = None
+            self._recorded = self._seen = self._chain = None
 
     # ---- taking ---------------------------------------------------------------------------------
 
@@ -111,29 +122,59 @@ class Versions:
         metadata: dict[str, Any] | None = None,
         always: bool = True,
     ) -> Taken:
-        database, recorded = self._context.database, await self._load()
-        try:
-            made = await snapshots.get(database, id)
+        recorded = await self._load()
+        if (made := await self._made(id)) is not None:
             return Taken(made, await self._tree_from(made, recorded), [], [])
+        observed = await self._observe(self._seen or recorded)
+        return await self._commit(observed, id, name, type, description, created_by, metadata, always)
+
+    async def _made(self, id: str) -> Snapshot | None:
+        try:
+            return await snapshots.get(self._context.database, id)
         except NotFound:
-            pass
-        tppd, writer = await self._tppd(), Writer(database, self.objects)
-        reader = Reader(tppd, writer, await walked(tppd, self._seen or recorded))
+            return None
+
+    async def _observe(self, known: Tree) -> Observed:
+        """The tree as it is, its contents stored."""
+        tppd, writer = await self._tppd(), Writer(self._context.database, self.objects)
+        reader = Reader(tppd, writer, await walked(tppd, known))
         seen = await reader.read()
         await writer.record()
-        changed, touched = differences(recorded, seen.tree), restamped(recorded, seen.tree)
+        return Observed(seen.tree, seen.left, reader.previews)
+
+    async def _commit(
+        self,
+        observed: Observed,
+        id: str,
+        name: str,
+        type: str,
+        description: str | None = None,
+        created_by: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        always: bool = True,
+    ) -> Taken:
+        database, recorded, tree, left = (
+            self._context.database,
+            await self._load(),
+            observed.tree,
+            observed.left,
+        )
+        changed, touched = differences(recorded, tree), restamped(recorded, tree)
         head = await snapshots.head(database, self.sandbox_id)
+        if self._chain is None:
+            self._chain = await snapshots.since_whole(database, self.sandbox_id)
+        whole = head is None or self._due(tree)
+        chain, self._chain = self._chain, None
         self._recorded = None  # should a commit's fate stay unknown, the database has to tell
         # The fence at the end: much is written the first time, and the sandbox's other writers wait for who
         # holds it.
         async with database.transaction() as c:
             await file_entries.restamp(c, self.sandbox_id, [rows.restamp(*one) for one in touched])
             if changed or always or head is None:
-                await self._record(c, changed, reader.previews, created_by, name)
-                whole = head is None or await self._due(seen.tree)
-                kept = seen.tree.items() if whole else [(one.path, one.new) for one in changed]
-                files, size = seen.tree.counts()
-                told = {"left": rows.told(seen.left), "left_count": len(seen.left)} if seen.left else {}
+                await self._record(c, changed, observed.previews, created_by, name)
+                kept = [*tree.items()] if whole else [(one.path, one.new) for one in changed]
+                files, size = tree.counts()
+                told = {"left": rows.told(left), "left_count": len(left)} if left else {}
                 head = await snapshots.add(
                     c,
                     id,
@@ -147,11 +188,12 @@ class Versions:
                     total_size_bytes=size,
                     created_by=created_by,
                     metadata={**(metadata or {}), **told, "changed": len(changed)},
-                    tree_hash=seen.tree.digest(),
+                    tree_hash=tree.digest(),
                 )
+                chain = (1, len(kept)) if whole else (chain[0] + 1, chain[1] + len(kept))
             await check_fence(c, self._context.fence)
-        self._recorded, self._seen = seen.tree, None
-        return Taken(head, seen.tree, changed, seen.left)
+        self._recorded, self._seen, self._chain = tree, None, chain
+        return Taken(head, tree, changed, left)
 
     async def _load(self) -> Tree:
         if self._recorded is None:
@@ -159,9 +201,9 @@ class Versions:
             self._recorded = await asyncio.to_thread(lambda: Tree.of(rows.loaded(one) for one in found))
         return self._recorded
 
-    async def _due(self, tree: Tree) -> bool:
+    def _due(self, tree: Tree) -> bool:
         """Whether so much has gathered since the last whole snapshot that the next one is to be whole."""
-        count, entries = await snapshots.since_whole(self._context.database, self.sandbox_id)
+        count, entries = self._chain or (0, 0)
         return count >= CHAIN or entries > 1000 + 2 * sum(len(d.entries) for d in tree.directories.values())
 
     async def _record(
@@ -212,24 +254,36 @@ class Versions:
             before = await self._take(
                 derived_id(id, "before"), f"before: {name}", "auto", None, created_by, mark
             )
+            if (done := await self._made(derived_id(id, "after"))) is not None:
+                return Restored(before.snapshot, done, [])
             then = await self._tree_from(target, await self._load())
-            untouched, failed = await self._apply(then, scope)
-            after = await self._take(derived_id(id, "after"), name, "auto", None, created_by, mark)
+            observed, steps, failed = await self._apply(await self._now(before), then, scope)
+            after = await self._commit(
+                observed, derived_id(id, "after"), name, "auto", None, created_by, mark
+            )
             changed = [one for one in differences(before.tree, after.tree) if within(one.path, scope)]
-            return Restored(before.snapshot, after.snapshot, changed, untouched, failed)
+            return Restored(before.snapshot, after.snapshot, changed, steps.untouched, failed)
 
-    async def _apply(self, then: Tree, scope: Sequence[bytes]) -> tuple[list[bytes], list[tuple[bytes, int]]]:
+    async def _now(self, before: Taken) -> Observed:
+        """What was looked at for the undo; anew when that was taken by a try that was cut short."""
+        if self._recorded is before.tree:
+            return Observed(before.tree, before.left, {})
+        return await self._observe(await self._load())
+
+    async def _apply(
+        self, observed: Observed, then: Tree, scope: Sequence[bytes]
+    ) -> tuple[Observed, Plan, list[tuple[bytes, int]]]:
+        """Steps until nothing differs, or the same ones fail again; what the tree is then."""
         failed: list[tuple[bytes, int]] = []
         for _ in range(ROUNDS):
-            tppd = await self._tppd()
-            look = await walked(tppd, self._seen or await self._load())
-            now = await Reader(tppd, Writer(self._context.database, self.objects, keep=False), look).read()
-            steps = plan(now.tree, then, scope)
+            steps = plan(observed.tree, then, scope)
             if steps.empty:
-                return steps.untouched, []
-            failed = await filling.carry_out(steps, tppd, self._context, self.objects)
-        if failed:
-            return steps.untouched, failed
+                return observed, steps, []
+            failed = await filling.carry_out(steps, await self._tppd(), self._context, self.objects)
+            observed = await self._observe(observed.tree)
+        steps = plan(observed.tree, then, scope)
+        if failed or steps.empty:
+            return observed, steps, failed
         raise Conflict(
             "the files kept changing while they were restored", "End what writes to them, then do it again."
         )
@@ -249,4 +303,4 @@ class Versions:
                         now.settle(path, Entry(found.mode, found.size, found.stamp, kept.hash))
                 self._seen = now.tree
             else:  # it was begun before
-                await self._apply(then, EVERYTHING)
+                await self._apply(await self._observe(await self._load()), then, EVERYTHING)
