@@ -97,10 +97,11 @@ async def forked(client: Client, box: str, snapshot: str) -> str:
 async def much(client: Client, box: str, host: Path, megabytes: int) -> None:
     """A first snapshot of so much, half of it text."""
     half = megabytes // 2
-    script = (
-        f"rm -rf tree; mkdir noise text; for i in $(seq {half}); do head -c 1000000 /dev/urandom > noise/$i; done; "
-        f"base64 noise/1 > /tmp/t; for i in $(seq {half}); do (echo $i; head -c 1000000 /tmp/t) > text/$i; done"
-    )
+    script = f"""
+        rm -rf tree; mkdir noise text
+        for i in $(seq {half}); do head -c 1000000 /dev/urandom > noise/$i; done
+        base64 noise/1 > /tmp/t
+        for i in $(seq {half}); do (echo $i; head -c 1000000 /tmp/t) > text/$i; done"""
     await inside(client, box, script)
     sh(host, script)
     start = time.perf_counter()

@@ -12,6 +12,7 @@ NOT_BLANK = r"[^\x00-\x20]"
 ONE_LINE = r"^[^\r\n]+$"
 WORD = r"^[!-~]+$"
 ABSOLUTE = r"^/(?![\s\S]*/\.\./)(?!\.\./)(?![\s\S]*/\.\.$)(?!\.\.$)"
+WORKSPACE = r"^/home/user(/(?!([\s\S]*/)?\.\.(/|$))[\s\S]*)?$"
 VARIABLE = r"^[^=]{1,255}$"
 CPUS = r"^[0-9]{1,4}(\.[0-9]{1,3})?m?$"
 SIZE = r"^[0-9]{1,16}(\.[0-9]{1,3})? ?([KMGTkmgt][Ii]?)?[Bb]?$"
@@ -25,6 +26,7 @@ FORMS = {
     ONE_LINE: "must be one line, not empty",
     WORD: "must be one word of printable ASCII characters",
     ABSOLUTE: "must be an absolute path without `..`",
+    WORKSPACE: "must be a path at or below /home/user, without `..`",
     VARIABLE: "the name of a variable has 1 to 255 characters and no `=`",
     CPUS: "must be a number of CPUs, such as 1, 0.5 or 500m",
     SIZE: "must be a size, such as 512MB or 2GB",

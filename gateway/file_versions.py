@@ -87,7 +87,7 @@ async def version(
     request: Request,
     sandbox_id: UUID,
     path: PathQuery,
-    number: Annotated[int, Query(ge=1, le=file_entries.LAST)],
+    number: Annotated[int, Query(ge=1, le=file_entries.LAST - 1)],
 ) -> Response:
     """A file as it was in one of its versions; `PUT …/files` with it restores it."""
     gateway, id = app_state(request), await owned(request, sandbox_id)

@@ -22,7 +22,7 @@ from gateway.files import type_of
 from gateway.idempotency import id_for, once
 from gateway.paging import Limit
 from gateway.paths import PathQuery, raw_path, text_of
-from gateway.requests import AbsolutePath, Body, _example
+from gateway.requests import Body, _example
 from gateway.responses import Json
 from gateway.routes import Route, refused
 from gateway.sandboxes import owned, shown
@@ -43,7 +43,7 @@ from gateway.state import AppState, app_state, user_of
 from schema import sandboxes, snapshots
 from schema.snapshots import Snapshot
 from terminalpp.types import paths
-from terminalpp.types.errors import NotFound
+from terminalpp.types.errors import InvalidInput, NotFound
 from terminalpp.types.ids import Ref, new_id
 
 TAKE_S, WAIT_MS = 600.0, 60_000
@@ -52,6 +52,8 @@ router = APIRouter(prefix="/v1/sandboxes/{sandbox_id}/snapshots", tags=["snapsho
 restores_router = APIRouter(
     prefix="/v1/sandboxes/{sandbox_id}/restores", tags=["snapshots"], route_class=Route
 )
+# Files have versions in the workspace alone.
+WorkspacePath = Annotated[str, Field(max_length=512, pattern=field_errors.WORKSPACE)]
 Name = Annotated[str, Field(min_length=1, max_length=255, pattern=field_errors.NOT_BLANK)]
 After = Annotated[
     str | None, Query(pattern=r"^[A-Za-z0-9_-]{1,5464}$", description="`next_cursor` of the page before.")
@@ -73,7 +75,7 @@ class RestoreCreate(Body):
 
     model_config = _example(paths=["/home/user/project"])
 
-    paths: list[AbsolutePath] | None = Field(
+    paths: list[WorkspacePath] | None = Field(
         None, min_length=1, max_length=100, description="Files and directories; null: everything."
     )
 
@@ -95,8 +97,11 @@ async def _snapshot(gateway: AppState, sandbox_id: str, snapshot_id: UUID) -> Sn
 
 
 def below_of(path: str) -> bytes:
-    """Raises InvalidInput."""
-    return relative(as_text(path))
+    """A path of a query below the workspace's root. Raises NotFound: elsewhere there are no versions."""
+    try:
+        return relative(as_text(path))
+    except InvalidInput as error:
+        raise NotFound(error.detail, error.hint) from None
 
 
 def as_text(path: str) -> str:

@@ -38,26 +38,31 @@ static void forget(struct name *names, size_t count) {
     free(names);
 }
 
-/* What is in a directory, by name; errno E2BIG when it is too much for one record. NULL: errno. */
+/* What is in a directory, by name; NULL: errno. E2BIG: it is too much for one record. EACCES: its names may be read,
+ * but nothing else of what is in it. */
 static struct name *names_of(DIR *dir, size_t *count) {
     size_t room = 64, bytes = 0;
+    int error = 0;
     struct name *names = malloc(room * sizeof *names);
     if (!names) abort();
     *count = 0;
-    errno = 0;
-    for (struct dirent *e; (e = readdir(dir));) {
+    for (struct dirent *e; !error && (e = readdir(dir));) {
         if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
         if (*count == room && !(names = realloc(names, (room *= 2) * sizeof *names))) abort();
         struct name *n = names + *count;
-        if (fstatat(dirfd(dir), e->d_name, &n->s, AT_SYMLINK_NOFOLLOW) < 0) continue; /* gone meanwhile */
+        if (fstatat(dirfd(dir), e->d_name, &n->s, AT_SYMLINK_NOFOLLOW) < 0) {
+            if (errno != ENOENT) error = errno; /* else it is gone meanwhile */
+            continue;
+        }
         if (!(n->text = strdup(e->d_name))) abort();
         ++*count;
         bytes += 40 + strlen(e->d_name) + (S_ISLNK(n->s.st_mode) ? (size_t)n->s.st_size : 0);
-        if (bytes > DIRECTORY_BYTES) {
-            forget(names, *count);
-            errno = E2BIG;
-            return NULL;
-        }
+        if (bytes > DIRECTORY_BYTES) error = E2BIG;
+    }
+    if (error) {
+        forget(names, *count);
+        errno = error;
+        return NULL;
     }
     qsort(names, *count, sizeof *names, by_bytes);
     return names;

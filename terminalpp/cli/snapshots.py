@@ -124,7 +124,7 @@ def diff(
         from terminalpp.cli.exits import Exit
 
         first = await _snapshot(client, id, old)
-        place = posixpath.join("/home/user", path)
+        place = posixpath.normpath(posixpath.join("/home/user", path))
         if new is None:  # the files as they are: a preview from there to here, turned around
             changes = [_turned(one) for one in await client.preview_restore(id, first["id"], [place])]
             later = (await client.snapshots(id, limit=1))[0]["id"]
@@ -165,7 +165,7 @@ def restore(
         from terminalpp.cli.sanitize import clean
 
         found = await _snapshot(client, id, which)
-        scope = [posixpath.join("/home/user", path) for path in paths or []] or None
+        scope = [posixpath.normpath(posixpath.join("/home/user", path)) for path in paths or []] or None
         if preview:
             changes = await client.preview_restore(id, found["id"], scope)
             return _changes(screen, json, changes, "It would change nothing.")

@@ -33,8 +33,8 @@ class SandboxCreate(TypedDict):
 
 
 class Restore(TypedDict):
-    """Make the files of a sandbox as a snapshot has them. `paths`: absolute, as `terminalpp.types.paths` writes
-    them; none: all."""
+    """Make the files of a sandbox as a snapshot has them. `paths`: absolute, as `terminalpp.types.paths`
+    writes them; none: all."""
 
     restore_id: str
     snapshot_id: str

@@ -128,6 +128,10 @@ class Fuzz:
                 (Tag.ARG, one) for one in r.choice(COMMANDS)
             ]
             found += [(Tag.ENV, r.choice(TEXTS)), (Tag.CWD, r.choice(PATHS))]
+        if op in (Op.READ_FILES, Op.WRITE_FILES):
+            found += [(Tag.NAME, self.item(op)) for _ in range(r.randrange(5))]
+        if op == Op.WALK and r.random() < 0.5:
+            found.append((Tag.AFTER, r.choice([*PATHS, b"", b"a", b"a/b", b"zz/\xff"])))
         for tag in NUMBERED:
             if r.random() < 0.4:
                 found.append((tag, number(r.choice(NUMBERS[:8] if r.random() < 0.7 else NUMBERS))))
@@ -136,6 +140,18 @@ class Fuzz:
         if r.random() < 0.3:
             found.append((Tag.WRITER, r.choice([b"anna", b"", b"w" * 64, b"w" * 65, b"\0"])))
         return found
+
+
+    def item(self, op: int) -> bytes:
+        """A name to read, or an entry to make."""
+        r = self.random
+        path = r.choice([*PATHS, b"a", b"a/b", b"a/b/c", b"../x", b"", b"n" * 300])
+        if op == Op.READ_FILES:
+            return path
+        kind = r.choice([0, 0, 0o100000, 0o100000, 0o040000, 0o120000, 0o010000, r.getrandbits(32)])
+        length = len(path) if r.random() < 0.9 else r.choice([0, 1, 2**16 - 1])
+        data = r.choice([b"", b"x", bytes(70_000), r.randbytes(500)])
+        return struct.pack("<IH", kind | r.choice([0o644, 0o755, 0, 0o777]), length) + path + data
 
 
 async def alive(sandbox: Sandbox, log: str) -> None:

@@ -109,6 +109,7 @@ class Versions:
 
         Raises what the sandbox raises, DiskFull, Unavailable.
         """
+        await self._tppd()  # a fork that is not filled yet needs the lock for that
         async with self._lock:
             return await self._take(id, name, type, description, created_by, metadata, always)
 
@@ -249,6 +250,7 @@ class Versions:
 
         Raises what the sandbox raises, DiskFull, Unavailable, Conflict (something keeps changing the files).
         """
+        await self._tppd()
         async with self._lock:
             mark = {"restore": id, "target": target.id}
             before = await self._take(
