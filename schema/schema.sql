@@ -53,6 +53,17 @@ BEGIN
     RETURN NULL;
 END $function$;
 
+CREATE OR REPLACE FUNCTION public.number_snapshot()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    IF NEW.seq IS NULL THEN
+        NEW.seq := (SELECT COALESCE(max(seq), 0) + 1 FROM snapshots WHERE sandbox_id = NEW.sandbox_id);
+    END IF;
+    RETURN NEW;
+END $function$;
+
 CREATE OR REPLACE FUNCTION public.sandbox_may_become(before text, after text)
  RETURNS boolean
  LANGUAGE sql
@@ -717,6 +728,7 @@ CREATE TABLE snapshots (
     CONSTRAINT uq_snapshots_seq UNIQUE (sandbox_id, seq)
 );
 CREATE INDEX idx_snapshots_sandbox ON public.snapshots USING btree (sandbox_id, created_at DESC);
+CREATE TRIGGER trg_snapshots_seq BEFORE INSERT ON public.snapshots FOR EACH ROW EXECUTE FUNCTION number_snapshot();
 
 CREATE TABLE terminals (
     id uuid NOT NULL,

@@ -22,6 +22,15 @@ WHERE n.id = s.id;
 ALTER TABLE snapshots
     ALTER COLUMN seq SET NOT NULL,
     ADD CONSTRAINT uq_snapshots_seq UNIQUE (sandbox_id, seq);
+-- Whoever inserts the seed's columns alone gets the next number.
+CREATE FUNCTION number_snapshot() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.seq IS NULL THEN
+        NEW.seq := (SELECT COALESCE(max(seq), 0) + 1 FROM snapshots WHERE sandbox_id = NEW.sandbox_id);
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER trg_snapshots_seq BEFORE INSERT ON snapshots FOR EACH ROW EXECUTE FUNCTION number_snapshot();
 
 ALTER TABLE snapshot_entries
     DROP CONSTRAINT ck_snapshot_entries_type,

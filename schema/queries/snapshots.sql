@@ -1,8 +1,8 @@
 -- add --
 -- The sandbox's next snapshot; nothing when there is one of this id.
 INSERT INTO snapshots (id, sandbox_id, name, description, snapshot_type, file_count, total_size_bytes, metadata,
-    created_by, seq, whole, tree_hash)
-SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, COALESCE(max(seq), 0) + 1, $10, $11 FROM snapshots WHERE sandbox_id = $2
+    created_by, whole, tree_hash)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 ON CONFLICT (id) DO NOTHING RETURNING *
 
 -- get --
