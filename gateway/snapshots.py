@@ -266,12 +266,17 @@ async def preview(request: Request, sandbox_id: UUID, snapshot_id: UUID, body: R
     """What a restore would change, were it done now: looks at the files, and changes none."""
     gateway, id = app_state(request), await owned(request, sandbox_id)
     found, scope = await _snapshot(gateway, id, snapshot_id), _scope(body)
-    payload = {"snapshot_id": new_id(), "name": "looked at", "type": "auto", "always": False}
-    seen = await gateway.runtime.call(Ref("sandbox", id), "snapshot", payload, timeout_s=TAKE_S)
-    now = await snapshots.get(gateway.database, seen["snapshot"]["id"])
+    now = await looked_at(gateway, id)
     changes = await comparing.between(gateway.database, now, found)
     inside = [one for one in changes if within(one.path, [relative(path) for path in scope] or [b""])]
     return Json({"items": [difference(one) for one in inside[:PREVIEWED]], "total": len(inside)})
+
+
+async def looked_at(gateway: AppState, sandbox_id: str) -> Snapshot:
+    """The sandbox's files as they are at this moment: the newest snapshot, or a new one."""
+    payload = {"snapshot_id": new_id(), "name": "looked at", "type": "auto", "always": False}
+    seen = await gateway.runtime.call(Ref("sandbox", sandbox_id), "snapshot", payload, timeout_s=TAKE_S)
+    return await snapshots.get(gateway.database, seen["snapshot"]["id"])
 
 
 def _scope(body: RestoreCreate) -> list[str]:

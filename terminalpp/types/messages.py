@@ -94,6 +94,19 @@ class Post(TypedDict):
     text: str
 
 
+class Rewind(TypedDict):
+    """Go back to a point of the conversation."""
+
+    rewind_id: str
+    point_id: str
+
+
+class OfRewind(TypedDict):
+    """An effect on one rewind."""
+
+    rewind_id: str
+
+
 class SetModel(TypedDict):
     """Use another model from the next call on."""
 
@@ -113,6 +126,7 @@ EFFECTS: dict[str, type] = {
     "terminal.halt": Nothing,
     "conversation.run_turn": OfTurn,
     "conversation.abandon": OfTurn,
+    "conversation.go_back": OfRewind,
 }
 MESSAGES: dict[str, type] = {
     "sandbox.create": SandboxCreate,
@@ -125,6 +139,7 @@ MESSAGES: dict[str, type] = {
     "conversation.create": ConversationCreate,
     "conversation.post": Post,
     "conversation.cancel": Nothing,
+    "conversation.rewind": Rewind,
     "conversation.destroy": Nothing,
     "conversation.set_model": SetModel,
 }
