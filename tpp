@@ -34,6 +34,7 @@ Usage: ./tpp COMMAND [ARGS]...      (not installed yet: the first command instal
   chat     Talk with the team about your project.
   logs     Show a conversation from its first event.
   rewind   Go back in a conversation, with its files.
+  fork     Begin another conversation with what one was at a point.
   ps       List conversations, sandboxes and agents.
   kill     End all processes in a sandbox, or what one command left.
   sh       Open a shell on a terminal in a sandbox.

@@ -17,20 +17,20 @@ from starlette.responses import Response
 
 from actors.sandbox.versions import comparing
 from actors.sandbox.versions.entity import relative
-from gateway import conversations
+from gateway import conversations, field_errors, responses
 from gateway.idempotency import id_for, once
-from gateway.requests import Body, Id, _example
+from gateway.requests import Body, Id, MessageCreate, _example
 from gateway.responses import _ID, _TIME, Answer, Count, Json, Time, example
 from gateway.responses import Id as AnswerId
 from gateway.routes import Route
 from gateway.snapshot_answers import Preview, difference
-from gateway.snapshots import PREVIEWED, as_text, looked_at
-from gateway.state import AppState, app_state
+from gateway.snapshots import PREVIEWED, as_text, looked_at, sandbox_fork
+from gateway.state import AppState, app_state, user_of
 from schema import events, rewind_points, snapshots
 from schema.rewind_points import RewindPoint
 from terminalpp.types.branches import REWOUND, holds, ranges
 from terminalpp.types.errors import Conflict
-from terminalpp.types.ids import Ref
+from terminalpp.types.ids import Ref, derived_id
 from terminalpp.types.times import moment
 
 WAIT_S, POLL_S = 60.0, 0.05
@@ -43,6 +43,16 @@ class RewindCreate(Body):
     model_config = _example(point_id=_ID)
 
     point_id: Id
+
+
+class ForkCreate(Body):
+    """Another conversation to begin with what this one was."""
+
+    model_config = _example(point_id=_ID, message="Try it with a lookup table instead.")
+
+    point_id: Id | None = Field(None, description="Null: the newest point of the present branch.")
+    title: Annotated[str, Field(min_length=1, max_length=255, pattern=field_errors.NOT_BLANK)] | None = None
+    message: str | None = Field(None, min_length=1, description="The first thing to say in it.")
 
 
 class Point(Answer):
@@ -194,3 +204,55 @@ async def _told(gateway: AppState, id: str, rewind_id: str, after: int) -> event
             raise Conflict(f"the conversation could not be rewound: {why}", "Do it again.")
         await asyncio.sleep(POLL_S)
     return None
+
+
+@router.post("/fork", operation_id="forkConversation", status_code=201, response_model=responses.Conversation)
+async def fork(request: Request, conversation_id: UUID, body: ForkCreate) -> Response:
+    """Another conversation, in a sandbox of its own, that begins with the files, the chat and the knowledge
+    of this one at a point. This one goes on as it was."""
+    gateway, row = app_state(request), await conversations.owned(request, conversation_id)
+    if body.message is not None:
+        MessageCreate(text=body.message).checked()
+    point = await _point_of(gateway, row.id, body.point_id)
+    settings = {name: value for name, value in row.settings.items() if value is not None}
+
+    async def work() -> Response:
+        made, user = id_for(request, "fork"), user_of(request)
+        box = await sandbox_fork(
+            gateway, str(row.sandbox_id), str(point.snapshot_id), derived_id(made, "box"), user
+        )
+        payload = {
+            **settings,
+            "sandbox_id": box,
+            "user_id": user,
+            "model": row.model_used,
+            "title": body.title or f"fork of {row.title or row.id[:8]}"[:255],
+            "fork_of": {"conversation_id": row.id, "point_id": point.id},
+        }
+        ref = Ref("conversation", made)
+        await gateway.runtime.send(ref, "create", payload, message_id=f"{made}:create")
+        if body.message is not None:
+            message_id = derived_id(made, "message")
+            said = {"message_id": message_id, "text": body.message}
+            await gateway.runtime.send(ref, "post", said, message_id=message_id)
+        return await conversations.shown(gateway, made, 201)
+
+    return await once(request, work)
+
+
+async def _point_of(gateway: AppState, id: str, wanted: UUID | None) -> RewindPoint:
+    """Raises NotFound, Conflict (its files are not kept, or there is none yet)."""
+    if wanted is not None:
+        point = await rewind_points.get(gateway.database, id, str(wanted))
+    else:
+        branch = await _branch(gateway, id)
+        found = await rewind_points.list(gateway.database, id)
+        kept = [
+            one for one in found if one.snapshot_id and (one.event_seq == 0 or holds(branch, one.event_seq))
+        ]
+        if not kept:
+            raise Conflict("there is nothing to fork yet: no turn has begun", "Send a message first.")
+        point = kept[-1]
+    if point.snapshot_id is None:
+        raise Conflict("the files of this point are not kept any more", "Choose another point.")
+    return point

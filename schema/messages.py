@@ -56,3 +56,9 @@ async def list(
 async def mark(c: Executor, conversation_id: str, present: Collection[str]) -> None:
     """Those of `present` are on the conversation's present branch; `metadata.abandoned` marks all others."""
     await c.execute(_Q.mark, conversation_id, [*present])
+
+
+async def copy(c: Executor, source_id: str, target_id: str, present: Collection[str]) -> None:
+    """Those of `present` in another conversation too, under ids of their own; `metadata.origin` is the first
+    one's."""
+    await c.execute(_Q.copy, source_id, target_id, [*present])

@@ -23,7 +23,7 @@ from actors.agent.sandbox_tools import SandboxCommands, finished
 from actors.agent.turn_log import Superseded, TurnLog
 from actors.conversation import closing, core, turns, worktree
 from actors.conversation.closing import TurnEnd
-from actors.conversation.going_back import GoingBack
+from actors.conversation.forking import Forking
 from actors.conversation.turns import TurnWork
 from actors.conversation.workspace import GitWorkspace
 from graphs.limits import Limits
@@ -50,7 +50,7 @@ STOP_SECONDS = 20.0  # how long a cancellation waits for an agent that cannot be
 WAITED_OUT = (Unavailable, DeadlineExceeded, DiskFull, NotOwner, Overloaded, SandboxNotRunning)
 
 
-class Conversation(GoingBack):
+class Conversation(Forking):
     """One conversation with one team about one workspace."""
 
     kind = "conversation"
@@ -85,6 +85,8 @@ class Conversation(GoingBack):
             )
             await agents.create_team(turn.connection, self.ref.id, list(AgentRole))
             turn.state.update(state)
+            if source := payload.get("fork_of"):
+                await self._begin_as(turn, source["conversation_id"], source["point_id"])
         return {"conversation_id": self.ref.id, "model": turn.state["model"]}
 
     @durable
@@ -312,7 +314,7 @@ class Conversation(GoingBack):
                         "duration_ms": 0,
                         "output_bytes": 0,
                         "reason": error.detail,
-                    })  # fmt: skip
+                    })
                 )
         return ended
 

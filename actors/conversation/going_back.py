@@ -100,8 +100,8 @@ class GoingBack(Entity):
         self, turn: Turn, wanted: dict[str, Any], point: RewindPoint, done: dict[str, Any]
     ) -> int:
         c, before = turn.connection, core.Conversation.from_json(turn.state)
-        last, rewinds = await events.last_seq(c, self.ref.id), await self._rewinds(c)
-        known = await self._known_at(c, point, rewinds, before)
+        last, rewinds = await events.last_seq(c, self.ref.id), await self._rewinds(c, self.ref.id)
+        known = await self._known_at(c, self.ref.id, point, rewinds, before)
         undo = await rewind_points.add(
             c,
             self.ref.id,
@@ -125,7 +125,7 @@ class GoingBack(Entity):
         }
         seq = await events.append(c, self.ref.id, [(REWOUND, "system", told)])
         branch = ranges([*rewinds, (seq, point.event_seq)], seq)
-        await messages.mark(c, self.ref.id, await self._messages_on(c, branch))
+        await messages.mark(c, self.ref.id, await self._messages_on(c, self.ref.id, branch))
         await self._step(turn, core.Rewound(self.ref.id, wanted["rewind_id"], known, time.time()))
         return await events.last_seq(c, self.ref.id)
 
@@ -137,21 +137,26 @@ class GoingBack(Entity):
         await self._step(turn, core.Rewound(self.ref.id, wanted.get("rewind_id", ""), None, time.time()))
         return seq
 
-    async def _rewinds(self, c: Connection) -> list[tuple[int, int]]:
-        found = await events.read_types(c, self.ref.id, [REWOUND])
+    async def _rewinds(self, c: Connection, id: str) -> list[tuple[int, int]]:
+        found = await events.read_types(c, id, [REWOUND])
         return [(event.seq, event.payload["to_seq"]) for event in found]
 
     async def _known_at(
-        self, c: Connection, point: RewindPoint, rewinds: list[tuple[int, int]], now: core.Conversation
+        self,
+        c: Connection,
+        id: str,
+        point: RewindPoint,
+        rewinds: list[tuple[int, int]],
+        now: core.Conversation,
     ) -> dict[str, Any]:
         """What the conversation knew at a point: within a turn, what it knew before, and that it was cut
         off."""
         if point.state is not None:
             return point.state
         branch = ranges(rewinds, point.event_seq)
-        boundary = await rewind_points.boundary(c, self.ref.id, point.event_seq, branch)
+        boundary = await rewind_points.boundary(c, id, point.event_seq, branch)
         known = dict(boundary.state or {}) if boundary is not None else core.known(now) | {"history": []}
-        begun = await events.read_types(c, self.ref.id, ["turn.started"])
+        begun = await events.read_types(c, id, ["turn.started"])
         tasks = [e.payload["task"] for e in begun if e.seq <= point.event_seq and holds(branch, e.seq)]
         cut = {
             "task": (tasks[-1] if tasks else "")[: core.HISTORY_CHARACTERS],
@@ -165,9 +170,9 @@ class GoingBack(Entity):
             "set_up": now.set_up,
         }
 
-    async def _messages_on(self, c: Connection, branch: list[tuple[int, int]]) -> set[str]:
+    async def _messages_on(self, c: Connection, id: str, branch: list[tuple[int, int]]) -> set[str]:
         """The ids of the messages whose events are on a branch."""
-        found = await events.read_types(c, self.ref.id, ["message.accepted", "turn.finished"])
+        found = await events.read_types(c, id, ["message.accepted", "turn.finished"])
         present = [event for event in found if holds(branch, event.seq)]
         said = {event.payload["message_id"] for event in present if event.type == "message.accepted"}
         return said | {

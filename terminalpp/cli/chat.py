@@ -9,6 +9,7 @@ its next step. Lines beginning with `/` are for the program:
     /show [K]        print what was folded under the number K; without it, what was folded last
     /cost            tokens, money and tests so far
     /rewind [N]      list the points that can be gone back to; go back to one, with its files
+    /fork [N]        begin another conversation with what this one is, or was at a point
     /cancel          stop the turn that runs (as Ctrl-C does)
     /quit            leave; the conversation is kept
 
@@ -43,7 +44,7 @@ from terminalpp.cli.watch import interruptible
 from terminalpp.types.errors import TerminalError
 
 HELP = (__doc__ or "").split("\n\n")[2]
-COMMANDS = ("/diff", "/apply", "/model", "/show", "/cost", "/cancel", "/rewind", "/quit", "/help")
+COMMANDS = ("/diff", "/apply", "/model", "/show", "/cost", "/cancel", "/rewind", "/fork", "/quit", "/help")
 SHOW_BYTES = 8 << 20  # of one command's output that /show prints
 
 
@@ -173,7 +174,7 @@ class Chat:
         if word in ("quit", "exit", "q"):
             return True
         actions = {"diff": self._diff, "apply": self._apply, "cost": self._cost, "cancel": self._cancel}
-        taking = {"model": self._model, "show": self._show, "rewind": self._rewind}
+        taking = {"model": self._model, "show": self._show, "rewind": self._rewind, "fork": self._fork}
         try:
             if word in taking:
                 await taking[word](rest)
@@ -225,6 +226,12 @@ class Chat:
             await rewinds.show_preview(client, id, point, self.screen, as_json=self.as_json)
         else:
             await rewinds.go(client, id, point, self.screen, as_json=self.as_json)
+
+    async def _fork(self, at: str) -> None:
+        client, id = self.session.client, self.session.id
+        point = await rewinds.chosen_point(client, id, at) if at else None
+        row = await client.fork(id, point["id"] if point else None)
+        self.screen.line(f"It is {row['id']}; `./tpp run --resume {row['id'][:8]} TASK` goes on with it.")
 
     async def _show(self, number: str) -> None:
         folds = self.session.watch.renderer.folds or FoldedOutputs()

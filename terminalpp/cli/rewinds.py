@@ -61,6 +61,41 @@ def rewind(
     finish(work, json)
 
 
+def fork(
+    id: Annotated[str, typer.Argument(metavar="CONVERSATION", help="Its id, or the beginning of it.")],
+    at: Annotated[
+        str | None,
+        typer.Option(
+            "--at", metavar="POINT", help="A number of `rewind --list`, or a point's id. Unset: as it is now."
+        ),
+    ] = None,
+    message: Annotated[
+        str | None, typer.Option("--message", "-m", metavar="TEXT", help="The first thing to say in it.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Begin another conversation with what one was at a point, in a sandbox of its own; prints its id.
+
+    \b
+    Examples:
+      ./tpp fork 3f2a91c0
+      ./tpp fork 3f2a91c0 --at 4 --message "Try it with a lookup table instead."
+    """
+
+    async def work(screen: Screen) -> Exit:
+        from terminalpp.cli.exits import Exit
+        from terminalpp.cli.session import connected, resolve
+
+        async with connected() as client:
+            conversation = (await resolve(client, id))["id"]
+            point = await chosen_point(client, conversation, at) if at else None
+            row = await client.fork(conversation, point["id"] if point else None, message=message)
+        screen.line(jsons.dumps(row) if json else row["id"])
+        return Exit.OK
+
+    finish(work, json)
+
+
 async def show_points(
     client: Any, id: str, screen: Screen, *, all: bool = False, as_json: bool = False
 ) -> Exit:
@@ -161,4 +196,15 @@ def not_kept(told: Any) -> list[str]:
     return [clean(f"! no going back to this point ({told['label']}): {told['detail']}", one_line=True)]
 
 
-WORDS = {"conversation.rewound": lines, "snapshot.failed": not_kept}  # by the type of event
+def forked(told: Any) -> list[str]:
+    """What `conversation.forked` tells, in words."""
+    from terminalpp.cli.sanitize import clean
+
+    return [clean(f"From here on a fork of {told['conversation_id'][:8]}, at {told['label']}", one_line=True)]
+
+
+WORDS = {
+    "conversation.rewound": lines,
+    "conversation.forked": forked,
+    "snapshot.failed": not_kept,
+}  # by the type of event

@@ -110,6 +110,20 @@ class Conversations(Routes):
         path = f"/v1/conversations/{segment(conversation_id)}/rewind"
         return await self._post(path, {"point_id": point_id}, key=key, timeout_s=LONG_S)
 
+    async def fork(
+        self,
+        conversation_id: str,
+        point_id: str | None = None,
+        *,
+        title: str | None = None,
+        message: str | None = None,
+        key: str | None = None,
+    ) -> Conversation:
+        """Another conversation, in a sandbox of its own, that begins with what this one was at a point
+        (None: the newest). `message`: the first thing to say in it."""
+        body = {"point_id": point_id, "title": title, "message": message}
+        return await self._post(f"/v1/conversations/{segment(conversation_id)}/fork", body, key=key)
+
     async def set_model(self, conversation_id: str, model: str, *, key: str | None = None) -> Conversation:
         """Use another model from the next model call on. Raises ModelUnknown."""
         path = f"/v1/conversations/{segment(conversation_id)}/model"

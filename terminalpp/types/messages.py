@@ -85,6 +85,7 @@ class ConversationCreate(TypedDict):
     setup_command: NotRequired[str | None]
     limits: NotRequired[dict[str, Any] | None]
     include: NotRequired[list[str] | None]
+    fork_of: NotRequired[dict[str, str] | None]
 
 
 class Post(TypedDict):
@@ -107,6 +108,13 @@ class OfRewind(TypedDict):
     rewind_id: str
 
 
+class Adopt(TypedDict):
+    """Take over the record of the conversation that this one is a fork of."""
+
+    conversation_id: str
+    sandbox_id: str
+
+
 class SetModel(TypedDict):
     """Use another model from the next call on."""
 
@@ -127,6 +135,7 @@ EFFECTS: dict[str, type] = {
     "conversation.run_turn": OfTurn,
     "conversation.abandon": OfTurn,
     "conversation.go_back": OfRewind,
+    "conversation.adopt": Adopt,
 }
 MESSAGES: dict[str, type] = {
     "sandbox.create": SandboxCreate,

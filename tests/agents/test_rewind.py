@@ -176,3 +176,61 @@ async def test_what_cannot_be_gone_back_to(talk, script, database):
     await database.execute("UPDATE rewind_points SET snapshot_id = NULL WHERE id = $1", first.id)
     with pytest.raises(Conflict):
         await chat.send("rewind", rewind_id=new_id(), point_id=first.id)
+
+
+async def fork(chat: Talk, talk: Any, owner: str, point: rewind_points.RewindPoint, model: str) -> Talk:
+    """As `POST …/fork` makes it."""
+    box, id = new_id(), new_id()
+    await chat.cell.send(box, "create", user_id=owner, from_snapshot=point.snapshot_id)
+    other = Talk(chat.cell, chat.database, chat.home, id, box)
+    about = {"conversation_id": chat.id, "point_id": point.id}
+    await other.send("create", user_id=owner, sandbox_id=box, workspace=REPO, model=model, fork_of=about)
+    return other
+
+
+async def test_a_fork_goes_its_own_way_and_brings_all_of_it_home(talk, script, owner):
+    chat = await talk(script(team(FIX)))
+    await chat.post("Fix the failing test")
+    await chat.finished()
+    end = next(point for label, point in (await points(chat)).items() if label.startswith("after turn 1"))
+    more = [call("bash", command="echo new > new.txt"), {"content": "I made it."}]
+    other = await fork(chat, talk, owner, end, script(team(more)))
+    await other.post("Make new.txt")
+    assert (await other.finished(2))["outcome"] == "passed"
+    assert await sh(other, "cat new.txt") == "new\n"
+    # Its log begins with the other's, and its patch has the work of both.
+    told = await other.events()
+    first = await chat.events()
+    assert [(e.type, e.payload) for e in told[: end.event_seq]] == [(e.type, e.payload) for e in first]
+    assert told[end.event_seq].type == "conversation.forked"
+    change = await other.call("diff")
+    assert sorted(file["path"] for file in change["files"]) == ["calc.py", "new.txt"]
+    assert [row.content for row in await messages.list(chat.database, other.id)][:1] == ["Fix the failing test"]
+    # The first one knows nothing of it.
+    assert "new.txt" not in await sh(chat, "ls")
+    assert [file["path"] for file in (await chat.call("diff"))["files"]] == ["calc.py"]
+    # And the fork can be gone back in by itself.
+    before = (await points(other))["before: Make new.txt"]
+    await go_back(other, before)
+    assert "new.txt" not in await sh(other, "ls")
+    rows = await messages.list(chat.database, other.id)
+    assert [row.metadata.get("abandoned") for row in rows] == [None, None, True, True]
+
+
+async def test_a_fork_in_the_middle_of_a_turn_is_closed(talk, script, owner):
+    replies = [
+        call("bash", command="echo one > log"),
+        call("bash", command="echo two >> log"),
+        {"content": "done"},
+    ]
+    chat = await talk(script(team(replies)))
+    await chat.post("Fix the failing test")
+    await chat.finished()
+    middle = next(p for label, p in (await points(chat)).items() if label.startswith("coder: echo two"))
+    other = await fork(chat, talk, owner, middle, script(team(FIX)))
+    finished = await other.events("turn.finished")
+    assert [e.payload["outcome"] for e in finished] == ["cancelled"]
+    assert await sh(other, "cat log") == "one\n"
+    await other.post("Fix it another way")
+    assert (await other.finished(2))["outcome"] == "passed"
+    assert "a + b" in await other.read("calc.py")

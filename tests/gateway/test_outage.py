@@ -70,7 +70,8 @@ def every_route(frozen: Frozen) -> list[tuple[str, str, dict[str, object]]]:
     for path, methods in frozen.served.app.openapi()["paths"].items():
         if path.startswith("/v1") and "get" in methods:
             wanted = {one["name"] for one in methods["get"].get("parameters", []) if one["required"]}
-            query = {name: "/home/user" for name in wanted if name in ("path", "q")}
+            given = {"path": "/home/user", "q": "/home/user", "number": "1"}
+            query = {name: given[name] for name in wanted & given.keys()}
             found.append(("GET", path.format_map(defaultdict(new_id, names)), {"params": query}))
     found.append(("POST", "/v1/sandboxes", {"json": {"name": "another"}}))
     found.append(("POST", f"/v1/sandboxes/{box}/commands", {"json": {"argv": ["true"], "wait_ms": 60000}}))
