@@ -84,3 +84,8 @@ async def boundary(
     """The newest point at or before an event, within these ranges of events, that keeps a state."""
     first, last = [one for one, _ in ranges], [two for _, two in ranges]
     return rows.maybe(RewindPoint, await c.fetchrow(_Q.boundary, conversation_id, until_seq, first, last))
+
+
+async def loosen(c: Executor, keep: int) -> None:
+    """The files of points beyond the newest `keep` of their conversation are not kept any more."""
+    await c.execute(_Q.loosen, keep)

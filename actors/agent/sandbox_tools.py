@@ -237,7 +237,7 @@ class AgentSandbox:
         """See graphs.ports.Sandbox."""
         if quiet:
             return await self.plain(exec_id, command, timeout_s)
-        await self._point(command)
+        await self._point(command, exec_id)
         folder = f"/home/user/.tpp/shell/{self.log.conversation_id[:8]}-{self.agent}"
         script = SHELL.format(
             folder=shlex.quote(folder),
@@ -292,11 +292,11 @@ class AgentSandbox:
         await self._point(f"write {path}")
         await self.commands.write_file(path, data)
 
-    async def _point(self, what: str) -> None:
+    async def _point(self, what: str, exec_id: str | None = None) -> None:
         """Before something that may write: a point to go back to."""
         label = f"{self.agent}: {what.strip().splitlines()[0] if what.strip() else what}"[:120]
         if (kept := await self.commands.keep(label, self.log)) is not None:
-            await self.log.point(kept, label)
+            await self.log.point(kept, label, exec_id)
 
     async def find_terminal(self, name: str) -> tuple[str, bool]:
         """See graphs.ports.Sandbox."""

@@ -143,10 +143,12 @@ class TurnLog:
         await self.live.publish(self.conversation_id, first + len(entries) - 1)
         return [payload for _, _, payload in entries]
 
-    async def point(self, snapshot_id: str, label: str) -> None:
-        """A point that can be gone back to, unless the last one has the same files. Raises Superseded,
-        Fenced."""
+    async def point(self, snapshot_id: str, label: str, exec_id: str | None = None) -> None:
+        """A point that can be gone back to, unless the last one has the same files; none before the command
+        `exec_id` once that has begun. Raises Superseded, Fenced."""
         async with self.open() as (connection, _):
+            if exec_id and await events.find(connection, self.conversation_id, "command.started", exec_id):
+                return
             last = await rewind_points.newest(connection, self.conversation_id)
             if last is None or last.snapshot_id != snapshot_id:
                 seq = await events.last_seq(connection, self.conversation_id)

@@ -26,3 +26,12 @@ SELECT p.* FROM rewind_points p WHERE p.conversation_id = $1 AND p.state IS NOT 
     AND EXISTS (SELECT 1 FROM unnest($3::bigint[], $4::bigint[]) AS r(first, last)
         WHERE p.event_seq BETWEEN r.first AND r.last)
 ORDER BY p.event_seq DESC, p.created_at DESC LIMIT 1
+
+-- loosen --
+-- The files of points beyond the newest $1 of their conversation are not kept any more.
+UPDATE rewind_points SET snapshot_id = NULL WHERE id IN (
+    SELECT id FROM (
+        SELECT id, row_number() OVER (PARTITION BY conversation_id ORDER BY created_at DESC, event_seq DESC) AS place
+        FROM rewind_points WHERE snapshot_id IS NOT NULL
+    ) old WHERE place > $1
+)

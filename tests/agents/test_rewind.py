@@ -205,7 +205,9 @@ async def test_a_fork_goes_its_own_way_and_brings_all_of_it_home(talk, script, o
     assert told[end.event_seq].type == "conversation.forked"
     change = await other.call("diff")
     assert sorted(file["path"] for file in change["files"]) == ["calc.py", "new.txt"]
-    assert [row.content for row in await messages.list(chat.database, other.id)][:1] == ["Fix the failing test"]
+    assert [row.content for row in await messages.list(chat.database, other.id)][:1] == [
+        "Fix the failing test"
+    ]
     # The first one knows nothing of it.
     assert "new.txt" not in await sh(chat, "ls")
     assert [file["path"] for file in (await chat.call("diff"))["files"]] == ["calc.py"]

@@ -12,14 +12,17 @@ from __future__ import annotations
 import time
 
 from actors.sandbox.versions.objects import Objects
-from schema import Database, blobs, snapshots
+from schema import Database, blobs, rewind_points, snapshots
 
 UNUSED_SECONDS = 86400.0
+POINTS = 500  # of a conversation whose files are kept
 KEPT = 100  # automatic snapshots of a sandbox, besides those that a conversation's step refers to
 
 
 async def prune(database: Database, keep: int = KEPT) -> int:
-    """Deletes old automatic snapshots, each in a transaction of its own; how many."""
+    """Deletes old automatic snapshots, each in a transaction of its own, and lets go of the oldest points;
+    how many snapshots went."""
+    await rewind_points.loosen(database, POINTS)
     count = 0
     while ids := await snapshots.past(database, keep):
         for id in ids:
