@@ -31,6 +31,7 @@ from terminalpp.types.errors import (
 )
 from terminalpp.types.ids import Ref, new_id
 
+HOME = "/home/user"  # whose files can be kept
 WAIT_MS = 20_000  # one wait; longer commands are waited for in slices
 STEP_SECONDS = 10.0  # for what ends a command, beyond its own time
 HEAD_BYTES = 48 * 1024  # of a command's output in an answer
@@ -134,13 +135,15 @@ class SandboxCommands:
             if _over(seen) or time.monotonic() >= deadline:
                 return seen
 
-    async def keep(self, label: str, log: TurnLog) -> str | None:
+    async def keep(self, label: str, log: TurnLog, workspace: str) -> str | None:
         """Keep all files of the sandbox as they are (see `Sandbox.snapshot`); the snapshot's id, of the
         newest one when nothing has changed since it. None when it cannot be done: the log tells why, and the
         work goes on.
 
         Raises what passes by itself, and Superseded.
         """
+        if not f"{workspace}/".startswith(f"{HOME}/"):
+            return None  # told by the turn at its start
         asked = {"snapshot_id": new_id(), "name": label[:255], "type": "auto", "always": False}
         asked["metadata"] = {"conversation_id": self.conversation_id}
         try:
@@ -295,7 +298,7 @@ class AgentSandbox:
     async def _point(self, what: str, exec_id: str | None = None) -> None:
         """Before something that may write: a point to go back to."""
         label = f"{self.agent}: {what.strip().splitlines()[0] if what.strip() else what}"[:120]
-        if (kept := await self.commands.keep(label, self.log)) is not None:
+        if (kept := await self.commands.keep(label, self.log, self.workspace)) is not None:
             await self.log.point(kept, label, exec_id)
 
     async def find_terminal(self, name: str) -> tuple[str, bool]:

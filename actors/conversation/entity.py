@@ -238,8 +238,9 @@ class Conversation(Forking):
             if ending is None:
                 ended = await self._stop_everything(turn, sandbox)
                 ending = TurnEnd(TurnOutcome.CANCELLED, "cancelled by the person")
-            ending = await turns.with_diff(ending, turn, self._workspace(sandbox), sandbox)
-            kept = await sandbox.keep(f"after turn {turn['number']}", self._log(turn))
+            place = self._workspace(sandbox, self._log(turn))
+            ending = await turns.with_diff(ending, turn, place, sandbox)
+            kept = await place.keep(f"after turn {turn['number']}")
         finally:
             await sandbox.close()
         await self._finish(turn, ending, ended, kept)
@@ -348,7 +349,6 @@ class Conversation(Forking):
         asked = await events.find(t.connection, self.ref.id, "message.accepted", turn["message_id"])
         delivered = frozenset(row.payload["message_id"] for row in told if row.type == "message.delivered")
         task = asked.payload["text"] if asked else ""
-        now = time.time()
         spent = closing.usage(told)
         await conversations.add_usage(
             t.connection, self.ref.id, spent.input_tokens + spent.output_tokens, spent.cost_usd
@@ -361,8 +361,8 @@ class Conversation(Forking):
             ending.summary or ending.reason or str(ending.outcome),
             {"turn_id": turn_id, "outcome": str(ending.outcome)},
         )
-        closed = core.Close(self.ref.id, turn_id, task, ending.outcome, ending.summary, delivered, now)
-        await self._step(t, closed)
+        words = (task, ending.outcome, ending.summary)
+        await self._step(t, core.Close(self.ref.id, turn_id, *words, delivered, time.time()))
         last = first + len(entries) - 1
         if kept is not None:
             known = core.known(core.Conversation.from_json(t.state))
@@ -385,8 +385,8 @@ class Conversation(Forking):
     def _sandbox(self) -> SandboxCommands:
         return SandboxCommands(self.context, self.state["sandbox_id"], self.ref.id, None)
 
-    def _workspace(self, sandbox: SandboxCommands) -> GitWorkspace:
-        return turns.workspace(self.context, self.ref.id, self.state, sandbox)
+    def _workspace(self, sandbox: SandboxCommands, log: TurnLog | None = None) -> GitWorkspace:
+        return turns.workspace(self.context, self.ref.id, self.state, sandbox, log)
 
     def _log(self, turn: dict[str, Any]) -> TurnLog:
         return TurnLog(

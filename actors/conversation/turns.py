@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from actors.agent.sandbox_tools import AgentSandbox, SandboxCommands, finished
+from actors.agent.sandbox_tools import HOME, AgentSandbox, SandboxCommands, finished
 from actors.agent.turn_log import TurnLog
 from actors.conversation import core, worktree
 from actors.conversation.closing import TurnEnd
@@ -74,7 +74,12 @@ class TurnWork:
         if not state["set_up"] and state["setup_command"]:
             await _set_up(state["setup_command"], self.sandbox, self.log, state["workspace"], self.id)
         base = await place.snapshot(derived_id(self.id, "base", turn["turn_id"]))
-        kept = await place.keep(f"before turn {turn['number']}")
+        label = f"before turn {turn['number']}"
+        kept = await place.keep(label)
+        if kept is None and not f"{state['workspace']}/".startswith(f"{HOME}/"):
+            why = f"{state['workspace']} lies outside of {HOME}, whose files alone are kept"
+            told = {"label": label, "code": "invalid-input", "detail": why}
+            await self.log.emit("snapshot.failed", "system", told)
         async with self.context.turn() as t:
             await self._point(t, kept)
             core.step(t.state, core.Prepared(turn["turn_id"], base))
@@ -104,7 +109,7 @@ def workspace(
     folder = state["workspace"]
 
     async def kept(label: str) -> str | None:
-        return None if log is None else await sandbox.keep(label, log)
+        return None if log is None else await sandbox.keep(label, log, folder)
 
     async def authored() -> list[str]:
         paths = await events.written_paths(context.database, id)

@@ -236,3 +236,17 @@ async def test_a_fork_in_the_middle_of_a_turn_is_closed(talk, script, owner):
     await other.post("Fix it another way")
     assert (await other.finished(2))["outcome"] == "passed"
     assert "a + b" in await other.read("calc.py")
+
+
+async def test_outside_of_the_home_there_are_no_points_and_that_is_said(talk, script, owner, database):
+    chat = await talk(script(team(FIX)))
+    await sh(chat, "cp -r . /tmp/elsewhere")
+    other = Talk(chat.cell, chat.database, chat.home, new_id(), chat.sandbox_id)
+    model = script(team([{"content": "Nothing to do."}]))
+    about = {"user_id": owner, "sandbox_id": chat.sandbox_id, "workspace": "/tmp/elsewhere", "model": model}
+    await other.send("create", **about)
+    await other.post("Look around")
+    await other.finished()
+    (missed,) = await other.events("snapshot.failed")
+    assert "outside of /home/user" in missed.payload["detail"]
+    assert await points(other) == {}
