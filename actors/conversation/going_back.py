@@ -123,7 +123,7 @@ class GoingBack(Entity):
             "running": done["running"][:TOLD],
             "dropped": wanted.get("dropped") or [],
         }
-        seq = await events.append(c, self.ref.id, [(REWOUND, "system", told)])
+        seq = await events.append(c, self.ref.id, [("conversation.rewound", "system", told)])
         branch = ranges([*rewinds, (seq, point.event_seq)], seq)
         await messages.mark(c, self.ref.id, await self._messages_on(c, self.ref.id, branch))
         await self._step(turn, core.Rewound(self.ref.id, wanted["rewind_id"], known, time.time()))

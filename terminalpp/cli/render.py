@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from terminalpp.cli import rewinds
+from terminalpp.cli import rewound
 from terminalpp.cli.folded_output import FoldedOutput, FoldedOutputs
 from terminalpp.cli.markdown import Blocks, rendered
 from terminalpp.cli.sanitize import Sanitizer, clean, overwritten
@@ -92,7 +92,7 @@ class Renderer:
         handler = self._handlers.get(event["type"])
         if handler:
             handler(event["payload"], event.get("actor", ""))
-        elif words := rewinds.WORDS.get(event["type"]):
+        elif words := rewound.WORDS.get(event["type"]):
             self._say("\n".join(words(event["payload"])), "yellow")
 
     def tick(self, text: str) -> None:

@@ -162,6 +162,7 @@ async def show_preview(client: Any, id: str, point: Any, screen: Screen, *, as_j
 
 async def go(client: Any, id: str, point: Any, screen: Screen, *, as_json: bool = False) -> Exit:
     """Go back, and tell what came of it."""
+    from terminalpp.cli import rewound
     from terminalpp.cli.exits import Exit
 
     done = await client.rewind(id, point["id"])
@@ -170,41 +171,7 @@ async def go(client: Any, id: str, point: Any, screen: Screen, *, as_json: bool 
     elif done["status"] == "running":
         screen.line(f"It is under way; `./tpp logs {id[:8]}` tells when it is done.")
     else:
-        for line in lines({**done, "label": point["label"]}):
+        for line in rewound.lines({**done, "label": point["label"]}):
             screen.line(line)
         screen.line(f"To undo it: ./tpp rewind {id[:8]} --to {done['undo_point_id']}")
     return Exit.OK
-
-
-def lines(told: Any) -> list[str]:
-    """What `conversation.rewound` tells, in words."""
-    from terminalpp.cli.sanitize import clean
-
-    out = [f"Went back to {told['label']}: {told['changed']} files and directories changed."]
-    out += [f"! not as it was: {path}" for path in told["untouched"]]
-    if told["running"]:
-        out.append(f"! {len(told['running'])} commands went on meanwhile: ./tpp ps lists them.")
-    if told.get("dropped"):
-        out.append(f"! {len(told['dropped'])} messages that waited were left behind.")
-    return [clean(line, one_line=True) for line in out]
-
-
-def not_kept(told: Any) -> list[str]:
-    """What `snapshot.failed` tells, in words."""
-    from terminalpp.cli.sanitize import clean
-
-    return [clean(f"! no going back to this point ({told['label']}): {told['detail']}", one_line=True)]
-
-
-def forked(told: Any) -> list[str]:
-    """What `conversation.forked` tells, in words."""
-    from terminalpp.cli.sanitize import clean
-
-    return [clean(f"From here on a fork of {told['conversation_id'][:8]}, at {told['label']}", one_line=True)]
-
-
-WORDS = {
-    "conversation.rewound": lines,
-    "conversation.forked": forked,
-    "snapshot.failed": not_kept,
-}  # by the type of event

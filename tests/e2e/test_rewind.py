@@ -39,7 +39,7 @@ def ran(stack: Stack, project: Path, tmp_path: Path) -> str:
 async def content(client: Client, id: str) -> str:
     row = await client.conversation(id)
     return (
-        await client.read_file(row["sandbox_id"] or "", f"{row['settings']['workspace']}/add.py")
+        await client.read_file(row["sandbox_id"] or "", f"{row['workspace']}/add.py")
     ).decode()
 
 

@@ -36,14 +36,15 @@ async def collect(
 ) -> tuple[int, int]:
     """Forgets contents that nothing refers to, and deletes objects that hold nothing; how many of each.
     Raises Unavailable."""
-    forgotten = deleted = 0
+    forgotten, idle = 0, []
     while count := await blobs.collect(database, unused_seconds):
         forgotten += count
     async for page in objects.names():
         old = [name for name, written in page if written < time.time() - unused_seconds]
         used = await blobs.urls(database, old) if old else set()
-        for name in old:
-            if name not in used:
-                await objects.delete(name)
-                deleted += 1
-    return forgotten, deleted
+        idle += [name for name in old if name not in used]
+    for (
+        name
+    ) in idle:  # behind the listing: a folder that is emptied goes, and the listing would lose its place
+        await objects.delete(name)
+    return forgotten, len(idle)
