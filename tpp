@@ -33,6 +33,8 @@ Usage: ./tpp COMMAND [ARGS]...      (not installed yet: the first command instal
   run      Have the team do a task on a copy of your project.
   chat     Talk with the team about your project.
   logs     Show a conversation from its first event.
+  rewind   Go back in a conversation, with its files.
+  fork     Begin another conversation with what one was at a point.
   ps       List conversations, sandboxes and agents.
   kill     End all processes in a sandbox, or what one command left.
   sh       Open a shell on a terminal in a sandbox.

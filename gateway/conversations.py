@@ -67,7 +67,8 @@ async def owned(request: Request, conversation_id: UUID) -> conversations.Conver
     return row
 
 
-async def _shown(gateway: AppState, id: str, status: int = 200) -> Response:
+async def shown(gateway: AppState, id: str, status: int = 200) -> Response:
+    """Its record."""
     headers = {"location": f"{router.prefix}/{id}"} if status == 201 else None
     return Json(from_row(await conversations.get(gateway.database, id)), status, headers)
 
@@ -86,7 +87,7 @@ async def create(request: Request, body: ConversationCreate) -> Response:
         payload = body.model_dump(exclude_none=True)
         payload |= {"sandbox_id": sandbox, "user_id": user_of(request)}
         await gateway.runtime.send(Ref("conversation", id), "create", payload, message_id=f"{id}:create")
-        return await _shown(gateway, id, 201)
+        return await shown(gateway, id, 201)
 
     return await once(request, work)
 
@@ -128,7 +129,7 @@ async def change(request: Request, conversation_id: UUID, body: ConversationChan
     gateway, row = app_state(request), await owned(request, conversation_id)
     status = None if body.archived is None else "archived" if body.archived else "active"
     await conversations.change(gateway.database, row.id, title=body.title, status=status)
-    return await _shown(gateway, row.id)
+    return await shown(gateway, row.id)
 
 
 @router.delete("/{conversation_id}", operation_id="deleteConversation", status_code=204)
@@ -234,7 +235,7 @@ async def set_model(request: Request, conversation_id: UUID, body: ModelChange) 
         await conversation_checks.ask_about(gateway, body.model)
         ref, payload = Ref("conversation", row.id), {"model": body.model}
         await gateway.runtime.send(ref, "set_model", payload, message_id=id_for(request, "model"))
-        return await _shown(gateway, row.id)
+        return await shown(gateway, row.id)
 
     return await once(request, work)
 

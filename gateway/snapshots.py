@@ -266,12 +266,17 @@ async def preview(request: Request, sandbox_id: UUID, snapshot_id: UUID, body: R
     """What a restore would change, were it done now: looks at the files, and changes none."""
     gateway, id = app_state(request), await owned(request, sandbox_id)
     found, scope = await _snapshot(gateway, id, snapshot_id), _scope(body)
-    payload = {"snapshot_id": new_id(), "name": "looked at", "type": "auto", "always": False}
-    seen = await gateway.runtime.call(Ref("sandbox", id), "snapshot", payload, timeout_s=TAKE_S)
-    now = await snapshots.get(gateway.database, seen["snapshot"]["id"])
+    now = await looked_at(gateway, id)
     changes = await comparing.between(gateway.database, now, found)
     inside = [one for one in changes if within(one.path, [relative(path) for path in scope] or [b""])]
     return Json({"items": [difference(one) for one in inside[:PREVIEWED]], "total": len(inside)})
+
+
+async def looked_at(gateway: AppState, sandbox_id: str) -> Snapshot:
+    """The sandbox's files as they are at this moment: the newest snapshot, or a new one."""
+    payload = {"snapshot_id": new_id(), "name": "looked at", "type": "auto", "always": False}
+    seen = await gateway.runtime.call(Ref("sandbox", sandbox_id), "snapshot", payload, timeout_s=TAKE_S)
+    return await snapshots.get(gateway.database, seen["snapshot"]["id"])
 
 
 def _scope(body: RestoreCreate) -> list[str]:
@@ -326,22 +331,31 @@ async def fork(request: Request, sandbox_id: UUID, snapshot_id: UUID, body: Fork
     """A new sandbox that begins with these files, with the image, limits, network and environment of the one
     that they are from. It starts in the background, as any other."""
     gateway, id = app_state(request), await owned(request, sandbox_id)
-    found, row = await _snapshot(gateway, id, snapshot_id), await sandboxes.get(gateway.database, id)
+    found = await _snapshot(gateway, id, snapshot_id)
 
     async def work() -> Response:
         made = id_for(request, "fork")
-        payload = {
-            "user_id": user_of(request),
-            "name": body.name or f"fork of {row.name}"[:255],
-            "from_snapshot": found.id,
-            "image": None if row.image == sandboxes.SEED_IMAGE else row.image,
-            "network": row.network,
-            "resource_limits": row.resource_limits or None,
-            "environment": row.environment_vars or None,
-            "auto_sleep_after_minutes": row.auto_sleep_after_minutes,
-        }
-        given = {name: value for name, value in payload.items() if value is not None}
-        await gateway.runtime.send(Ref("sandbox", made), "create", given, message_id=f"{made}:create")
+        await sandbox_fork(gateway, id, found.id, made, user_of(request), body.name)
         return await shown(gateway, made, 201)
 
     return await once(request, work)
+
+
+async def sandbox_fork(
+    gateway: AppState, sandbox_id: str, snapshot_id: str, made: str, user: str, name: str | None = None
+) -> str:
+    """A sandbox `made` as the one of that id is, with a snapshot's files; its id."""
+    row = await sandboxes.get(gateway.database, sandbox_id)
+    payload = {
+        "user_id": user,
+        "name": name or f"fork of {row.name}"[:255],
+        "from_snapshot": snapshot_id,
+        "image": None if row.image == sandboxes.SEED_IMAGE else row.image,
+        "network": row.network,
+        "resource_limits": row.resource_limits or None,
+        "environment": row.environment_vars or None,
+        "auto_sleep_after_minutes": row.auto_sleep_after_minutes,
+    }
+    given = {name: value for name, value in payload.items() if value is not None}
+    await gateway.runtime.send(Ref("sandbox", made), "create", given, message_id=f"{made}:create")
+    return made

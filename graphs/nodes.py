@@ -119,13 +119,14 @@ async def visit(step: str, body: Body, state: State, services: Services) -> dict
     update = await body(place)
     took_ms = int((services.clock() - began) * 1000)
     place.event("step.finished", "system", {**about, "duration_ms": took_ms})
-    changed = update.get("snapshot") not in (None, state.get("snapshot"))
+    changed, label = update.get("snapshot") not in (None, state.get("snapshot")), f"{step} {number}"
+    kept = await services.workspace.keep(label) if changed else None
     return {
         **update,
         "spent": place.spent.to_json(),
         "visits": {**state.get("visits", {}), step: number},
         "outgoing": place.events,
-        "rewind": {"snapshot": update["snapshot"], "label": f"{step} {number}"} if changed else None,
+        "rewind": {"snapshot": update["snapshot"], "label": label, "kept": kept} if changed else None,
     }
 
 

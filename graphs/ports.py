@@ -151,6 +151,11 @@ class Workspace(Protocol):
         """Record the work tree and return its content id: equal trees give equal ids."""
         ...
 
+    async def keep(self, label: str) -> str | None:
+        """Keep all files as they are, outside of the sandbox; the id by which they can be had again. None: it
+        could not be done, and the log tells why."""
+        ...
+
     async def diff(self, key: str, base: str, to: str) -> dict[str, Any]:
         """`{files: [{path, added, removed}], patch_bytes, text}`; `text` is bounded, for a reader."""
         ...

@@ -111,6 +111,7 @@ class Saver(BaseCheckpointSaver[int]):
                     checkpoint["id"],
                     checkpoint_ns=ns,
                     tree=rewind["snapshot"],
+                    snapshot_id=rewind.get("kept"),
                     label=rewind["label"],
                 )
         if last is not None and self.announce is not None:

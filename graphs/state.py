@@ -49,4 +49,4 @@ class State(TypedDict, total=False):
     summary: str  # for the person
     spent: dict[str, Any]
     outgoing: list[list[Any]]  # [[type, actor, payload], …]
-    rewind: dict[str, Any] | None  # {snapshot, label}
+    rewind: dict[str, Any] | None  # {snapshot, label, kept}

@@ -108,3 +108,9 @@ async def read_types(
 async def written_paths(c: Executor, conversation_id: str) -> list[str]:
     """Paths, as the agents gave them, that were written by the tools `write` and `edit`."""
     return [row["path"] for row in await c.fetch(_Q.written_paths, conversation_id)]
+
+
+async def copy(c: Connection, source_id: str, target_id: str, ranges: Sequence[tuple[int, int]]) -> None:
+    """The events within these ranges in another conversation, which has none, numbered anew from 1."""
+    first, last = [one for one, _ in ranges], [two for _, two in ranges]
+    await c.execute(_Q.copy, source_id, target_id, first, last)

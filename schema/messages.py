@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -50,3 +51,14 @@ async def list(
 ) -> builtins.list[Message]:
     """Oldest first."""
     return rows.many(Message, await c.fetch(_Q.list_messages, conversation_id, after_seq, limit))
+
+
+async def mark(c: Executor, conversation_id: str, present: Collection[str]) -> None:
+    """Those of `present` are on the conversation's present branch; `metadata.abandoned` marks all others."""
+    await c.execute(_Q.mark, conversation_id, [*present])
+
+
+async def copy(c: Executor, source_id: str, target_id: str, present: Collection[str]) -> None:
+    """Those of `present` in another conversation too, under ids of their own; `metadata.origin` is the first
+    one's."""
+    await c.execute(_Q.copy, source_id, target_id, [*present])

@@ -594,6 +594,7 @@ CREATE TABLE rewind_points (
     snapshot_id uuid,
     label text NOT NULL DEFAULT ''::text,
     created_at timestamp with time zone NOT NULL DEFAULT now(),
+    state jsonb,
     CONSTRAINT rewind_points_conversation_id_fkey FOREIGN KEY (conversation_id) REFERENCES ai_conversations(id) ON DELETE CASCADE,
     CONSTRAINT rewind_points_pkey PRIMARY KEY (id),
     CONSTRAINT rewind_points_snapshot_id_fkey FOREIGN KEY (snapshot_id) REFERENCES snapshots(id) ON DELETE SET NULL,

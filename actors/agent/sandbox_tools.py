@@ -19,9 +19,19 @@ from actors.sandbox.access import SandboxAccess
 from actors.sandbox.link import link_to
 from graphs.ports import Glimpse, Observation
 from runtime import Context
-from terminalpp.types.errors import IdempotencyMismatch, NotFound, SandboxNotRunning, Unavailable
-from terminalpp.types.ids import Ref
+from terminalpp.types.errors import (
+    DeadlineExceeded,
+    Fenced,
+    IdempotencyMismatch,
+    NotFound,
+    NotOwner,
+    SandboxNotRunning,
+    TerminalError,
+    Unavailable,
+)
+from terminalpp.types.ids import Ref, new_id
 
+HOME = "/home/user"  # whose files can be kept
 WAIT_MS = 20_000  # one wait; longer commands are waited for in slices
 STEP_SECONDS = 10.0  # for what ends a command, beyond its own time
 HEAD_BYTES = 48 * 1024  # of a command's output in an answer
@@ -125,6 +135,27 @@ class SandboxCommands:
             if _over(seen) or time.monotonic() >= deadline:
                 return seen
 
+    async def keep(self, label: str, log: TurnLog, workspace: str) -> str | None:
+        """Keep all files of the sandbox as they are (see `Sandbox.snapshot`); the snapshot's id, of the
+        newest one when nothing has changed since it. None when it cannot be done: the log tells why, and the
+        work goes on.
+
+        Raises what passes by itself, and Superseded.
+        """
+        if not f"{workspace}/".startswith(f"{HOME}/"):
+            return None  # told by the turn at its start
+        asked = {"snapshot_id": new_id(), "name": label[:255], "type": "auto", "always": False}
+        asked["metadata"] = {"conversation_id": self.conversation_id}
+        try:
+            taken = await self._call("snapshot", asked)
+        except (DeadlineExceeded, Fenced, NotOwner, SandboxNotRunning, Unavailable):
+            raise
+        except TerminalError as error:
+            told = {"label": label, "code": error.code, "detail": error.detail}
+            await log.emit("snapshot.failed", "system", told)
+            return None
+        return str(taken["snapshot"]["id"])
+
     async def kill(self, exec_id: str) -> None:
         """Kill a command with all it started; harmless when it is gone."""
         with contextlib.suppress(NotFound, SandboxNotRunning):
@@ -209,6 +240,7 @@ class AgentSandbox:
         """See graphs.ports.Sandbox."""
         if quiet:
             return await self.plain(exec_id, command, timeout_s)
+        await self._point(command, exec_id)
         folder = f"/home/user/.tpp/shell/{self.log.conversation_id[:8]}-{self.agent}"
         script = SHELL.format(
             folder=shlex.quote(folder),
@@ -260,7 +292,14 @@ class AgentSandbox:
 
     async def write_file(self, path: str, data: bytes) -> None:
         """See graphs.ports.Sandbox."""
+        await self._point(f"write {path}")
         await self.commands.write_file(path, data)
+
+    async def _point(self, what: str, exec_id: str | None = None) -> None:
+        """Before something that may write: a point to go back to."""
+        label = f"{self.agent}: {what.strip().splitlines()[0] if what.strip() else what}"[:120]
+        if (kept := await self.commands.keep(label, self.log, self.workspace)) is not None:
+            await self.log.point(kept, label, exec_id)
 
     async def find_terminal(self, name: str) -> tuple[str, bool]:
         """See graphs.ports.Sandbox."""
@@ -268,6 +307,7 @@ class AgentSandbox:
 
     async def use_terminal(self, id: str, call_id: str, name: str, **use: Any) -> Glimpse:
         """See graphs.ports.Sandbox."""
+        await self._point(f"terminal {name}")
         return await self._terminals.use(id, call_id, name, cwd=self.workspace, **use)
 
 

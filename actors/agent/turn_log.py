@@ -15,9 +15,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from graphs.ports import Event
-from schema import Connection, Database, Live, entities, events
+from schema import Connection, Database, Live, entities, events, rewind_points
 from terminalpp.types.errors import Fenced
-from terminalpp.types.ids import Fence, Ref
+from terminalpp.types.ids import Fence, Ref, new_id
 
 LOOP_TYPES = (
     "model.finished",
@@ -122,9 +122,7 @@ class TurnLog:
                 found = (
                     None
                     if message_id in had
-                    else await events.find(
-                        connection, self.conversation_id, "message.accepted", message_id
-                    )
+                    else await events.find(connection, self.conversation_id, "message.accepted", message_id)
                 )
                 if found is not None:
                     entries.append(
@@ -144,6 +142,24 @@ class TurnLog:
             first = await events.append(connection, self.conversation_id, entries)
         await self.live.publish(self.conversation_id, first + len(entries) - 1)
         return [payload for _, _, payload in entries]
+
+    async def point(self, snapshot_id: str, label: str, exec_id: str | None = None) -> None:
+        """A point that can be gone back to, unless the last one has the same files; none before the command
+        `exec_id` once that has begun. Raises Superseded, Fenced."""
+        async with self.open() as (connection, _):
+            if exec_id and await events.find(connection, self.conversation_id, "command.started", exec_id):
+                return
+            last = await rewind_points.newest(connection, self.conversation_id)
+            if last is None or last.snapshot_id != snapshot_id:
+                seq = await events.last_seq(connection, self.conversation_id)
+                await rewind_points.add(
+                    connection,
+                    self.conversation_id,
+                    seq,
+                    f"step:{new_id()}",
+                    snapshot_id=snapshot_id,
+                    label=label,
+                )
 
     async def model(self) -> str | None:
         """The conversation's model as of now: `/model` takes effect with the next call."""

@@ -29,9 +29,11 @@ SETTINGS = ("sandbox_id", "workspace", "title", "model", "mode", "test_command",
 class Conversation:
     """The settings given at creation, and where the conversation stands.
 
-    `turn`: the running turn as JSON (turn_id, message_id, number, started_at, model, mode, `seq` of its first
-    event, `base`: the snapshot it began with). `cancel`: the id of the turn that is to end. `baseline`: the
-    snapshot of the first turn. `history`: what the last turns were about.
+    `turn`: the running turn as JSON (turn_id, message_id, number, started_at, model, mode, `seq` of its
+    first event, `base`: the snapshot it began with). `cancel`: the id of the turn that is to end.
+    `baseline`: the snapshot of the first turn. `history`: what the last turns were about. `rewinding`: the
+    rewind that was asked for (rewind_id, point_id), until the files are as they were; meanwhile no turn
+    begins.
     """
 
     sandbox_id: str
@@ -51,6 +53,7 @@ class Conversation:
     turns: int = 0
     history: tuple[dict[str, Any], ...] = ()
     deleted: bool = False
+    rewinding: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The state as it is stored."""
@@ -147,6 +150,26 @@ class Delete:
 
 
 @dataclass(frozen=True, slots=True)
+class Rewind:
+    """Go back to a point; a running turn, which is asked to end, must end first. What waits in the queue was
+    said of what is left, and does not begin."""
+
+    rewind_id: str
+    point_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rewound:
+    """The files are as they were (or cannot be: `known` None, and nothing is forgotten). `known`: see
+    `known`."""
+
+    conversation_id: str
+    rewind_id: str
+    known: dict[str, Any] | None
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
 class SetModel:
     """Another model from the next call on."""
 
@@ -166,7 +189,7 @@ class Close:
     now: float
 
 
-Op = Accept | Announced | Prepared | Cancel | Delete | SetModel | Close
+Op = Accept | Announced | Prepared | Cancel | Delete | Rewind | Rewound | SetModel | Close
 IGNORED = None
 
 
@@ -196,6 +219,14 @@ def apply(c: Conversation, op: Op) -> Applied | None:
             return Applied(
                 replace(c, deleted=True, queue=(), cancel=c.turn["turn_id"] if c.turn else c.cancel)
             )
+        case Rewind(rewind_id, point_id):
+            if c.rewinding is not None or c.deleted:
+                return IGNORED
+            asked = {"rewind_id": rewind_id, "point_id": point_id, "dropped": list(c.queue)}
+            ending = c.turn["turn_id"] if c.turn else None
+            return Applied(replace(c, rewinding=asked, queue=(), cancel=ending))
+        case Rewound():
+            return _rewound(c, op)
         case SetModel(model):
             return Applied(replace(c, model=model))
         case Close():
@@ -213,7 +244,7 @@ def step(state: dict[str, Any], op: Op) -> Applied | None:
 
 def _begin(c: Conversation, conversation_id: str, now: float) -> Applied:
     """The first waiting message becomes the next turn's task, unless a turn runs or none waits."""
-    if c.turn is not None or not c.queue:
+    if c.turn is not None or not c.queue or c.rewinding is not None:
         return Applied(c)
     message_id, *rest = c.queue
     turn = {
@@ -227,6 +258,25 @@ def _begin(c: Conversation, conversation_id: str, now: float) -> Applied:
         "base": None,
     }
     return Applied(replace(c, queue=tuple(rest), turns=c.turns + 1, turn=turn, cancel=None), turn)
+
+
+def known(c: Conversation) -> dict[str, Any]:
+    """What a point between two turns keeps: all that the next turn begins with."""
+    return {
+        "history": list(c.history), "turns": c.turns, "baseline": c.baseline, "set_up": c.set_up,
+    }  # fmt: skip
+
+
+def _rewound(c: Conversation, op: Rewound) -> Applied | None:
+    if c.rewinding is None or c.rewinding["rewind_id"] != op.rewind_id:
+        return IGNORED
+    after = replace(c, rewinding=None)
+    if op.known is not None:
+        # The number of turns goes on: it counts what was begun.
+        then = op.known
+        history, baseline = tuple(then["history"]), then["baseline"]
+        after = replace(after, history=history, baseline=baseline, set_up=then["set_up"])
+    return _begin(after, op.conversation_id, op.now)
 
 
 def _close(c: Conversation, op: Close) -> Applied:

@@ -23,11 +23,12 @@ from actors.agent.sandbox_tools import SandboxCommands, finished
 from actors.agent.turn_log import Superseded, TurnLog
 from actors.conversation import closing, core, turns, worktree
 from actors.conversation.closing import TurnEnd
+from actors.conversation.forking import Forking
 from actors.conversation.turns import TurnWork
 from actors.conversation.workspace import GitWorkspace
 from graphs.limits import Limits
-from runtime import Action, Entity, Turn, durable, effect, model_keys, readonly, typed, volatile
-from schema import agents, checkpoints, conversations, events, messages
+from runtime import Action, Turn, durable, effect, model_keys, readonly, typed, volatile
+from schema import agents, checkpoints, conversations, events, messages, rewind_points
 from terminalpp.types.errors import (
     DeadlineExceeded,
     DiskFull,
@@ -49,7 +50,7 @@ STOP_SECONDS = 20.0  # how long a cancellation waits for an agent that cannot be
 WAITED_OUT = (Unavailable, DeadlineExceeded, DiskFull, NotOwner, Overloaded, SandboxNotRunning)
 
 
-class Conversation(Entity):
+class Conversation(Forking):
     """One conversation with one team about one workspace."""
 
     kind = "conversation"
@@ -84,6 +85,8 @@ class Conversation(Entity):
             )
             await agents.create_team(turn.connection, self.ref.id, list(AgentRole))
             turn.state.update(state)
+            if source := payload.get("fork_of"):
+                await self._begin_as(turn, source["conversation_id"], source["point_id"])
         return {"conversation_id": self.ref.id, "model": turn.state["model"]}
 
     @durable
@@ -174,7 +177,8 @@ class Conversation(Entity):
     async def describe(self, payload: dict[str, Any]) -> dict[str, Any]:
         """The settings, the running turn and the queue."""
         core.exists(self.state, self.ref.id)
-        return {name: self.state.get(name) for name in (*core.SETTINGS, "turn", "queue", "turns", "cancel")}
+        told = ("turn", "queue", "turns", "cancel", "rewinding")
+        return {name: self.state.get(name) for name in (*core.SETTINGS, *told)}
 
     # ---- turns --------------------------------------------------------------------------------------
 
@@ -234,10 +238,12 @@ class Conversation(Entity):
             if ending is None:
                 ended = await self._stop_everything(turn, sandbox)
                 ending = TurnEnd(TurnOutcome.CANCELLED, "cancelled by the person")
-            ending = await turns.with_diff(ending, turn, self._workspace(sandbox), sandbox)
+            place = self._workspace(sandbox, self._log(turn))
+            ending = await turns.with_diff(ending, turn, place, sandbox)
+            kept = await place.keep(f"after turn {turn['number']}")
         finally:
             await sandbox.close()
-        await self._finish(turn, ending, ended)
+        await self._finish(turn, ending, ended, kept)
 
     @effect
     async def abandon(self, action: Action) -> None:
@@ -302,18 +308,14 @@ class Conversation(Entity):
                 ended.append(("command.finished", actor, finished(exec_id, seen)))
             except TerminalError as error:  # its sandbox cannot be reached
                 ended.append(
-                    (
-                        "command.finished",
-                        actor,
-                        {
-                            "exec_id": exec_id,
-                            "status": "killed",
-                            "exit_code": None,
-                            "duration_ms": 0,
-                            "output_bytes": 0,
-                            "reason": error.detail,
-                        },
-                    )
+                    ("command.finished", actor, {
+                        "exec_id": exec_id,
+                        "status": "killed",
+                        "exit_code": None,
+                        "duration_ms": 0,
+                        "output_bytes": 0,
+                        "reason": error.detail,
+                    })
                 )
         return ended
 
@@ -322,14 +324,18 @@ class Conversation(Entity):
         with contextlib.suppress(TerminalError):
             await self.context.runtime.call(ref, method, payload, timeout_s=STOP_SECONDS)
 
-    async def _finish(self, turn: dict[str, Any], ending: TurnEnd, ended: list[closing.Entry]) -> None:
-        """Close the turn and begin the next, in one transaction."""
+    async def _finish(
+        self, turn: dict[str, Any], ending: TurnEnd, ended: list[closing.Entry], kept: str | None = None
+    ) -> None:
+        """Close the turn and begin the next, in one transaction. `kept`: the files as it leaves them."""
         async with self.context.turn() as t:
-            last = await self._close(t, turn["turn_id"], ending, ended)
+            last = await self._close(t, turn["turn_id"], ending, ended, kept)
         if last is not None:
             await self.context.live.publish(self.ref.id, last)
 
-    async def _close(self, t: Turn, turn_id: str, ending: TurnEnd, ended: list[closing.Entry]) -> int | None:
+    async def _close(
+        self, t: Turn, turn_id: str, ending: TurnEnd, ended: list[closing.Entry], kept: str | None = None
+    ) -> int | None:
         """Write the end of the turn; the number of the last event. None when it was closed already."""
         turn = t.state.get("turn")
         if turn is None or turn["turn_id"] != turn_id:
@@ -343,7 +349,6 @@ class Conversation(Entity):
         asked = await events.find(t.connection, self.ref.id, "message.accepted", turn["message_id"])
         delivered = frozenset(row.payload["message_id"] for row in told if row.type == "message.delivered")
         task = asked.payload["text"] if asked else ""
-        now = time.time()
         spent = closing.usage(told)
         await conversations.add_usage(
             t.connection, self.ref.id, spent.input_tokens + spent.output_tokens, spent.cost_usd
@@ -356,15 +361,22 @@ class Conversation(Entity):
             ending.summary or ending.reason or str(ending.outcome),
             {"turn_id": turn_id, "outcome": str(ending.outcome)},
         )
-        await self._step(
-            t,
-            core.Close(self.ref.id, turn_id, task, ending.outcome, ending.summary, delivered, now),
-        )
-        return first + len(entries) - 1
+        words = (task, ending.outcome, ending.summary)
+        await self._step(t, core.Close(self.ref.id, turn_id, *words, delivered, time.time()))
+        last = first + len(entries) - 1
+        if kept is not None:
+            known = core.known(core.Conversation.from_json(t.state))
+            about = {"snapshot_id": kept, "label": f"after turn {turn['number']}: {ending.outcome}"}
+            await rewind_points.add(t.connection, self.ref.id, last, f"end:{turn_id}", **about, state=known)
+        self._go_on_back(t)
+        return last
 
     async def on_effect_failed(self, turn: Turn, payload: dict[str, Any]) -> None:
         """The turn could not go on after many tries: close it with the error, keep what was done."""
         error = payload["error"]
+        if payload["action"]["name"] == "go_back":
+            await self._cannot_go_back(turn, error)
+            return
         ending = TurnEnd(TurnOutcome.ERROR, str(error.get("detail", "")), error=error)
         await self._close(turn, payload["action"]["payload"]["turn_id"], ending, [])
 
@@ -373,8 +385,8 @@ class Conversation(Entity):
     def _sandbox(self) -> SandboxCommands:
         return SandboxCommands(self.context, self.state["sandbox_id"], self.ref.id, None)
 
-    def _workspace(self, sandbox: SandboxCommands) -> GitWorkspace:
-        return turns.workspace(self.context, self.ref.id, self.state, sandbox)
+    def _workspace(self, sandbox: SandboxCommands, log: TurnLog | None = None) -> GitWorkspace:
+        return turns.workspace(self.context, self.ref.id, self.state, sandbox, log)
 
     def _log(self, turn: dict[str, Any]) -> TurnLog:
         return TurnLog(

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from actors.agent.sandbox_tools import AgentSandbox, SandboxCommands, finished
+from actors.agent.sandbox_tools import HOME, AgentSandbox, SandboxCommands, finished
 from actors.agent.turn_log import TurnLog
 from actors.conversation import core, worktree
 from actors.conversation.closing import TurnEnd
@@ -19,8 +19,8 @@ from graphs.limits import Limits
 from graphs.ports import Services, TurnSpec
 from graphs.saver import Saver
 from graphs.state import State
-from runtime import Context
-from schema import events
+from runtime import Context, Turn
+from schema import events, rewind_points
 from terminalpp.types.errors import TerminalError
 from terminalpp.types.ids import derived_id
 from terminalpp.types.states import TurnOutcome
@@ -43,7 +43,7 @@ class TurnWork:
     async def run(self) -> TurnEnd:
         """Run the turn's graph from where it stands. Raises what agents and sandbox raise."""
         context, state, turn = self.context, self.state, self.turn
-        place = workspace(context, self.id, state, self.sandbox)
+        place = workspace(context, self.id, state, self.sandbox, self.log)
         base = await self._prepare(place)
         asked = await events.find(context.database, self.id, "message.accepted", turn["message_id"])
         spec = TurnSpec(
@@ -74,21 +74,49 @@ class TurnWork:
         if not state["set_up"] and state["setup_command"]:
             await _set_up(state["setup_command"], self.sandbox, self.log, state["workspace"], self.id)
         base = await place.snapshot(derived_id(self.id, "base", turn["turn_id"]))
+        label = f"before turn {turn['number']}"
+        kept = await place.keep(label)
+        if kept is None and not f"{state['workspace']}/".startswith(f"{HOME}/"):
+            why = f"{state['workspace']} lies outside of {HOME}, whose files alone are kept"
+            told = {"label": label, "code": "invalid-input", "detail": why}
+            await self.log.emit("snapshot.failed", "system", told)
         async with self.context.turn() as t:
+            await self._point(t, kept)
             core.step(t.state, core.Prepared(turn["turn_id"], base))
         turn["base"] = base
         return base
 
+    async def _point(self, t: Turn, kept: str | None) -> None:
+        """Where the turn can be taken back whole: before its message."""
+        turn = self.turn
+        asked = await events.find(t.connection, self.id, "message.accepted", turn["message_id"])
+        if kept is None or not core.Conversation.from_json(t.state).runs(turn["turn_id"]):
+            return
+        before = turn["seq"] - 1  # a message that waited was said among the events of the turn before
+        if asked is not None and asked.seq == before:
+            before -= 1
+        words = asked.payload["text"].strip().splitlines()[0] if asked is not None else ""
+        await rewind_points.add(
+            t.connection, self.id, before, f"turn:{turn['turn_id']}", snapshot_id=kept,
+            label=f"before: {words}"[:200], state=core.known(core.Conversation.from_json(t.state)),
+        )  # fmt: skip
 
-def workspace(context: Context, id: str, state: dict[str, Any], sandbox: SandboxCommands) -> GitWorkspace:
-    """The conversation's work tree, whose record it keeps beside it."""
+
+def workspace(
+    context: Context, id: str, state: dict[str, Any], sandbox: SandboxCommands, log: TurnLog | None = None
+) -> GitWorkspace:
+    """The conversation's work tree, whose record it keeps beside it. `log`: of the turn that works on it."""
     folder = state["workspace"]
+
+    async def kept(label: str) -> str | None:
+        return None if log is None else await sandbox.keep(label, log, folder)
 
     async def authored() -> list[str]:
         paths = await events.written_paths(context.database, id)
         return [tools.resolve(folder, path) for path in paths]
 
-    return GitWorkspace(sandbox, folder, id, include=state.get("include") or (), authored=authored)
+    include = state.get("include") or ()
+    return GitWorkspace(sandbox, folder, id, include=include, authored=authored, kept=kept)
 
 
 async def _set_up(command: str, commands: SandboxCommands, log: TurnLog, workspace: str, id: str) -> None:

@@ -61,9 +61,9 @@ class Change:
 class GitWorkspace:
     """`graphs.ports.Workspace` on a sandbox.
 
-    `include`: patterns (as in `.gitignore`) of files that belong to the work whatever the rules say.
-    `authored`: gives the absolute paths that agents wrote by their tools; asked only when a rule would keep
-    a file behind.
+    `include`: patterns (as in `.gitignore`) of files that belong to the work whatever the rules say. `kept`:
+    keeps all files outside of the sandbox. `authored`: gives the absolute paths that agents wrote by their
+    tools; asked only when a rule would keep a file behind.
     """
 
     def __init__(
@@ -74,11 +74,12 @@ class GitWorkspace:
         *,
         include: Iterable[str] = (),
         authored: Callable[[], Awaitable[Iterable[str]]] | None = None,
+        kept: Callable[[str], Awaitable[str | None]] | None = None,
         home: str = "/home/user",
     ) -> None:
         self.place, self.workspace = place, workspace
         self.store = Store(place, workspace, f"{home}/.tpp/trees/{conversation_id}.git")
-        self.include, self._authored = tuple(include), authored
+        self.include, self._authored, self._kept = tuple(include), authored, kept
 
     async def snapshot(self, key: str) -> str:
         """Record the tree; its id. Raises SandboxFailed when git is missing or the folder is gone."""
@@ -104,6 +105,10 @@ class GitWorkspace:
         script = git_store.RECORD.format(key=key, keep=git_store.KEEP if keep else "")
         _, seen = await self.store.git(id, script, number)
         return Record(str(seen["stdout"]).strip(), found.left)
+
+    async def keep(self, label: str) -> str | None:
+        """See graphs.ports.Workspace."""
+        return None if self._kept is None else await self._kept(label)
 
     async def restore(self, key: str, snapshot: str) -> None:
         """Make the work tree equal to `snapshot`; what is no part of records stays."""

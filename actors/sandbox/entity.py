@@ -68,6 +68,7 @@ class Sandbox(VersionedFiles):
     async def passivated(self) -> None:
         """Let go of the connection; commands go on."""
         await self.commands.attach(None)
+        await self._let_go()
 
     # ---- life: durable --------------------------------------------------------------------------
 

@@ -46,3 +46,15 @@ SELECT * FROM events WHERE conversation_id = $1 AND type = ANY($2::text[]) AND s
 SELECT DISTINCT payload -> 'arguments' ->> 'path' AS path FROM events
 WHERE conversation_id = $1 AND type = 'tool.called' AND payload ->> 'tool' IN ('write', 'edit')
     AND NOT payload -> 'effect' ? 'refused' AND payload -> 'arguments' ->> 'path' IS NOT NULL
+
+-- copy --
+-- The events of one conversation ($1) within ranges of numbers, in another, numbered anew; rewinds are left out.
+WITH found AS (
+    INSERT INTO events (conversation_id, seq, type, actor, payload, created_at, key)
+    SELECT $2, row_number() OVER (ORDER BY e.seq), e.type, e.actor, e.payload, e.created_at, e.key FROM events e
+    WHERE e.conversation_id = $1 AND e.type <> 'conversation.rewound'
+        AND EXISTS (SELECT 1 FROM unnest($3::bigint[], $4::bigint[]) AS r(first, last)
+            WHERE e.seq BETWEEN r.first AND r.last)
+    RETURNING 1
+)
+UPDATE ai_conversations SET event_seq = (SELECT count(*) FROM found) WHERE id = $2

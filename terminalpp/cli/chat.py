@@ -8,6 +8,8 @@ its next step. Lines beginning with `/` are for the program:
     /model [NAME]    show or change the model (from the next step on)
     /show [K]        print what was folded under the number K; without it, what was folded last
     /cost            tokens, money and tests so far
+    /rewind [N]      list the points that can be gone back to; go back to one, with its files
+    /fork [N]        begin another conversation with what this one is, or was at a point
     /cancel          stop the turn that runs (as Ctrl-C does)
     /quit            leave; the conversation is kept
 
@@ -29,7 +31,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from terminalpp.cli import diffs
+from terminalpp.cli import diffs, rewinds
 from terminalpp.cli.deliver import Destination, deliver
 from terminalpp.cli.exits import Exit, NotApplied, of_outcome
 from terminalpp.cli.folded_output import FoldedOutputs
@@ -42,7 +44,7 @@ from terminalpp.cli.watch import interruptible
 from terminalpp.types.errors import TerminalError
 
 HELP = (__doc__ or "").split("\n\n")[2]
-COMMANDS = ("/diff", "/apply", "/model", "/show", "/cost", "/cancel", "/quit", "/help")
+COMMANDS = ("/diff", "/apply", "/model", "/show", "/cost", "/cancel", "/rewind", "/fork", "/quit", "/help")
 SHOW_BYTES = 8 << 20  # of one command's output that /show prints
 
 
@@ -172,9 +174,10 @@ class Chat:
         if word in ("quit", "exit", "q"):
             return True
         actions = {"diff": self._diff, "apply": self._apply, "cost": self._cost, "cancel": self._cancel}
+        taking = {"model": self._model, "show": self._show, "rewind": self._rewind, "fork": self._fork}
         try:
-            if word in ("model", "show"):
-                await (self._model if word == "model" else self._show)(rest)
+            if word in taking:
+                await taking[word](rest)
             elif word in actions:
                 await actions[word]()
             else:
@@ -210,6 +213,25 @@ class Chat:
         row = await self.session.client.conversation(self.session.id)
         self.totals.model = str(row["model"])
         self.screen.line(f"Model: {clean(self.totals.model, one_line=True)}")
+
+    async def _rewind(self, to: str) -> None:
+        client, id = self.session.client, self.session.id
+        if not to:
+            await rewinds.show_points(client, id, self.screen, as_json=self.as_json)
+            self.screen.line("`/rewind N` goes back to one; `/rewind N ?` shows which files that changes.")
+            return
+        number, _, asked = to.partition(" ")
+        point = await rewinds.chosen_point(client, id, number)
+        if asked.strip() == "?":
+            await rewinds.show_preview(client, id, point, self.screen, as_json=self.as_json)
+        else:
+            await rewinds.go(client, id, point, self.screen, as_json=self.as_json)
+
+    async def _fork(self, at: str) -> None:
+        client, id = self.session.client, self.session.id
+        point = await rewinds.chosen_point(client, id, at) if at else None
+        row = await client.fork(id, point["id"] if point else None)
+        self.screen.line(f"It is {row['id']}; `./tpp run --resume {row['id'][:8]} TASK` goes on with it.")
 
     async def _show(self, number: str) -> None:
         folds = self.session.watch.renderer.folds or FoldedOutputs()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from terminalpp.cli import execute, files, keys, manage, operator, snapshots, term
+from terminalpp.cli import execute, files, keys, manage, operator, rewinds, snapshots, term
 from terminalpp.cli.verb import Json, finish, one_of
 
 if TYPE_CHECKING:
@@ -335,6 +335,8 @@ app.command("exec", context_settings={"allow_interspersed_args": False})(execute
 app.command()(execute.attach)
 app.command(context_settings={"allow_interspersed_args": False})(term.sh)
 app.command()(files.cp)
+app.command()(rewinds.rewind)
+app.command()(rewinds.fork)
 app.add_typer(files.files)
 app.add_typer(snapshots.snapshot)
 app.add_typer(term.term)

@@ -15,6 +15,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from terminalpp.cli import rewound
 from terminalpp.cli.folded_output import FoldedOutput, FoldedOutputs
 from terminalpp.cli.markdown import Blocks, rendered
 from terminalpp.cli.sanitize import Sanitizer, clean, overwritten
@@ -91,6 +92,8 @@ class Renderer:
         handler = self._handlers.get(event["type"])
         if handler:
             handler(event["payload"], event.get("actor", ""))
+        elif words := rewound.WORDS.get(event["type"]):
+            self._say("\n".join(words(event["payload"])), "yellow")
 
     def tick(self, text: str) -> None:
         """Show a passing line of status, on a terminal only."""
@@ -389,7 +392,6 @@ class Renderer:
 
 
 def _one(value: Any) -> str:
-    """Anything as one clean line."""
     text = clean(str("" if value is None else value), one_line=True)
     return text if len(text) <= TITLE_CHARACTERS * 2 else text[: TITLE_CHARACTERS * 2 - 1] + "…"
 

@@ -266,16 +266,22 @@ def _left(row: Any, as_json: bool) -> None:
             sys.stderr.write(f"not kept: and {row['left_count'] - SHOWN} more\n")
 
 
+def changed_line(one: Any) -> str:
+    """A changed path as it is printed."""
+    from terminalpp.cli.sanitize import clean
+
+    slash = "/" if one["type"] == "directory" else ""
+    return clean(f"{MARKS[one['change']]} {one['path']}{slash}", one_line=True)
+
+
 def _changes(
     screen: Screen, as_json: bool, changes: Any, nothing: str, *, total: int | None = None, all: bool = False
 ) -> Exit:
     from terminalpp.cli.exits import Exit
-    from terminalpp.cli.sanitize import clean
 
     shown = changes if all else changes[:SHOWN]
     for one in changes if as_json else shown:
-        words = f"{MARKS[one['change']]} {one['path']}" + ("/" if one["type"] == "directory" else "")
-        screen.line(jsons.dumps(one) if as_json else clean(words, one_line=True))
+        screen.line(jsons.dumps(one) if as_json else changed_line(one))
     count = len(changes) if total is None else total
     if not count and not as_json:
         screen.line(nothing)

@@ -12,8 +12,10 @@ from typing import Any
 
 from terminalpp.client import events
 from terminalpp.client.routes import Routes
-from terminalpp.client.shapes import Agent, Conversation, Diff, Event, Message
-from terminalpp.client.transport import segment, understanding
+from terminalpp.client.shapes import Agent, Changed, Conversation, Diff, Event, Message, Point, Rewind
+from terminalpp.client.transport import field, segment, understanding
+
+LONG_S = 120.0  # what looks at all files first
 
 
 class Conversations(Routes):
@@ -90,6 +92,37 @@ class Conversations(Routes):
     async def cancel(self, conversation_id: str, *, key: str | None = None) -> dict[str, Any]:
         """End the turn that runs; what it has done is kept."""
         return await self._post(f"/v1/conversations/{segment(conversation_id)}/cancel", key=key)
+
+    async def points(self, conversation_id: str, *, all: bool = False) -> list[Point]:
+        """Where it can be gone back to, the first one first; `all`: those of branches that were left, too."""
+        path = f"/v1/conversations/{segment(conversation_id)}/points"
+        return field(await self._get(path, **({"all": "true"} if all else {})), "items")
+
+    async def preview_rewind(self, conversation_id: str, point_id: str) -> list[Changed]:
+        """What files a rewind would change, were it done now; nothing is changed."""
+        path = f"/v1/conversations/{segment(conversation_id)}/rewind/preview"
+        return field(await self._post(path, {"point_id": point_id}, timeout_s=LONG_S), "items")
+
+    async def rewind(self, conversation_id: str, point_id: str, *, key: str | None = None) -> Rewind:
+        """Go back to a point: files, chat, and what the team knew. A running turn is cancelled first.
+
+        Returns when it is done, or `running` after a minute. Rewinding to `undo_point_id` undoes it."""
+        path = f"/v1/conversations/{segment(conversation_id)}/rewind"
+        return await self._post(path, {"point_id": point_id}, key=key, timeout_s=LONG_S)
+
+    async def fork(
+        self,
+        conversation_id: str,
+        point_id: str | None = None,
+        *,
+        title: str | None = None,
+        message: str | None = None,
+        key: str | None = None,
+    ) -> Conversation:
+        """Another conversation, in a sandbox of its own, that begins with what this one was at a point
+        (None: the newest). `message`: the first thing to say in it."""
+        body = {"point_id": point_id, "title": title, "message": message}
+        return await self._post(f"/v1/conversations/{segment(conversation_id)}/fork", body, key=key)
 
     async def set_model(self, conversation_id: str, model: str, *, key: str | None = None) -> Conversation:
         """Use another model from the next model call on. Raises ModelUnknown."""

@@ -372,3 +372,28 @@ class FileVersion(TypedDict):
     preview: str | None
     message: str | None
     created_at: str
+
+
+class Point(TypedDict):
+    """A place of a conversation that can be gone back to."""
+
+    id: str
+    seq: int                         # the event behind which it goes on
+    label: str
+    between_turns: bool
+    present: bool                    # on the present branch
+    kept: bool
+    created_at: str
+
+
+class Rewind(TypedDict):
+    """What a rewind has done."""
+
+    rewind_id: str
+    point_id: str
+    status: str                      # running | done
+    seq: int | None
+    undo_point_id: str | None
+    changed: int
+    untouched: list[str]
+    running: list[str]

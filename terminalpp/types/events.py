@@ -333,6 +333,38 @@ class DiffMade(TypedDict):
     patch_bytes: int
 
 
+class SnapshotFailed(TypedDict):
+    """The files of this moment could not be kept: there is no going back to it."""
+
+    label: str
+    code: str
+    detail: str
+
+
+class ConversationRewound(TypedDict):
+    """It goes on behind the event `to_seq`, with the files of then. Rewinding to `undo_point_id` undoes
+    it."""
+
+    rewind_id: str
+    point_id: str
+    label: str
+    to_seq: int
+    undo_point_id: str
+    changed: int  # files, directories and links
+    untouched: list[str]  # paths that could not be made as they were
+    running: list[str]  # commands that went on meanwhile
+    dropped: NotRequired[list[str]]  # messages that waited
+
+
+class ConversationForked(TypedDict):
+    """It began as a copy of another one, with a sandbox of its own."""
+
+    conversation_id: str
+    point_id: str
+    label: str
+    sandbox_id: str
+
+
 EVENTS: dict[str, type] = {
     "message.accepted": MessageAccepted,
     "message.delivered": MessageDelivered,
@@ -357,4 +389,7 @@ EVENTS: dict[str, type] = {
     "error.raised": ErrorRaised,
     "diff.made": DiffMade,
     "turn.finished": TurnFinished,
+    "snapshot.failed": SnapshotFailed,
+    "conversation.rewound": ConversationRewound,
+    "conversation.forked": ConversationForked,
 }

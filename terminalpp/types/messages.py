@@ -85,6 +85,7 @@ class ConversationCreate(TypedDict):
     setup_command: NotRequired[str | None]
     limits: NotRequired[dict[str, Any] | None]
     include: NotRequired[list[str] | None]
+    fork_of: NotRequired[dict[str, str] | None]
 
 
 class Post(TypedDict):
@@ -92,6 +93,26 @@ class Post(TypedDict):
 
     message_id: str
     text: str
+
+
+class Rewind(TypedDict):
+    """Go back to a point of the conversation."""
+
+    rewind_id: str
+    point_id: str
+
+
+class OfRewind(TypedDict):
+    """An effect on one rewind."""
+
+    rewind_id: str
+
+
+class Adopt(TypedDict):
+    """Take over the record of the conversation that this one is a fork of."""
+
+    conversation_id: str
+    sandbox_id: str
 
 
 class SetModel(TypedDict):
@@ -113,6 +134,8 @@ EFFECTS: dict[str, type] = {
     "terminal.halt": Nothing,
     "conversation.run_turn": OfTurn,
     "conversation.abandon": OfTurn,
+    "conversation.go_back": OfRewind,
+    "conversation.adopt": Adopt,
 }
 MESSAGES: dict[str, type] = {
     "sandbox.create": SandboxCreate,
@@ -125,6 +148,7 @@ MESSAGES: dict[str, type] = {
     "conversation.create": ConversationCreate,
     "conversation.post": Post,
     "conversation.cancel": Nothing,
+    "conversation.rewind": Rewind,
     "conversation.destroy": Nothing,
     "conversation.set_model": SetModel,
 }

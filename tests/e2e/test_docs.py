@@ -111,6 +111,15 @@ def the_run_and_the_chat_end_green(said: Said, person: Person) -> None:
     assert person.tests() == "OK"
 
 
+def the_last_turn_is_taken_back(said: Said, person: Person) -> None:
+    listed, _, rest = said.out.partition("Going back to before: ")
+    assert re.search(r"^1 .* before: ", listed, re.M)
+    preview, _, back = rest.partition("Went back to before: ")
+    assert re.search(r"would change [1-9]\d* files and directories:\n  ~ /home/user/", preview)
+    assert "Files outside of the conversation's directory stay as they are." in preview
+    assert re.search(r"^To undo it: \./tpp rewind \w{8} --to ", back, re.M)
+
+
 def a_sandbox_runs(said: Said, person: Person) -> None:
     sandbox = json.loads(said.out)
     assert (sandbox["status"], sandbox["network"]) == ("running", "none")
@@ -199,6 +208,7 @@ CLAIMS: dict[str, list[Claim]] = {
     "README.md": [
         the_demo_starts_everything_and_the_suite_runs,
         the_run_and_the_chat_end_green,
+        the_last_turn_is_taken_back,
         a_sandbox_runs,
         a_sandbox_is_made_used_and_copied_to,
     ],

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from actors.sandbox.versions import collecting
+from actors.sandbox.versions.objects import Objects
 from schema import Database, Live, forgetting
 from terminalpp.client import Client
 from terminalpp.types.errors import NotFound
@@ -62,6 +64,8 @@ async def test_a_deleted_sandbox_leaves_no_row_and_no_file(
         with pytest.raises(NotFound):
             await api.conversation(talk)
         assert await forgetting.sweep(database, grace_s=0) == []  # while somebody owns them
+    # Contents of snapshots stay for a day.
+    await collecting.collect(database, Objects(home / "objects"), unused_seconds=0)
     gone = {ref.kind for ref in await forgetting.sweep(database, grace_s=0)}
     assert gone == {"sandbox", "conversation", "agent"}
     for table in ("entities", "mailbox", "reminders"):  # the node and the model are there for good

@@ -214,6 +214,9 @@ class MemoryWorkspace:
             "text": text,
         }
 
+    async def keep(self, label: str) -> str | None:
+        return None
+
     async def restore(self, key: str, snapshot: str) -> None:
         self.world.files = dict(self.trees[snapshot])
         self.world.points.pass_("restore")

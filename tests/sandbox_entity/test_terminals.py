@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import os
 import re
 import signal
@@ -25,6 +26,7 @@ from terminalpp.types.errors import (
     NotFound,
     NotInControl,
     OffsetMismatch,
+    Unavailable,
 )
 from terminalpp.types.ids import Ref, new_id
 from tests.eventually import eventually
@@ -245,6 +247,13 @@ async def test_an_owner_that_was_frozen_cannot_type(
     assert cell.process is not None
     os.kill(cell.process.pid, signal.SIGSTOP)
     term.cell = await cells()
+
+    async def owned() -> bool:
+        with contextlib.suppress(Unavailable):  # the lease of the frozen one has to run out
+            return bool(await term.call("describe"))
+        return False
+
+    await eventually(owned, timeout_s=60)
     await term.type("new\r")
     access = term.cell.access(sandbox)
     with pytest.raises(Fenced):  # what the old one would send

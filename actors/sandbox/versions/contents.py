@@ -65,7 +65,8 @@ class Writer:
     async def _append(self, hash: str, size: int, data: bytes, codec: str) -> None:
         if self._filling and len(self._filling) + len(data) > OBJECT_BYTES:
             await self._flush()
-        self.blobs.append(Blob(hash, size, len(data), codec, self._name, len(self._filling)))
+        name = self._name if data else ""  # nothing needs no object, and holds none
+        self.blobs.append(Blob(hash, size, len(data), codec, name, len(self._filling) if data else 0))
         self._filling += data
 
     async def record(self) -> None:

@@ -155,7 +155,7 @@ class VersionedFiles(Entity):
                 scope=tuple(relative(path) for path in wanted["paths"]) or EVERYTHING,
                 created_by=wanted["created_by"],
             )
-            result = {"status": "done", **restored_json(done), "running": await self._inside.list()}
+            result = {"status": "done", **restored_json(done), "running": await self._running()}
         except errors.TerminalError as error:
             if error.retryable:
                 raise
@@ -164,6 +164,18 @@ class VersionedFiles(Entity):
             known = turn.state.get("restores") or {}
             if wanted["id"] in known:
                 known[wanted["id"]] = {**known[wanted["id"]], **result}
+
+    async def _running(self) -> list[str]:
+        """Commands of which something runs; none when the sandbox has gone meanwhile."""
+        try:
+            return await self._inside.list()
+        except (errors.SandboxNotRunning, errors.Unavailable, errors.DeadlineExceeded):
+            return []
+
+    async def _let_go(self) -> None:
+        """Close the connections."""
+        if "_inside" in self.__dict__:
+            await self._inside.close()
 
     async def _restore_failed(self, turn: Turn, action: dict[str, Any], error: dict[str, Any]) -> None:
         """The effect was given up."""

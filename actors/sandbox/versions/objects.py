@@ -29,7 +29,7 @@ class Objects:
         if url is None:
             self._folder = Path(folder)
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._store: Any = LocalStore(str(folder))
+            self._store: Any = LocalStore(str(folder), automatic_cleanup=True)
         else:
             try:
                 self._store = S3Store.from_url(url)
