@@ -87,11 +87,6 @@ class Versions:
         self._chain: tuple[int, int] | None = None  # snapshots since the last whole one, and their entries
         self._seen: Tree | None = None  # contents that are known besides, by their stamps
 
-    def forget(self) -> None:
-        """Give the memory back; the next call reads from the database."""
-        if not self._lock.locked():
-            self._recorded = self._seen = self._chain = None
-
     # ---- taking ---------------------------------------------------------------------------------
 
     async def take(
