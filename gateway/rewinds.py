@@ -63,6 +63,7 @@ class Point(Answer):
     label: str
     between_turns: bool = Field(description="No turn was at work there.")
     present: bool = Field(description="On the present branch; false: a rewind has left it.")
+    followed: bool = Field(description="What was begun there is on the present branch.")
     kept: bool = Field(description="Its files are kept, so that it can be gone back to.")
     created_at: Time
 
@@ -72,6 +73,7 @@ class Point(Answer):
         label="before: fix the parser",
         between_turns=True,
         present=True,
+        followed=True,
         kept=True,
         created_at=_TIME,
     )
@@ -137,6 +139,7 @@ def _point(one: RewindPoint, branch: list[tuple[int, int]]) -> dict[str, Any]:
         "label": one.label,
         "between_turns": one.state is not None,
         "present": present,
+        "followed": present and holds(branch, one.event_seq + 1),
         "kept": one.snapshot_id is not None,
         "created_at": moment(one.created_at),
     }

@@ -126,7 +126,7 @@ async def chosen_point(client: Any, id: str, to: str | None) -> Any:
     rows = await client.points(id, all=True)
     hint = f"`./tpp rewind {id[:8]} --list` lists them."
     if to is None:
-        before = [row for row in rows if row["present"] and row["label"].startswith("before: ")]
+        before = [row for row in rows if row["followed"] and row["label"].startswith("before: ")]
         if not before:
             raise NotFound("there is no turn to go back behind", hint)
         return before[-1]

@@ -382,6 +382,7 @@ class Point(TypedDict):
     label: str
     between_turns: bool
     present: bool                    # on the present branch
+    followed: bool                   # what was begun there is, too
     kept: bool
     created_at: str
 

@@ -59,6 +59,9 @@ async def test_a_turn_is_taken_back_by_the_command_line(stack: Stack, client: Cl
     assert await content(client, ran) == scripts.BROKEN
     undo = back.stdout.splitlines()[-1]
     assert undo.startswith("To undo it: ./tpp rewind ")
+    nothing = stack.tpp("rewind", ran)
+    assert nothing.returncode == 2, nothing.stdout
+    assert "there is no turn to go back behind" in nothing.stderr
     log = stack.tpp("logs", ran)
     assert "Went back to before: Fix add" in log.stdout
     again = stack.tpp(*undo.removeprefix("To undo it: ./tpp ").split())
