@@ -96,9 +96,10 @@ class TurnWork:
         if asked is not None and asked.seq == before:
             before -= 1
         words = asked.payload["text"].strip().splitlines()[0] if asked is not None else ""
+        label = f"before: {words}" if len(words) <= 72 else f"before: {words[:71]}…"
         await rewind_points.add(
             t.connection, self.id, before, f"turn:{turn['turn_id']}", snapshot_id=kept,
-            label=f"before: {words}"[:200], state=core.known(core.Conversation.from_json(t.state)),
+            label=label, state=core.known(core.Conversation.from_json(t.state)),
         )  # fmt: skip
 
 

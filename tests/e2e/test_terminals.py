@@ -94,7 +94,8 @@ async def test_a_shell_detached_and_come_back_to(stack: Stack, client, person) -
     box = (await running_sandbox(client, name="sh"))["id"]
     first = person("sh", "--name", "work", box[:8])
     first.until(r"\$ ")
-    first.type("stty size; printf '\\033[6n'; x=kept\r")
+    # Whoever asks takes the answer: left lying it would be typed at the prompt.
+    first.type("stty size; printf '\\033[6n'; read -rs -d R -t 5; x=kept\r")
     first.until("30 100")
     first.resize(120, 40)
     first.type("sleep 0.3; stty size\r")

@@ -211,3 +211,15 @@ def test_what_cannot_be_looked_at_is_not_gone() -> None:
     then = look(first.tree, [(bulk.Directory(b"", 0, closed), 10), (bulk.Directory(b"d", 13, b""), 10)])
     assert [one.path for one in differences(first.tree, then.tree)] == [b"d"]
     assert then.tree.get(b"d/f") == first.tree.get(b"d/f")
+
+
+def test_what_is_skipped_stays_skipped() -> None:
+    root = record({b".tpp": found(stat.S_IFDIR | 0o755), b"f": found(stat.S_IFLNK | 0o777, target=b"x")})
+    inner = record({b"inside": found(stat.S_IFREG | 0o644, 3)})
+    seen = [(bulk.Directory(b"", 0, root), 10), (bulk.Directory(b".tpp", 0, inner), 10)]
+    first = look(Tree(), seen, {b".tpp": ""})
+    again = look(first.tree, seen, {b".tpp": ""})
+    for one in (first, again):
+        assert [path for path, _ in one.tree.items()] == [b"f"]
+        assert [*one.tree.directories] == [b""]
+        assert (one.unread, one.left) == ([], [])

@@ -264,9 +264,9 @@ def _opened(
         path = record.path + b"/" + name if record.path else name
         why = _why_not(name, path, found, skip)
         if why is not None:
+            inside.raw = None  # so that it is left out, and told, the next time too
             if why:
                 made.left.append(Left(path, why))
-                inside.raw = None  # so that it is told the next time too
             if stat.S_ISDIR(found.mode):
                 skipped.append(path)
             continue
