@@ -17,6 +17,7 @@ from actors.conversation import core
 from runtime import Action, Entity, Turn, durable, effect, typed
 from schema import Connection, events, messages, rewind_points
 from schema.rewind_points import RewindPoint
+from terminalpp.types import paths
 from terminalpp.types.branches import REWOUND, holds, ranges
 from terminalpp.types.errors import Conflict, TerminalError
 from terminalpp.types.ids import Ref, derived_id
@@ -83,10 +84,11 @@ class GoingBack(Entity):
     async def _files(self, rewind_id: str, point: RewindPoint) -> dict[str, Any]:
         """The restore of the workspace, done or failed."""
         sandbox, restore_id = Ref("sandbox", self.state["sandbox_id"]), derived_id(rewind_id, "files")
+        folder = self.state["workspace"].encode("utf-8", "surrogateescape")
         asked = {
             "restore_id": restore_id,
             "snapshot_id": point.snapshot_id,
-            "paths": [self.state["workspace"]],
+            "paths": [paths.to_text(folder)],
             "name": f"rewound to {point.label}"[:255],
         }
         await self.context.runtime.send(sandbox, "restore", asked, message_id=restore_id)
