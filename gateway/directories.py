@@ -5,7 +5,6 @@ Every path stands in the query, so that its bytes can be any (`gateway.paths`); 
 
 from __future__ import annotations
 
-import base64
 import os
 from typing import Annotated, Any
 from uuid import UUID
@@ -18,10 +17,10 @@ from actors.sandbox.tppd.files import Entry, State
 from gateway import problems, responses
 from gateway.files import clearly, found, located
 from gateway.idempotency import once
-from gateway.paging import Limit
+from gateway.paging import Limit, PathCursor, decoded, encoded, odd_cursor
 from gateway.paths import FromQuery, Octal, PathQuery, ToQuery, below, mode_of, raw_path, shown
 from gateway.responses import Json
-from gateway.routes import Route, refused
+from gateway.routes import Route
 from gateway.sandboxes import owned
 from gateway.state import app_state
 from terminalpp.types.errors import FileProblem, NotFound
@@ -61,9 +60,7 @@ async def list_all(
     path: PathQuery,
     depth: Annotated[int, Query(ge=1, le=DEPTH_MAX, description="How many levels below `path`.")] = 1,
     limit: Limit = 100,
-    cursor: Annotated[
-        str | None, Query(pattern=r"^[A-Za-z0-9_-]{1,5464}$", description="`next_cursor` of the page before.")
-    ] = None,
+    cursor: PathCursor = None,
 ) -> Response:
     """The entries of a directory, in the order of the names' bytes, a directory before its own. Symlinks
     are not followed. Pages go on behind the last name: what is there all the time comes exactly once."""
@@ -74,19 +71,16 @@ async def list_all(
             page, more = await access.do(
                 lambda t, _: files.tree(t, name, depth=depth, after=after, limit=limit)
             )
-    following = base64.urlsafe_b64encode(page[-1].path).rstrip(b"=").decode() if more and page else None
+    following = encoded(page[-1].path) if more and page else None
     return Json({"items": [_listed(name, entry) for entry in page], "next_cursor": following})
 
 
 def _position(cursor: str | None) -> bytes:
     if cursor is None:
         return b""
-    try:
-        found = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True)
-    except ValueError:
-        found = b""
+    found = decoded(cursor)
     if not found or b"\0" in found:
-        raise refused("query.cursor", "it is not one that was given", "Begin again without it.")
+        raise odd_cursor()
     return found
 
 

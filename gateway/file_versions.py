@@ -12,12 +12,13 @@ from pydantic import Field
 from starlette.responses import Response, StreamingResponse
 
 from actors.sandbox.versions import contents, rows
-from gateway.paging import Limit
+from gateway.files import plain
+from gateway.paging import Limit, PathCursor
 from gateway.paths import PathQuery, raw_path, text_of
 from gateway.responses import Answer, Count, Json, Time
 from gateway.routes import Route
 from gateway.sandboxes import owned
-from gateway.snapshots import BYTES, After, as_text, below_of, cursor_of, number_of, plain
+from gateway.snapshots import BYTES, as_text, below_of, cursor_of, number_of
 from gateway.state import app_state
 from schema import file_entries
 from terminalpp.types import paths
@@ -51,7 +52,7 @@ class VersionPage(Answer):
 
 @router.get("/versions", operation_id="listFileVersions", response_model=VersionPage)
 async def versions(
-    request: Request, sandbox_id: UUID, path: PathQuery, limit: Limit = 50, cursor: After = None
+    request: Request, sandbox_id: UUID, path: PathQuery, limit: Limit = 50, cursor: PathCursor = None
 ) -> Response:
     """The versions of one file, the newest first: what each snapshot found changed. The last 50 are kept;
     files of dependencies, caches and `.git` have none."""

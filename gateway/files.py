@@ -114,13 +114,13 @@ def type_of(path: str) -> str:
     return OCTETS if guessed is None or packed else guessed
 
 
+def plain(path: str) -> dict[str, str]:
+    """Headers of a file that may do nothing where a browser shows it, whatever it is."""
+    return {"content-type": type_of(path), "content-security-policy": "sandbox; default-src 'none'"}
+
+
 def _headers(path: str, state: State) -> dict[str, str]:
-    headers = {
-        "content-type": type_of(path),
-        "cache-control": "private, no-cache",
-        # Whatever it is, shown by a browser it may do nothing.
-        "content-security-policy": "sandbox; default-src 'none'",
-    }
+    headers = {**plain(path), "cache-control": "private, no-cache"}
     if tag := tag_of(state):
         headers["etag"] = tag
         headers["accept-ranges"] = "bytes"

@@ -20,10 +20,15 @@ from fastapi import Query
 from gateway import field_errors
 from gateway.routes import refused
 from schema.rows import Place
+from terminalpp.types.errors import InvalidInput
 
 Limit = Annotated[int, Query(ge=1, le=500, description="Most items of one page.")]
 Cursor = Annotated[
     str | None, Query(pattern=r"^[A-Za-z0-9_-]{1,100}$", description="`next_cursor` of the page before.")
+]
+# Of a list that is ordered by paths.
+PathCursor = Annotated[
+    str | None, Query(pattern=r"^[A-Za-z0-9_-]{1,5464}$", description="`next_cursor` of the page before.")
 ]
 Since = Annotated[
     str | None,
@@ -63,19 +68,33 @@ def moment_of(since: str | None) -> datetime | None:
         raise refused("query.since", "there is no such time") from None
 
 
+def encoded(place: bytes) -> str:
+    """A place in a list as a cursor."""
+    return base64.urlsafe_b64encode(place).rstrip(b"=").decode()
+
+
+def decoded(cursor: str) -> bytes:
+    """The place that `encoded` made this of. Raises InvalidInput."""
+    try:
+        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True)
+    except binascii.Error:
+        raise odd_cursor() from None
+
+
+def odd_cursor() -> InvalidInput:
+    """The refusal of a cursor that was never given."""
+    return refused("query.cursor", "it is not one that was given", "Begin again without it.")
+
+
 def _written(place: Place) -> str:
     micros = (place.created_at - _EPOCH) // timedelta(microseconds=1)
     text = f"{micros}.{place.rank}.{UUID(place.id).hex}"
-    return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+    return encoded(text.encode())
 
 
 def _read(cursor: str) -> Place:
-    try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True).decode("latin-1")
-    except binascii.Error:
-        text = ""
-    found = _PLACE.fullmatch(text)
+    found = _PLACE.fullmatch(decoded(cursor).decode("latin-1"))
     if found is None:
-        raise refused("query.cursor", "it is not one that was given", "Begin again without it.")
+        raise odd_cursor()
     micros, rank, id = found.groups()
     return Place(_EPOCH + timedelta(microseconds=int(micros)), str(UUID(id)), int(rank))

@@ -23,8 +23,8 @@ from gateway.requests import Body, Id, MessageCreate, _example
 from gateway.responses import _ID, _TIME, Answer, Count, Json, Time, example
 from gateway.responses import Id as AnswerId
 from gateway.routes import Route
-from gateway.snapshot_answers import Preview, difference
-from gateway.snapshots import PREVIEWED, as_text, looked_at, sandbox_fork
+from gateway.snapshot_answers import Preview, previewed
+from gateway.snapshots import as_text, looked_at, sandbox_fork
 from gateway.state import AppState, app_state, user_of
 from schema import events, rewind_points, snapshots
 from schema.rewind_points import RewindPoint
@@ -110,10 +110,8 @@ class Rewind(Answer):
 
 
 async def _branch(gateway: AppState, id: str) -> list[tuple[int, int]]:
-    found = await events.read_types(gateway.database, id, [REWOUND])
-    return ranges(
-        [(one.seq, one.payload["to_seq"]) for one in found], await events.last_seq(gateway.database, id)
-    )
+    last = await events.last_seq(gateway.database, id)
+    return ranges(await events.rewinds(gateway.database, id), last)
 
 
 @router.get("/points", operation_id="listPoints", response_model=PointList)
@@ -157,7 +155,7 @@ async def preview(request: Request, conversation_id: UUID, body: RewindCreate) -
     then = await snapshots.get(gateway.database, point.snapshot_id)
     below = relative(as_text(str(row.settings["workspace"])))
     changes = await comparing.between(gateway.database, now, then, below)
-    return Json({"items": [difference(one) for one in changes[:PREVIEWED]], "total": len(changes)})
+    return Json(previewed(changes))
 
 
 @router.post("/rewind", operation_id="rewindConversation", response_model=Rewind)

@@ -18,6 +18,7 @@ from terminalpp.types import paths
 from terminalpp.types.times import moment
 
 Kind = Literal["manual", "auto", "scheduled"]
+PREVIEWED = 1000
 
 
 class LeftOut(Answer):
@@ -185,6 +186,11 @@ def difference(one: Difference) -> dict[str, Any]:
     """What differs at a path."""
     told = rows.difference_json(one)
     return changed(told.pop("path"), **told)
+
+
+def previewed(changes: list[Difference]) -> dict[str, Any]:
+    """What a restore or rewind would change, as a `Preview`."""
+    return {"items": [difference(one) for one in changes[:PREVIEWED]], "total": len(changes)}
 
 
 def restored(found: dict[str, Any]) -> dict[str, Any]:

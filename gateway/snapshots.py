@@ -6,7 +6,6 @@ restoring goes through its entity. Paths are below /home/user, where versions ar
 
 from __future__ import annotations
 
-import base64
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -18,13 +17,13 @@ from actors.sandbox.versions import comparing, rows
 from actors.sandbox.versions.entity import relative
 from actors.sandbox.versions.plan import within
 from gateway import field_errors, responses
-from gateway.files import type_of
+from gateway.files import plain
 from gateway.idempotency import id_for, once
-from gateway.paging import Limit
+from gateway.paging import Limit, PathCursor, decoded, encoded, odd_cursor
 from gateway.paths import PathQuery, raw_path, text_of
 from gateway.requests import Body, _example
 from gateway.responses import Json
-from gateway.routes import Route, refused
+from gateway.routes import Route
 from gateway.sandboxes import owned, shown
 from gateway.snapshot_answers import (
     ChangePage,
@@ -37,6 +36,7 @@ from gateway.snapshot_answers import (
     changed,
     difference,
     listed,
+    previewed,
     restored,
 )
 from gateway.state import AppState, app_state, user_of
@@ -47,7 +47,6 @@ from terminalpp.types.errors import InvalidInput, NotFound
 from terminalpp.types.ids import Ref, new_id
 
 TAKE_S, WAIT_MS = 600.0, 60_000
-PREVIEWED = 1000
 router = APIRouter(prefix="/v1/sandboxes/{sandbox_id}/snapshots", tags=["snapshots"], route_class=Route)
 restores_router = APIRouter(
     prefix="/v1/sandboxes/{sandbox_id}/restores", tags=["snapshots"], route_class=Route
@@ -55,9 +54,6 @@ restores_router = APIRouter(
 # Files have versions in the workspace alone.
 WorkspacePath = Annotated[str, Field(max_length=512, pattern=field_errors.WORKSPACE)]
 Name = Annotated[str, Field(min_length=1, max_length=255, pattern=field_errors.NOT_BLANK)]
-After = Annotated[
-    str | None, Query(pattern=r"^[A-Za-z0-9_-]{1,5464}$", description="`next_cursor` of the page before.")
-]
 BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 
 
@@ -111,7 +107,7 @@ def as_text(path: str) -> str:
 
 def cursor_of(place: str) -> str:
     """What to send for the next page."""
-    return base64.urlsafe_b64encode(place.encode()).rstrip(b"=").decode()
+    return encoded(place.encode())
 
 
 def _place(cursor: str | None) -> str:
@@ -119,16 +115,16 @@ def _place(cursor: str | None) -> str:
     if cursor is None:
         return ""
     try:
-        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True).decode()
-    except ValueError:
-        raise refused("query.cursor", "it is not one that was given", "Begin again without it.") from None
+        return decoded(cursor).decode()
+    except UnicodeDecodeError:
+        raise odd_cursor() from None
 
 
 def number_of(cursor: str | None, otherwise: int) -> int:
     """The number in a cursor. Raises InvalidInput."""
     place = _place(cursor)
     if place and not (place.isascii() and place.isdigit() and len(place) < 19):
-        raise refused("query.cursor", "it is not one that was given", "Begin again without it.")
+        raise odd_cursor()
     return int(place) if place else otherwise
 
 
@@ -158,7 +154,11 @@ async def create(request: Request, sandbox_id: UUID, body: SnapshotCreate) -> Re
 
 @router.get("", operation_id="listSnapshots", response_model=SnapshotPage)
 async def list_all(
-    request: Request, sandbox_id: UUID, type: Kind | None = None, limit: Limit = 100, cursor: After = None
+    request: Request,
+    sandbox_id: UUID,
+    type: Kind | None = None,
+    limit: Limit = 100,
+    cursor: PathCursor = None,
 ) -> Response:
     """Newest first. The automatic ones are taken at the steps of conversations, and before a restore."""
     gateway, id = app_state(request), await owned(request, sandbox_id)
@@ -192,7 +192,7 @@ async def entries(
     snapshot_id: UUID,
     path: PathQuery,
     limit: Limit = 100,
-    cursor: After = None,
+    cursor: PathCursor = None,
 ) -> Response:
     """What it holds at or below a path, by path."""
     gateway, id = app_state(request), await owned(request, sandbox_id)
@@ -232,11 +232,6 @@ async def file(request: Request, sandbox_id: UUID, snapshot_id: UUID, path: Path
     return StreamingResponse(pieces, headers={"content-length": str(size), **plain(name)})
 
 
-def plain(name: str) -> dict[str, str]:
-    """Headers of a file whose content may do nothing where it is shown."""
-    return {"content-type": type_of(name), "content-security-policy": "sandbox; default-src 'none'"}
-
-
 @router.get("/{snapshot_id}/diff", operation_id="diffSnapshots", response_model=ChangePage)
 async def diff(
     request: Request,
@@ -245,7 +240,7 @@ async def diff(
     path: PathQuery = "/home/user",
     until: Annotated[UUID | None, Query(description="The later snapshot. Unset: the newest one.")] = None,
     limit: Limit = 100,
-    cursor: After = None,
+    cursor: PathCursor = None,
 ) -> Response:
     """What has changed since this snapshot, by path."""
     gateway, id = app_state(request), await owned(request, sandbox_id)
@@ -269,7 +264,7 @@ async def preview(request: Request, sandbox_id: UUID, snapshot_id: UUID, body: R
     now = await looked_at(gateway, id)
     changes = await comparing.between(gateway.database, now, found)
     inside = [one for one in changes if within(one.path, [relative(path) for path in scope] or [b""])]
-    return Json({"items": [difference(one) for one in inside[:PREVIEWED]], "total": len(inside)})
+    return Json(previewed(inside))
 
 
 async def looked_at(gateway: AppState, sandbox_id: str) -> Snapshot:

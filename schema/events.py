@@ -15,6 +15,7 @@ from schema import rows
 from schema.database import Connection, Executor
 from schema.sql import Queries
 from terminalpp.types import errors
+from terminalpp.types.branches import REWOUND
 
 _Q = Queries("events")
 KEYS = {
@@ -114,3 +115,8 @@ async def copy(c: Connection, source_id: str, target_id: str, ranges: Sequence[t
     """The events within these ranges in another conversation, which has none, numbered anew from 1."""
     first, last = [one for one, _ in ranges], [two for _, two in ranges]
     await c.execute(_Q.copy, source_id, target_id, first, last)
+
+
+async def rewinds(c: Executor, conversation_id: str) -> list[tuple[int, int]]:
+    """The numbers of each rewind's event and of the event that the log goes on behind (`branches.ranges`)."""
+    return [(event.seq, event.payload["to_seq"]) for event in await read_types(c, conversation_id, [REWOUND])]

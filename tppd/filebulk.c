@@ -21,8 +21,6 @@
 #define READ_BYTES (8u * 1024 * 1024)
 #define HOLE 65536
 
-static int64_t nanoseconds(const struct timespec *t) { return (int64_t)t->tv_sec * 1000000000 + t->tv_nsec; }
-
 /* ---- WALK ---- */
 
 static struct walk { size_t begin, page, told; bool more; } walk;
@@ -70,7 +68,7 @@ static struct name *names_of(DIR *dir, size_t *count) {
 
 static void put_stat(struct buffer *b, const struct stat *s) {
     uint32_t mode = s->st_mode;
-    int64_t numbers[4] = {s->st_size, nanoseconds(&s->st_mtim), nanoseconds(&s->st_ctim), (int64_t)s->st_ino};
+    int64_t numbers[4] = {s->st_size, file_mtime(s), file_nanoseconds(s->st_ctim), (int64_t)s->st_ino};
     buffer_add(b, &mode, 4);
     buffer_add(b, numbers, sizeof numbers); /* both architectures are little-endian */
 }
@@ -95,10 +93,6 @@ static void put_directory(int fd, const char *path, const struct name *names, si
     walk.told++;
 }
 
-static int open_dir(int dir, const char *name) {
-    return openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-}
-
 static void walk_into(int fd, const char *path, const char *after);
 
 static void walk_below(int fd, const char *path, const char *name, const char *after) {
@@ -109,7 +103,7 @@ static void walk_below(int fd, const char *path, const char *name, const char *a
     }
     char *inner_path = *path ? file_join(path, name) : strdup(name);
     if (!inner_path) abort();
-    int inner = open_dir(fd, name);
+    int inner = file_open_dir(fd, name);
     if (inner >= 0) walk_into(inner, inner_path, after);
     else if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP) put_directory(-1, inner_path, NULL, 0, errno);
     free(inner_path);
@@ -188,8 +182,8 @@ static void read_one(int root, const char *path, size_t limit, int64_t looked) {
     if (!error && (n < 0 || fstat(fd, &s) < 0)) error = (uint32_t)errno;
     if (!error && s.st_size > (int64_t)limit) error = EFBIG; /* it grew */
     /* What changed while it was read, or within the clock's last tick, may change again unseen. */
-    bool same = nanoseconds(&before.st_ctim) == nanoseconds(&s.st_ctim) && before.st_size == s.st_size;
-    uint8_t settled = !error && same && nanoseconds(&s.st_ctim) < looked;
+    bool same = file_nanoseconds(before.st_ctim) == file_nanoseconds(s.st_ctim) && before.st_size == s.st_size;
+    uint8_t settled = !error && same && file_nanoseconds(s.st_ctim) < looked;
     buffer_add(&record, &error, 4);
     put_stat(&record, &s);
     buffer_add(&record, &settled, 1);

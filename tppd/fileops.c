@@ -45,24 +45,24 @@ void file_failed(uint32_t id, const char *path) {
 
 int file_kind(mode_t mode) { return S_ISREG(mode) ? 1 : S_ISDIR(mode) ? 2 : S_ISLNK(mode) ? 3 : 4; }
 
-static int64_t nanoseconds(struct timespec t) {
+int64_t file_nanoseconds(struct timespec t) {
     if (t.tv_sec > INT64_MAX / 1000000000 - 1) return INT64_MAX;
     if (t.tv_sec < INT64_MIN / 1000000000 + 1) return INT64_MIN;
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
-int64_t file_mtime(const struct stat *s) { return nanoseconds(s->st_mtim); }
+int64_t file_mtime(const struct stat *s) { return file_nanoseconds(s->st_mtim); }
 
 /* ---- stamps ---- */
 
 int64_t file_clock(void) {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME_COARSE, &now); /* the one that files get their times from */
-    return nanoseconds(now);
+    return file_nanoseconds(now);
 }
 
 static void stamp_of(const struct stat *s, char text[STAMP_MAX]) {
     snprintf(text, STAMP_MAX, "%llx-%llx-%llx-%llx", (unsigned long long)s->st_ino, (unsigned long long)s->st_size,
-             (unsigned long long)file_mtime(s), (unsigned long long)nanoseconds(s->st_ctim));
+             (unsigned long long)file_mtime(s), (unsigned long long)file_nanoseconds(s->st_ctim));
 }
 
 /* `looked`: file_clock from before `s` was taken; 0: not settled, whatever the clock says. */
@@ -75,7 +75,7 @@ void file_describe(const struct stat *s, int64_t looked) {
     if (!S_ISREG(s->st_mode)) return;
     stamp_of(s, stamp);
     reply_bytes(out, TAG_STAMP, stamp, strlen(stamp));
-    reply_number(out, TAG_SETTLED, nanoseconds(s->st_ctim) < looked);
+    reply_number(out, TAG_SETTLED, file_nanoseconds(s->st_ctim) < looked);
 }
 
 /* Whether what is at `path` is as MATCH and NONE_MATCH want it, each of which may come several times; errno UNMET. */

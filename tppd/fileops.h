@@ -15,6 +15,7 @@ extern struct buffer *file_out;         /* where the replies of the request at h
 void file_ok(uint32_t id);
 void file_failed(uint32_t id, const char *path); /* by errno */
 int file_kind(mode_t mode);
+int64_t file_nanoseconds(struct timespec t);
 int64_t file_mtime(const struct stat *s);
 int64_t file_clock(void);
 void file_describe(const struct stat *s, int64_t looked);
@@ -30,6 +31,7 @@ void file_write(const struct request *r, const char *path);
 
 /* ---- filetrees.c ---- */
 int file_rename_new(const char *from, const char *to);
+int file_open_dir(int dir, const char *name);
 int file_remove_at(int dir, const char *name, bool recursive);
 void file_listdir(const struct request *r, const char *path);
 void file_listtree(const struct request *r, const char *path);

@@ -36,7 +36,7 @@ bool file_client_gone(void) {
 
 static bool is_dot(const char *name) { return !strcmp(name, ".") || !strcmp(name, ".."); }
 
-static int open_dir(int dir, const char *name) {
+int file_open_dir(int dir, const char *name) {
     return openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
@@ -47,8 +47,8 @@ int file_remove_at(int dir, const char *name, bool recursive) {
     if (errno != EISDIR && errno != EPERM) return -1;
     if (unlinkat(dir, name, AT_REMOVEDIR) == 0 || errno == ENOENT) return 0;
     if (!recursive || (errno != ENOTEMPTY && errno != EEXIST)) return -1;
-    int fd = open_dir(dir, name);
-    if (fd < 0 && errno == EACCES && fchmodat(dir, name, 0700, 0) == 0) fd = open_dir(dir, name);
+    int fd = file_open_dir(dir, name);
+    if (fd < 0 && errno == EACCES && fchmodat(dir, name, 0700, 0) == 0) fd = file_open_dir(dir, name);
     if (fd < 0) return -1;
     fchmod(fd, 0700); /* one's own directory without write permission */
     DIR *list = fdopendir(fd);
@@ -167,7 +167,7 @@ static void list_tree(int fd, const char *prefix, const char *after, int depth) 
     if (rest) *rest++ = 0;
     if (first && depth > 1) {
         char *path = below(prefix, first);
-        int inner = open_dir(fd, first);
+        int inner = file_open_dir(fd, first);
         if (inner >= 0) list_tree(inner, path, rest, depth - 1);
         free(path);
     }
@@ -181,7 +181,7 @@ static void list_tree(int fd, const char *prefix, const char *after, int depth) 
             break;
         }
         char *path = below(prefix, names[i]);
-        int inner = S_ISDIR(s.st_mode) && depth > 1 ? open_dir(fd, names[i]) : -1;
+        int inner = S_ISDIR(s.st_mode) && depth > 1 ? file_open_dir(fd, names[i]) : -1;
         put_entry(fd, names[i], path, &s, S_ISDIR(s.st_mode) && depth > 1 && inner < 0 ? (uint32_t)errno : 0);
         page.count++;
         if (inner >= 0) list_tree(inner, path, NULL, depth - 1);
@@ -287,8 +287,8 @@ static int copy_file(int from_dir, const char *from, int to_dir, const char *to)
 static int copy_at(int from_dir, const char *from, int to_dir, const char *to);
 
 static int copy_dir(int from_dir, const char *from, int to_dir, const char *to, mode_t mode) {
-    int in = open_dir(from_dir, from), made = -1, result = -1;
-    if (in >= 0 && mkdirat(to_dir, to, 0700) == 0) made = open_dir(to_dir, to);
+    int in = file_open_dir(from_dir, from), made = -1, result = -1;
+    if (in >= 0 && mkdirat(to_dir, to, 0700) == 0) made = file_open_dir(to_dir, to);
     DIR *list = made >= 0 ? fdopendir(in) : NULL;
     if (list) {
         result = 0;

@@ -17,6 +17,7 @@ from actors.agent.terminals import AgentTerminals
 from actors.agent.turn_log import TurnLog
 from actors.sandbox.access import SandboxAccess
 from actors.sandbox.link import link_to
+from actors.sandbox.versions import rows
 from graphs.ports import Glimpse, Observation
 from runtime import Context
 from terminalpp.types.errors import (
@@ -31,7 +32,6 @@ from terminalpp.types.errors import (
 )
 from terminalpp.types.ids import Ref, new_id
 
-HOME = "/home/user"  # whose files can be kept
 WAIT_MS = 20_000  # one wait; longer commands are waited for in slices
 STEP_SECONDS = 10.0  # for what ends a command, beyond its own time
 HEAD_BYTES = 48 * 1024  # of a command's output in an answer
@@ -142,7 +142,7 @@ class SandboxCommands:
 
         Raises what passes by itself, and Superseded.
         """
-        if not f"{workspace}/".startswith(f"{HOME}/"):
+        if not rows.holds(workspace):
             return None  # told by the turn at its start
         asked = {"snapshot_id": new_id(), "name": label[:255], "type": "auto", "always": False}
         asked["metadata"] = {"conversation_id": self.conversation_id}

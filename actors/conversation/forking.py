@@ -18,6 +18,7 @@ from actors.conversation.going_back import GoingBack
 from actors.sandbox.access import SandboxAccess
 from actors.sandbox.tppd import bulk
 from actors.sandbox.tppd.bulk import Item
+from actors.sandbox.versions.tree import joined
 from runtime import Action, Turn, effect
 from schema import Connection, entities, events, messages, rewind_points
 from terminalpp.types.branches import ranges
@@ -38,7 +39,7 @@ class Forking(GoingBack):
         row = await entities.load(c, Ref("conversation", source))
         if row is None or not row.state.get("sandbox_id"):
             raise NotFound(f"there is no conversation {source}")
-        rewinds = await self._rewinds(c, source)
+        rewinds = await events.rewinds(c, source)
         branch = ranges(rewinds, point.event_seq)
         other = core.Conversation.from_json(row.state)
         known = await self._known_at(c, source, point, rewinds, other)
@@ -104,7 +105,7 @@ async def _copied(source: SandboxAccess, path: str, target: SandboxAccess, to: s
     async for page, _clock in bulk.walk(source.tppd, path):
         for record in page:
             for name, entry in bulk.entries_of(record.raw).items():
-                place = record.path + b"/" + name if record.path else name
+                place = joined(record.path, name)
                 if bulk.kind_of(entry.mode) == "directory":
                     directories.append(Item(place, entry.mode | 0o40700))
                 elif bulk.kind_of(entry.mode) == "file":

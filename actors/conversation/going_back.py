@@ -18,7 +18,7 @@ from runtime import Action, Entity, Turn, durable, effect, typed
 from schema import Connection, events, messages, rewind_points
 from schema.rewind_points import RewindPoint
 from terminalpp.types import paths
-from terminalpp.types.branches import REWOUND, holds, ranges
+from terminalpp.types.branches import holds, ranges
 from terminalpp.types.errors import Conflict, TerminalError
 from terminalpp.types.ids import Ref, derived_id
 
@@ -102,7 +102,7 @@ class GoingBack(Entity):
         self, turn: Turn, wanted: dict[str, Any], point: RewindPoint, done: dict[str, Any]
     ) -> int:
         c, before = turn.connection, core.Conversation.from_json(turn.state)
-        last, rewinds = await events.last_seq(c, self.ref.id), await self._rewinds(c, self.ref.id)
+        last, rewinds = await events.last_seq(c, self.ref.id), await events.rewinds(c, self.ref.id)
         known = await self._known_at(c, self.ref.id, point, rewinds, before)
         undo = await rewind_points.add(
             c,
@@ -138,10 +138,6 @@ class GoingBack(Entity):
         wanted = turn.state.get("rewinding") or {}
         await self._step(turn, core.Rewound(self.ref.id, wanted.get("rewind_id", ""), None, time.time()))
         return seq
-
-    async def _rewinds(self, c: Connection, id: str) -> list[tuple[int, int]]:
-        found = await events.read_types(c, id, [REWOUND])
-        return [(event.seq, event.payload["to_seq"]) for event in found]
 
     async def _known_at(
         self,

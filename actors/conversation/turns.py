@@ -8,12 +8,13 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from actors.agent.sandbox_tools import HOME, AgentSandbox, SandboxCommands, finished
+from actors.agent.sandbox_tools import AgentSandbox, SandboxCommands, finished
 from actors.agent.turn_log import TurnLog
 from actors.conversation import core, worktree
 from actors.conversation.closing import TurnEnd
 from actors.conversation.team import GraphLog, Team
 from actors.conversation.workspace import GitWorkspace
+from actors.sandbox.versions import rows
 from graphs import graph, routing, tools, turn_messages
 from graphs.limits import Limits
 from graphs.ports import Services, TurnSpec
@@ -76,8 +77,8 @@ class TurnWork:
         base = await place.snapshot(derived_id(self.id, "base", turn["turn_id"]))
         label = f"before turn {turn['number']}"
         kept = await place.keep(label)
-        if kept is None and not f"{state['workspace']}/".startswith(f"{HOME}/"):
-            why = f"{state['workspace']} lies outside of {HOME}, whose files alone are kept"
+        if kept is None and not rows.holds(state["workspace"]):
+            why = f"{state['workspace']} lies outside of {rows.ROOT}, whose files alone are kept"
             told = {"label": label, "code": "invalid-input", "detail": why}
             await self.log.emit("snapshot.failed", "system", told)
         async with self.context.turn() as t:

@@ -5,13 +5,12 @@ Nothing here is undone by itself; `rm` of a directory wants `--recursive`.
 
 from __future__ import annotations
 
-import json as jsons
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from terminalpp.cli.verb import Json, finish
+from terminalpp.cli.verb import Json, finish, told
 
 if TYPE_CHECKING:
     from terminalpp.cli.exits import Exit
@@ -90,7 +89,7 @@ def cat(place: Place, json: Json = False) -> None:
         from terminalpp.cli.exits import Exit
 
         if json:
-            return _told(screen, True, await client.stat_file(box, path, follow=True), "")
+            return told(screen, True, await client.stat_file(box, path, follow=True), "")
         async for piece in client.stream_file(box, path):
             sys.stdout.buffer.write(piece)
         sys.stdout.flush()
@@ -108,7 +107,7 @@ def mkdir(place: Place, json: Json = False) -> None:
       ./tpp files mkdir 7d0c4d57:work/new
     """
     async def act(client: Any, box: str, path: str, screen: Screen) -> Exit:
-        return _told(screen, json, await client.make_directory(box, path), f"made {path}")
+        return told(screen, json, await client.make_directory(box, path), f"made {path}")
 
     _at(place, act, json)
 
@@ -132,7 +131,7 @@ def mv(
         from terminalpp.cli.transfer import HOME
 
         new = posixpath.join(HOME, to)
-        return _told(
+        return told(
             screen, json, await client.move_file(box, path, new, overwrite=force), f"{path} is {new}"
         )
 
@@ -154,7 +153,7 @@ def rm(
     async def act(client: Any, box: str, path: str, screen: Screen) -> Exit:
         await client.stat_file(box, path)  # what is not there is said
         await client.delete_file(box, path, recursive=recursive)
-        return _told(screen, json, {"removed": path}, f"removed {path}")
+        return told(screen, json, {"removed": path}, f"removed {path}")
 
     _at(place, act, json)
 
@@ -195,7 +194,7 @@ def restore(
         data = await client.file_version(box, path, version)
         await client.take_snapshot(box, f"before: {path} restored"[:255])
         row = await client.write_file(box, path, data)
-        return _told(screen, json, row, f"{path} is as in version {version} ({len(data):,} bytes)")
+        return told(screen, json, row, f"{path} is as in version {version} ({len(data):,} bytes)")
 
     _at(place, act, json)
 
@@ -214,11 +213,3 @@ def _at(place: str, act: Callable[[Any, str, str, Screen], Awaitable[Exit]], as_
             return await act(client, await _sandbox(client, found[0]), found[1], screen)
 
     finish(work, as_json)
-
-
-def _told(screen: Screen, as_json: bool, row: Any, words: str) -> Exit:
-    from terminalpp.cli.exits import Exit
-    from terminalpp.cli.sanitize import clean
-
-    screen.line(jsons.dumps(row) if as_json else clean(words, one_line=True))
-    return Exit.OK

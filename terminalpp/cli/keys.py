@@ -6,13 +6,12 @@ machine could read. It goes to the server, which keeps it encrypted in the home,
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from terminalpp.cli.verb import Json, finish
+from terminalpp.cli.verb import Json, finish, told
 
 if TYPE_CHECKING:
     from terminalpp.cli.exits import Exit
@@ -43,7 +42,7 @@ def add(provider: Provider, json: Json = False) -> None:
     async def store(screen: Screen, key: str) -> Exit:
         async with _connected(screen, json) as client:
             row = await client.put_model_key(provider, key)
-        return _told(screen, json, row, f"The key for {provider} is stored, and used from now on.")
+        return told(screen, json, row, f"The key for {provider} is stored, and used from now on.")
 
     finish(work, json)
 
@@ -64,7 +63,7 @@ def ls(json: Json = False) -> None:
         async with _connected(screen, json) as client:
             keys, models = await client.model_keys(), await client.models()
         if json:
-            return _told(screen, json, {"keys": keys, "models": models}, "")
+            return told(screen, json, {"keys": keys, "models": models}, "")
         for row in keys:
             said = "" if row["usable"] else "  cannot be decrypted: add it again"
             screen.line(f"{row['provider']:<16} key stored {age(row['added_at'])} ago{said}")
@@ -89,7 +88,7 @@ def rm(provider: Provider, json: Json = False) -> None:
         known(provider)
         async with _connected(screen, json) as client:
             await client.delete_model_key(provider)
-        return _told(screen, json, {"removed": provider}, f"The key for {provider} is forgotten.")
+        return told(screen, json, {"removed": provider}, f"The key for {provider} is forgotten.")
 
     finish(work, json)
 
@@ -128,10 +127,3 @@ def _connected(screen: Screen, as_json: bool) -> Any:
 
     server.ensure_up(screen, as_json)
     return connected()
-
-
-def _told(screen: Screen, as_json: bool, value: Any, words: str) -> Exit:
-    from terminalpp.cli.exits import Exit
-
-    screen.line(json.dumps(value) if as_json else words)
-    return Exit.OK

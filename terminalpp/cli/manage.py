@@ -5,14 +5,13 @@ What cannot be undone is asked for: on a terminal the question says what goes; e
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from terminalpp.cli.verb import Json, finish
+from terminalpp.cli.verb import Json, finish, told
 
 if TYPE_CHECKING:
     from terminalpp.cli.exits import Exit
@@ -174,7 +173,7 @@ def sandbox_create(
             if row["status"] != "running":
                 row = await client.wait_for_sandbox(
                     row["id"], progress=lambda words: sys.stderr.write(f"{words}\n"))
-        return _told(screen, json, row, row["id"])
+        return told(screen, json, row, row["id"])
 
     finish(work, json)
 
@@ -194,7 +193,7 @@ def sandbox_show(id: Id, json: Json = False) -> None:
         async with _client() as client:
             row = await client.sandbox((await _sandbox(client, id))["id"])
         if json:
-            return _told(screen, True, row, "")
+            return told(screen, True, row, "")
         for field, value in row.items():
             pairs = value.items() if isinstance(value, dict) else [("", value)]
             for part, one in pairs:
@@ -269,9 +268,9 @@ def sandbox_rm(id: Id, yes: Yes = False, json: Json = False) -> None:
         row = await _sandbox(client, id)
         talks = [one for one in await client.conversations(LIMIT, status="all")
                  if one["sandbox_id"] == row["id"]]
-        told = f"the sandbox {row['id'][:8]} ({row['name']}) with all its files and commands"
+        lost = f"the sandbox {row['id'][:8]} ({row['name']}) with all its files and commands"
         some = f", and {len(talks)} conversation{'s' if len(talks) > 1 else ''}" if talks else ""
-        return row["id"], told + some
+        return row["id"], lost + some
 
     _delete(find, lambda client, id: client.delete_sandbox(id), yes, json)
 
@@ -302,7 +301,7 @@ def _change(what: str, id: str, as_json: bool, **change: Any) -> None:
         async with _client() as client:
             row = await _conversation(client, id)
             row = await client.change_conversation(row["id"], **change)
-        return _told(screen, as_json, row, f"{what} {row['id']}")
+        return told(screen, as_json, row, f"{what} {row['id']}")
 
     finish(work, as_json)
 
@@ -312,7 +311,7 @@ def _turn(what: str, id: str, act: Callable[[Client, str], Awaitable[Any]], as_j
         async with _client() as client:
             row = await act(client, (await _sandbox(client, id))["id"])
         detail = f": {row['status_detail']}" if row["status"] == "error" and row["status_detail"] else ""
-        status = _told(screen, as_json, row, f"{what} {row['id']} ({row['status']}{detail})")
+        status = told(screen, as_json, row, f"{what} {row['id']} ({row['status']}{detail})")
         return status if row["status"] != "error" else type(status).ENVIRONMENT
 
     finish(work, as_json)
@@ -331,15 +330,15 @@ def _delete(
     async def delete(screen: Screen, id: str) -> Exit:
         async with _client() as client:
             await act(client, id)
-        return _told(screen, as_json, {"deleted": id}, f"deleted {id}")
+        return told(screen, as_json, {"deleted": id}, f"deleted {id}")
 
     def work(screen: Screen) -> Any:
         import asyncio
 
         from terminalpp.cli.exits import Exit
 
-        id, told = asyncio.run(look())
-        if not yes and not _agreed(screen, told, as_json):  # outside the loop, which would swallow a Ctrl-C
+        id, lost = asyncio.run(look())
+        if not yes and not _agreed(screen, lost, as_json):  # outside the loop, which would swallow a Ctrl-C
             screen.line("Nothing was deleted.")
             return Exit.CANCELLED
         return delete(screen, id)
@@ -347,23 +346,16 @@ def _delete(
     finish(work, as_json)
 
 
-def _agreed(screen: Screen, told: str, as_json: bool) -> bool:
+def _agreed(screen: Screen, lost: str, as_json: bool) -> bool:
     """Raises InvalidInput where nobody can be asked."""
     from terminalpp.cli.sanitize import clean
     from terminalpp.types.errors import InvalidInput
 
-    told = clean(told, one_line=True)
+    lost = clean(lost, one_line=True)
     if as_json or not (sys.stdin.isatty() and screen.tty):
-        raise InvalidInput(f"this deletes {told}", "It cannot be undone. Say so: --yes.")
-    screen.line(f"This deletes {told}. It cannot be undone.", "yellow")
+        raise InvalidInput(f"this deletes {lost}", "It cannot be undone. Say so: --yes.")
+    screen.line(f"This deletes {lost}. It cannot be undone.", "yellow")
     try:
         return input("Delete it? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         return False
-
-
-def _told(screen: Screen, as_json: bool, row: Any, words: str) -> Exit:
-    from terminalpp.cli.exits import Exit
-
-    screen.line(json.dumps(row) if as_json else words)
-    return Exit.OK

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from terminalpp.cli.verb import Json, finish
+from terminalpp.cli.verb import Json, finish, told
 
 if TYPE_CHECKING:
     from terminalpp.cli.exits import Exit
     from terminalpp.cli.screen import Screen
 
+Conversation = Annotated[str, typer.Argument(metavar="CONVERSATION", help="Its id, or the beginning of it.")]
 SHOWN = 30  # changed paths that a preview prints
 
 
 def rewind(
-    id: Annotated[str, typer.Argument(metavar="CONVERSATION", help="Its id, or the beginning of it.")],
+    id: Conversation,
     to: Annotated[
         str | None,
         typer.Option(
@@ -62,7 +63,7 @@ def rewind(
 
 
 def fork(
-    id: Annotated[str, typer.Argument(metavar="CONVERSATION", help="Its id, or the beginning of it.")],
+    id: Conversation,
     at: Annotated[
         str | None,
         typer.Option(
@@ -83,15 +84,13 @@ def fork(
     """
 
     async def work(screen: Screen) -> Exit:
-        from terminalpp.cli.exits import Exit
         from terminalpp.cli.session import connected, resolve
 
         async with connected() as client:
             conversation = (await resolve(client, id))["id"]
             point = await chosen_point(client, conversation, at) if at else None
             row = await client.fork(conversation, point["id"] if point else None, message=message)
-        screen.line(jsons.dumps(row) if json else row["id"])
-        return Exit.OK
+        return told(screen, json, row, row["id"])
 
     finish(work, json)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from terminalpp.cli.verb import Json, finish, one_of
+from terminalpp.cli.verb import Json, finish, one_of, told
 
 if TYPE_CHECKING:
     from terminalpp.cli.exits import Exit
@@ -50,7 +50,7 @@ def take(
     async def act(client: Any, id: str, screen: Screen) -> Exit:
         row = await client.take_snapshot(id, name)
         _left(row, json)
-        return _told(screen, json, row, row["id"])
+        return told(screen, json, row, row["id"])
 
     _in(box, act, json)
 
@@ -211,7 +211,7 @@ def fork(
         found = await _snapshot(client, id, which) if which else await client.take_snapshot(id, "for a fork")
         row = await client.fork_snapshot(id, found["id"], name)
         row = await client.wait_for_sandbox(row["id"])
-        return _told(screen, json, row, row["id"])
+        return told(screen, json, row, row["id"])
 
     _in(box, act, json)
 
@@ -228,7 +228,7 @@ def rm(box: Box, which: Which, json: Json = False) -> None:
     async def act(client: Any, id: str, screen: Screen) -> Exit:
         found = await _snapshot(client, id, which)
         await client.delete_snapshot(id, found["id"])
-        return _told(screen, json, {"deleted": found["id"]}, f"deleted {found['id'][:8]} ({found['name']})")
+        return told(screen, json, {"deleted": found["id"]}, f"deleted {found['id'][:8]} ({found['name']})")
 
     _in(box, act, json)
 
@@ -318,11 +318,3 @@ async def _patch(client: Any, box: str, old: str, new: str, one: Any) -> list[st
     before, after = (data.decode("utf-8", "replace").splitlines() for data in sides)
     lines = list(difflib.unified_diff(before, after, "a" + one["path"], "b" + one["path"], lineterm=""))
     return [clean(line, one_line=True) for line in lines] or [f"{title} (mode or line ends)"]
-
-
-def _told(screen: Screen, as_json: bool, row: Any, words: str) -> Exit:
-    from terminalpp.cli.exits import Exit
-    from terminalpp.cli.sanitize import clean
-
-    screen.line(jsons.dumps(row) if as_json else clean(words, one_line=True))
-    return Exit.OK

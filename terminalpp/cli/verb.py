@@ -58,6 +58,17 @@ def finish(work: Callable[[Screen], Any], as_json: bool) -> NoReturn:
     raise typer.Exit(int(status))
 
 
+def told(screen: Screen, as_json: bool, row: Any, words: str) -> Exit:
+    """One line of what was done: the words, or with --json the row."""
+    import json
+
+    from terminalpp.cli.exits import Exit
+    from terminalpp.cli.sanitize import clean
+
+    screen.line(json.dumps(row) if as_json else clean(words, one_line=True))
+    return Exit.OK
+
+
 def one_of(value: str | None, option: str, *allowed: str) -> None:
     """Raises InvalidInput unless the option's value is one of those allowed, or not given."""
     if value is not None and value not in allowed:

@@ -26,12 +26,10 @@ async def between(database: Database, old: Snapshot, new: Snapshot, below: bytes
     if old.sandbox_id == new.sandbox_id and old.seq <= new.seq:
         told = await snapshots.touched(database, old, new)
         if told is not None:
-            places = [one.path for one in told]
-            now = {rows.path_of(one.path): rows.entry_or_none(one)[1] for one in told}
-            then = await snapshots.at(database, new, places)
-            fresh = {rows.path_of(one.path): rows.entry_or_none(one)[1] for one in then}
-            before = Tree.of((path, entry) for path, entry in now.items() if entry is not None)
-            after = Tree.of((path, entry) for path, entry in fresh.items() if entry is not None)
+            before = Tree.of(rows.entry(one) for one in told if one.type != snapshots.ABSENT)
+            after = Tree.of(
+                rows.entry(one) for one in await snapshots.at(database, new, [one.path for one in told])
+            )
             return [one for one in differences(before, after) if within(one.path, [below])]
     before, after = await tree_of(database, old, below), await tree_of(database, new, below)
     return [one for one in differences(before, after) if within(one.path, [below])]

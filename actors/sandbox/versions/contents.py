@@ -41,10 +41,10 @@ def packed(data: bytes, packer: zstandard.ZstdCompressor) -> tuple[bytes, str]:
 
 
 class Writer:
-    """See the head of this file. One task at a time. Without `keep` it only tells the hashes."""
+    """See the head of this file. One task at a time."""
 
-    def __init__(self, database: Database, objects: Objects, *, keep: bool = True) -> None:
-        self._database, self._objects, self._keep = database, objects, keep
+    def __init__(self, database: Database, objects: Objects) -> None:
+        self._database, self._objects = database, objects
         self._name, self._filling = objects.name(), bytearray()
         self._here: set[str] = set()
         self._puts: set[asyncio.Task[None]] = set()
@@ -54,7 +54,7 @@ class Writer:
         """Their hashes, in order. Raises DiskFull, Unavailable."""
         hashes = await asyncio.to_thread(_hashes, contents)
         new = {hash: data for hash, data in zip(hashes, contents, strict=True) if hash not in self._here}
-        if new and self._keep:
+        if new:
             stored = await blobs.known(self._database, new)
             self._here |= new.keys()
             fresh = [(hash, data) for hash, data in new.items() if hash not in stored]
@@ -99,10 +99,6 @@ class Writer:
     async def store_stream(self, pieces: AsyncIterator[bytes]) -> tuple[str, int]:
         """The hash and the size of a long content, in an object of its own. Raises DiskFull, Unavailable."""
         name, one = self._objects.name(), _Passing(pieces)
-        if not self._keep:
-            async for _ in one.packed():
-                pass
-            return one.hash.hexdigest(), one.size
         await self._objects.put_pieces(name, one.packed())
         hash = one.hash.hexdigest()
         if hash in self._here or await blobs.known(self._database, [hash]):

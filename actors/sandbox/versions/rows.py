@@ -48,6 +48,11 @@ def text(path: bytes) -> str:
     return f"{ROOT}/{paths.to_text(path)}" if path else ROOT
 
 
+def holds(path: str) -> bool:
+    """Whether what is at an absolute path is kept."""
+    return f"{path}/".startswith(f"{ROOT}/")
+
+
 def path_of(text: str) -> bytes:
     """The path below the root that `text` made this of."""
     return paths.to_bytes(text)[len(ROOT) + 1 :]

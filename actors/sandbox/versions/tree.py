@@ -12,6 +12,7 @@ longer than the database takes. Such things never count in the hash.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import stat
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +24,6 @@ from actors.sandbox.tppd.bulk import Found
 from terminalpp.types import paths
 
 PATH_BYTES = 2400  # of a path as text; the database takes 2560 (ck_fs_path_length), with the root before it
-E2BIG = 7
 _ASIDE = b".tppd-"  # what tppd writes beside a file for a moment
 
 
@@ -48,6 +48,11 @@ class Entry(NamedTuple):
         return self.hash is not None or not stat.S_ISREG(self.mode)
 
 
+def joined(folder: bytes, name: bytes) -> bytes:
+    """The path of `name` in a folder; the root's is empty."""
+    return folder + b"/" + name if folder else name
+
+
 class Left(NamedTuple):
     """What is not kept, and why."""
 
@@ -65,12 +70,10 @@ class Difference(NamedTuple):
 
 @dataclass(slots=True)
 class Directory:
-    """`raw`: the walk's record, if an equal one says that nothing changed. `closed`: it could not be
-    listed."""
+    """`raw`: the walk's record, if an equal one says that nothing changed."""
 
     entries: dict[bytes, Entry] = field(default_factory=dict)
     raw: bytes | None = None
-    closed: bool = False
     own: bytes | None = None  # digest of all but what is in its directories
 
 
@@ -129,7 +132,7 @@ class Tree:
             path = waiting.pop()
             found = self.directories.get(path)
             for name, entry in sorted(found.entries.items()) if found else ():
-                whole = path + b"/" + name if path else name
+                whole = joined(path, name)
                 yield whole, entry
                 if stat.S_ISDIR(entry.mode):
                     waiting.append(whole)
@@ -155,7 +158,7 @@ class Tree:
             return found.own
         whole = hashlib.sha256(found.own)
         for name in inner:
-            whole.update(self._digest(path + b"/" + name if path else name))
+            whole.update(self._digest(joined(path, name)))
         return whole.digest()
 
 
@@ -187,7 +190,7 @@ def differences(old: Tree, new: Tree) -> list[Difference]:
         for name in was.keys() | now.keys():
             one, other = was.get(name), now.get(name)
             if one is None or other is None or not same(one, other):
-                found.append(Difference(path + b"/" + name if path else name, one, other))
+                found.append(Difference(joined(path, name), one, other))
     return sorted(found)
 
 
@@ -201,7 +204,7 @@ def restamped(old: Tree, new: Tree) -> list[tuple[bytes, Entry]]:
         for name, entry in after.entries.items():
             was = before.entries.get(name)
             if was is not None and was.stamp != entry.stamp and same(was, entry):
-                found.append((path + b"/" + name if path else name, entry))
+                found.append((joined(path, name), entry))
     return found
 
 
@@ -261,7 +264,7 @@ def _opened(
     old = known.entries if known is not None else {}
     inside = Directory(raw=record.raw)
     for name, found in bulk.entries_of(record.raw).items():
-        path = record.path + b"/" + name if record.path else name
+        path = joined(record.path, name)
         why = _why_not(name, path, found, skip)
         if why is not None:
             inside.raw = None  # so that it is left out, and told, the next time too
@@ -297,13 +300,14 @@ def _why_not(name: bytes, path: bytes, found: Found, skip: Mapping[bytes, str]) 
 
 def _closed(made: Look, before: Tree, record: bulk.Directory) -> None:
     """What cannot be looked at is not gone: it stays as it was."""
-    why = "a directory with too many entries" if record.errno == E2BIG else "a directory that may not be read"
+    many = record.errno == errno.E2BIG
+    why = "a directory with too many entries" if many else "a directory that may not be read"
     made.left.append(Left(record.path, why))
     under = record.path + b"/"
     for path, known in before.directories.items():
         if path == record.path or path.startswith(under):
-            made.tree.directories[path] = Directory(known.entries, None, True)
-    made.tree.directories.setdefault(record.path, Directory(closed=True))
+            made.tree.directories[path] = Directory(known.entries)
+    made.tree.directories.setdefault(record.path, Directory())
 
 
 def changed_at(stamp: bytes) -> int:

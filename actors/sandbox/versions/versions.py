@@ -42,6 +42,18 @@ EVERYTHING: tuple[bytes, ...] = (b"",)
 
 
 @dataclass(frozen=True, slots=True)
+class About:
+    """What a snapshot is recorded as; `metadata` is its maker's own."""
+
+    id: str
+    name: str
+    type: str
+    description: str | None
+    created_by: str | None
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Taken:
     """A snapshot, the tree it holds, what it found changed since the one before, and what it does not
     hold."""
@@ -106,23 +118,14 @@ class Versions:
         """
         await self._tppd()  # a fork that is not filled yet needs the lock for that
         async with self._lock:
-            return await self._take(id, name, type, description, created_by, metadata, always)
+            return await self._take(About(id, name, type, description, created_by, metadata or {}), always)
 
-    async def _take(
-        self,
-        id: str,
-        name: str,
-        type: str,
-        description: str | None = None,
-        created_by: str | None = None,
-        metadata: dict[str, Any] | None = None,
-        always: bool = True,
-    ) -> Taken:
+    async def _take(self, about: About, always: bool = True) -> Taken:
         recorded = await self._load()
-        if (made := await self._made(id)) is not None:
+        if (made := await self._made(about.id)) is not None:
             return Taken(made, await self._tree_from(made, recorded), [], [])
         observed = await self._observe(self._seen or recorded)
-        return await self._commit(observed, id, name, type, description, created_by, metadata, always)
+        return await self._commit(observed, about, always)
 
     async def _made(self, id: str) -> Snapshot | None:
         try:
@@ -138,17 +141,7 @@ class Versions:
         await writer.record()
         return Observed(seen.tree, seen.left, reader.previews)
 
-    async def _commit(
-        self,
-        observed: Observed,
-        id: str,
-        name: str,
-        type: str,
-        description: str | None = None,
-        created_by: str | None = None,
-        metadata: dict[str, Any] | None = None,
-        always: bool = True,
-    ) -> Taken:
+    async def _commit(self, observed: Observed, about: About, always: bool = True) -> Taken:
         database, recorded, tree, left = (
             self._context.database,
             await self._load(),
@@ -167,23 +160,23 @@ class Versions:
         async with database.transaction() as c:
             await file_entries.restamp(c, self.sandbox_id, [rows.restamp(*one) for one in touched])
             if changed or always or head is None:
-                await self._record(c, changed, observed.previews, created_by, name)
+                await self._record(c, changed, observed.previews, about.created_by, about.name)
                 kept = [*tree.items()] if whole else [(one.path, one.new) for one in changed]
                 files, size = tree.counts()
                 told = {"left": rows.told(left), "left_count": len(left)} if left else {}
                 head = await snapshots.add(
                     c,
-                    id,
+                    about.id,
                     self.sandbox_id,
-                    name,
+                    about.name,
                     [rows.row(*one) for one in kept],
                     whole=whole,
-                    type=type,
-                    description=description,
+                    type=about.type,
+                    description=about.description,
                     file_count=files,
                     total_size_bytes=size,
-                    created_by=created_by,
-                    metadata={**(metadata or {}), **told, "changed": len(changed)},
+                    created_by=about.created_by,
+                    metadata={**about.metadata, **told, "changed": len(changed)},
                     tree_hash=tree.digest(),
                 )
                 chain = (1, len(kept)) if whole else (chain[0] + 1, chain[1] + len(kept))
@@ -249,14 +242,14 @@ class Versions:
         async with self._lock:
             mark = {"restore": id, "target": target.id}
             before = await self._take(
-                derived_id(id, "before"), f"before: {name}", "auto", None, created_by, mark
+                About(derived_id(id, "before"), f"before: {name}", "auto", None, created_by, mark)
             )
             if (done := await self._made(derived_id(id, "after"))) is not None:
                 return Restored(before.snapshot, done, [])
             then = await self._tree_from(target, await self._load())
             observed, steps, failed = await self._apply(await self._now(before), then, scope)
             after = await self._commit(
-                observed, derived_id(id, "after"), name, "auto", None, created_by, mark
+                observed, About(derived_id(id, "after"), name, "auto", None, created_by, mark)
             )
             changed = [one for one in differences(before.tree, after.tree) if within(one.path, scope)]
             return Restored(before.snapshot, after.snapshot, changed, steps.untouched, failed)
