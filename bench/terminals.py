@@ -11,6 +11,7 @@ server's Unix socket.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pty
 import sys
@@ -93,6 +94,35 @@ async def drain(client: Client, sandbox: str, terminal: str, end: bytes) -> tupl
     return time.perf_counter() - start, size, painted
 
 
+async def shared(client: Client, sandbox: str, viewers: int, *, wedged: bool) -> tuple[float, float]:
+    """The fastest and the slowest viewer's seconds until the end of 50 MB has come to it. `wedged`: one more
+    viewer reads nothing."""
+    script = "stty raw -echo; read -r go; head -c 50000000 /dev/zero | tr '\\0' x; printf END; cat"
+    terminal = await opened(client, sandbox, script)
+    async with contextlib.AsyncExitStack() as stack:
+        if wedged:
+            await stack.enter_async_context(client.connect_terminal(sandbox, terminal, since=0))
+        waiting = [asyncio.create_task(watch(client, sandbox, terminal)) for _ in range(viewers)]
+        await asyncio.sleep(1)
+        start = time.perf_counter()
+        await client.type_terminal(sandbox, terminal, "\n")
+        ends = await asyncio.gather(*waiting)
+    await client.end_terminal(sandbox, terminal)
+    return min(ends) - start, max(ends) - start
+
+
+async def watch(client: Client, sandbox: str, terminal: str) -> float:
+    """When the end of what it prints was shown to this viewer."""
+    tail = b""
+    async with client.connect_terminal(sandbox, terminal, role="viewer") as line:
+        async for one in line:
+            if isinstance(one, Output | Shown):
+                tail = (tail + one.data)[-400:]
+                if b"END" in tail:
+                    return time.perf_counter()
+    raise AssertionError("the end never came")
+
+
 async def main(keystrokes: int, attaches: int) -> None:
     rows = [row("a pseudo-terminal of this process: write, read", raw_echo(keystrokes))]
     with booted() as home:
@@ -129,6 +159,10 @@ async def main(keystrokes: int, attaches: int) -> None:
             rate = f"{size / 1e6:.0f} MB came ({size / 1e6 / took:.0f} MB/s)"
             print(f"\n{MEGABYTES} MB as they are printed, one viewer: {took:.2f} s; {rate},")
             print(f"{painted} times the screen of that moment instead of the bytes before it")
+            for viewers, wedged in ((1, False), (9, False), (9, True)):
+                first, last = await shared(client, box, viewers, wedged=wedged)
+                beside = " beside one that reads nothing" if wedged else ""
+                print(f"50 MB to {viewers} viewers{beside}: the end is shown in {first:.2f} to {last:.2f} s")
             reads = []
             run = home / "sandboxes" / box / "run"
             from actors.sandbox.tppd import journal

@@ -17,7 +17,8 @@ from actors.terminal.screen import HARD_RESET, TITLE_MAX, Text, gap_line
 
 CONTINUATION_BYTES = 64 * 1024  # of an escape sequence that has not ended
 FOREGROUND, BACKGROUND = (229, 229, 229), (16, 16, 16)  # what is answered to who asks: a dark terminal
-_REGION = re.compile(rb"\x1b\[(\d+);\d+r")
+_TOP_MARGIN = re.compile(rb"\x1b\[(\d+);\d+r")
+_LEFT_MARGIN = re.compile(rb"\x1b\[(\d+);\d+s")
 _ALTERNATE = (b"\x1b[?1049h", b"\x1b[?1047h", b"\x1b[?47h")
 _PLAIN = b"\x1b[?6l\x1b[r\x1b[0m\x1b[?7h\x1b[4l\x1b[H"  # as a reset screen is, but for its size
 SCROLLBACK_LINES = 5000
@@ -175,10 +176,11 @@ class GhosttyScreen:
 
     @staticmethod
     def _origin(terminal: Any, painted: bytes) -> bytes:
-        """Rows count from the margin (DECOM): the formatter's places do not. Setting it moves the cursor."""
-        regions = _REGION.findall(painted)
-        (column, row), top = terminal.cursor, int(regions[-1]) if regions else 1
-        return b"\x1b[?6l\x1b[%d;%dH\x1b[?6h\x1b[%d;%dH" % (row + 1, column + 1, row + 2 - top, column + 1)
+        """Places count from the margins (DECOM): the formatter's do not. Setting it moves the cursor."""
+        column, row = terminal.cursor
+        top, left = (int(([b"1", *margin.findall(painted)])[-1]) for margin in (_TOP_MARGIN, _LEFT_MARGIN))
+        there, counted = (row + 1, column + 1), (row + 2 - top, column + 2 - left)
+        return b"\x1b[?6l\x1b[%d;%dH\x1b[?6h\x1b[%d;%dH" % (*there, *counted)
 
     def _emit(self, terminal: Any, everything: bool) -> bytes:
         ffi, lib = self._ffi, self._lib

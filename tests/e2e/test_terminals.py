@@ -119,21 +119,30 @@ async def test_a_shell_detached_and_come_back_to(stack: Stack, client, person) -
     assert ["r", "120x40"] in [json.loads(event)[1:] for event in events]
 
 
-async def test_typing_goes_on_while_the_gateway_and_every_cell_are_killed(
-    stack: Stack, client, person
-) -> None:
+VICTIMS = {
+    "gateway": lambda stack: stack.processes("-m gateway"),
+    "every cell": lambda stack: [cell["pid"] for cell in stack.cells()],
+    "Ray's head": lambda stack: stack.processes("gcs_server") + stack.processes("/raylet/raylet"),
+    "Postgres": lambda stack: stack.processes("bin/postgres", "-D"),
+    "Redis": lambda stack: stack.processes("-server 127.0.0.1:"),
+}
+
+
+PAIRS = [("gateway", "every cell"), ("Ray's head", "gateway"), ("Postgres", "Redis")]
+
+
+@pytest.mark.parametrize("victims", PAIRS)
+async def test_typing_goes_on_while_a_process_is_killed(stack: Stack, client, person, victims) -> None:
     box = (await running_sandbox(client, name="kills"))["id"]
     one = person("sh", box, "sh", "-c", "stty -echo; echo go; while read -r l; do echo \"<$l>\"; done")
     one.until("go")
     for number in range(8):
         one.type(f"{number}")
-        if number == 2:
-            stack.kill(*stack.processes("-m gateway"))
-        if number == 5:
-            stack.kill(*(cell["pid"] for cell in stack.cells()))
+        if number in (2, 5):
+            stack.kill(*VICTIMS[victims[number // 3]](stack))
         one.type("x\r")
         await asyncio.sleep(0.2)
-    one.until("<7x>", 60)
+    one.until("<7x>", 90)
     one.type("\x04")
     assert one.end(60) == 0
     written = re.sub(rb"\x1b[^\x07]*?\x07", b"", one.shown)
