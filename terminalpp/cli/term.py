@@ -177,7 +177,7 @@ def search(
             row = await _terminal(client, id)
             rows = await client.search_terminal(row["sandbox_id"], row["id"], text, ignore_case=ignore_case)
         return listing(screen, json, rows, ["LINE", "TEXT"], lambda hit: [str(hit["line"]), hit["text"]],
-                       "It is nowhere.")
+                       "It is neither on the screen nor in the lines that are kept above it.")
 
     finish(work, json)
 
