@@ -22,6 +22,7 @@ from typing import Any
 from runtime import disk
 from runtime.home import Home, read_json, write_atomically
 from runtime.services import ROOT, Progress, Service, base_environment, helper, processes
+from runtime.services.egress import Egress
 from runtime.services.gateway import Gateway
 from runtime.services.postgres import Postgres
 from runtime.services.processes import Identity
@@ -49,7 +50,7 @@ def services(home: Home, settings: Settings) -> list[Service]:
         wanted.append(Redis(home))
     if settings.ray_address is None:
         wanted.append(Ray(home))
-    return [*wanted, Gateway(home, local_ray=settings.ray_address is None)]
+    return [*wanted, Egress(home), Gateway(home, local_ray=settings.ray_address is None)]
 
 
 def supervisor(home: Home, settings: Settings, report: Report, *, only: set[str] | None = None) -> Supervisor:

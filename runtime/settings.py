@@ -109,7 +109,14 @@ class Settings(BaseModel):
     sandbox_image: str | None = _setting(
         None, "Default image. Unset: the one built from `images/sandbox/Dockerfile`.")
     image_base: str = _setting("ubuntu:22.04", "Base of the built-in image.")
-    sandbox_network: Literal["none", "open"] = _setting("none", "Network of a sandbox by default.")
+    sandbox_network: Literal["none", "allowlist", "open"] = _setting(
+        "none", "Network of a sandbox by default.")
+    sandbox_network_allow: str = _setting(
+        "", "What a sandbox with the network `allowlist` may reach by default: hosts and presets with commas "
+        "between, such as `pypi,api.example.org`.")
+    sandbox_host_ports: str = _setting(
+        "", "Ports of this machine itself, with commas between, that a policy's `allow_private` may let a "
+        "sandbox reach.", pattern=r"^[0-9, ]*$")
     vt: Literal["ghostty", "ring"] = _setting(
         "ghostty",
         "What keeps the screens of terminals: Ghostty's emulator (the ring where it cannot be loaded), "
@@ -161,6 +168,11 @@ class Settings(BaseModel):
     long_requests_max: int = _setting(
         1024, "Event streams, long polls, archives and waits at once; more are refused with 429.", ge=1)
     long_requests_per_account: int = _setting(768, "So many of them of one account.", ge=1)
+
+    @property
+    def host_ports(self) -> frozenset[int]:
+        """`sandbox_host_ports` as numbers."""
+        return frozenset(int(word) for word in self.sandbox_host_ports.replace(",", " ").split())
 
     @property
     def logs_dir(self) -> Path:

@@ -42,6 +42,7 @@ class Sandbox:
     driver: str | None
     isolation: str | None
     network: str
+    network_policy: dict[str, Any] | None
     generation: int
     workspace: str | None
     started_as: dict[str, Any] | None

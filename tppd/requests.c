@@ -299,6 +299,8 @@ void request_handle(struct conn *c, const struct request *r) {
     case OP_LIST: list(c, r); break;
     case OP_FILES: files_take(c, r->id); break;
     case OP_PREPARE: prepare(r); break;
+    case OP_EGRESS: egress_open(c, r); break;
+    case OP_EGRESS_CLOSE: egress_close(c, r->id); break;
     case OP_PROCESSES: processes_list(c, r->id); break;
     case OP_KILL_ALL:
         if (allowed(c, r)) processes_kill(c, r->id);

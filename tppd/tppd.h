@@ -22,6 +22,7 @@
  *   filewrites.c  writing one
  *   filetrees.c   listing, removing, moving, copying
  *   filebulk.c  a whole tree at once: walking it, reading and writing many files
+ *   egress.c    the socket by which the host's egress proxy takes what wants out
  *   wire.c      frames and growing buffers
  */
 #ifndef TPPD_H
@@ -34,7 +35,7 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
-#define TPPD_VERSION 5
+#define TPPD_VERSION 6
 #define MAX_FRAME (16u * 1024 * 1024)
 #define MAX_OUT_QUEUE (32u * 1024 * 1024) /* a client that reads no replies is cut off beyond this */
 #define MAX_CONNS 1024
@@ -60,6 +61,7 @@ enum op {
     OP_STAT = 16, OP_READ = 17, OP_WRITE = 18, OP_MKDIR = 19, OP_SYMLINK = 20, OP_REMOVE = 21,
     OP_LISTDIR = 22, OP_SET = 23, OP_RENAME = 24, OP_COPY = 25, OP_LISTTREE = 26,
     OP_WALK = 27, OP_READ_FILES = 28, OP_WRITE_FILES = 29,
+    OP_EGRESS = 30, OP_EGRESS_CLOSE = 31,
 };
 
 enum tag {
@@ -71,7 +73,7 @@ enum tag {
     TAG_STATE = 32, TAG_RECORD = 33, TAG_OUT_END = 34, TAG_ERR_END = 35, TAG_CREATED = 36, TAG_DETAIL = 37,
     TAG_ERRNO = 38, TAG_VERSION = 39, TAG_GENERATION = 40, TAG_STARTED_MS = 41, TAG_SIZE = 42,
     TAG_MTIME_NS = 43, TAG_KIND = 44, TAG_NAME = 45, TAG_CLOSED = 46, TAG_PROCESS = 47, TAG_COUNT = 48,
-    TAG_STAMP = 60, TAG_SETTLED = 61, TAG_MORE = 62,
+    TAG_STAMP = 60, TAG_SETTLED = 61, TAG_MORE = 62, TAG_PORT = 63,
 };
 
 enum status {
@@ -321,6 +323,10 @@ int64_t memory_kills(void);
 void files_take(struct conn *c, uint32_t id);
 bool files_reaped(pid_t pid);
 bool files_is_worker(pid_t pid);
+
+/* ---- egress.c ---- */
+void egress_open(struct conn *c, const struct request *r);
+void egress_close(struct conn *c, uint32_t id);
 
 /* ---- fileops.c, filewrites.c ---- */
 void file_serve(struct buffer *out, const struct request *r);

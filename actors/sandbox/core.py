@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from terminalpp.types.network import proxy_environment
 from terminalpp.types.states import SandboxState
 
 
@@ -68,6 +69,11 @@ class Sandbox:
     def usable(self) -> bool:
         """Commands may be started in it."""
         return self.status is SandboxState.RUNNING and not self.ending
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables of its commands, over the image's: the way out, then the sandbox's own."""
+        return {**proxy_environment(self.spec.get("network")), **(self.spec.get("environment") or {})}
 
 
 # ---- operations ---------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from actors.sandbox.commands.ends import insist
 from actors.sandbox.commands.following import attached_of
 from actors.sandbox.commands.runner import CommandRunner, id_of, wait_of
 from actors.sandbox.core import Wanted
+from actors.sandbox.networked import Networked
 from actors.sandbox.versions.entity import VersionedFiles
 from runtime import Action, Context, Turn, durable, effect, readonly, volatile
 from runtime.disk import Disk
@@ -40,7 +41,7 @@ POLL_SECONDS = 0.25      # in case a change came from a turn that tells nobody
 NODE_WAIT_MS = 1000
 
 
-class Sandbox(VersionedFiles):
+class Sandbox(Networked, VersionedFiles):
     """One sandbox: its life, and the commands in it."""
 
     kind = "sandbox"
@@ -76,10 +77,10 @@ class Sandbox(VersionedFiles):
     async def create(self, turn: Turn, payload: dict[str, Any]) -> dict[str, Any]:
         """Make the sandbox and its row (or take over the row that is there), and start it.
 
-        Payload: user_id, and optionally name, image, network, resource_limits, environment,
-        auto_sleep_after_minutes, description, start (true), from_snapshot
-        (the id of a snapshot whose files it begins with). Returns what `status` returns, at once.
-        Raises InvalidInput, Conflict (deleted, or another user's).
+        Payload: user_id, and optionally name, image, network, allow, allow_private, resource_limits,
+        environment, auto_sleep_after_minutes, description, start (true), from_snapshot (the id of a
+        snapshot whose files it begins with). Returns what `status` returns, at once. Raises InvalidInput,
+        Conflict (deleted, or another user's).
         """
         if not turn.state:
             turn.state.update(await state.create(turn.connection, self.ref.id, payload, self.context))
@@ -194,13 +195,13 @@ class Sandbox(VersionedFiles):
             await self._usable()
         self.commands.used_at = time.monotonic()
         s = self.core
-        started, own = s.started or {}, dict(s.spec.get("environment") or {})
+        started = s.started or {}
         return {
             "sandbox_id": self.ref.id, "run_dir": started.get("run_dir", self.run_dir),
             "epoch": self.context.fence.epoch, "generation": s.generation,
             "network": s.spec.get("network", "none"), "isolation": started.get("isolation"),
             "shell": started.get("shell", "/bin/sh"),
-            "environment": attached_of(started, s.generation, own).environment if started else {},
+            "environment": attached_of(started, s.generation, s.environment).environment if started else {},
         }
 
     @volatile
@@ -232,6 +233,7 @@ class Sandbox(VersionedFiles):
             return
         try:
             answer = await self._launch(s)
+            await self._lead_out(answer["started"]["run_dir"])
             if snapshot_id := self.state.get("from_snapshot"):
                 await self._populate(snapshot_id)
         except errors.TerminalError as error:
@@ -327,9 +329,9 @@ class Sandbox(VersionedFiles):
     async def _attach(self) -> None:
         """Let `commands` use the generation that runs, or none."""
         s = self.core
-        own = dict(s.spec.get("environment") or {})
         runs = s.status is SandboxState.RUNNING and s.started
-        await self.commands.attach(attached_of(s.started, s.generation, own) if runs and s.started else None)
+        attached = attached_of(s.started, s.generation, s.environment) if runs and s.started else None
+        await self.commands.attach(attached)
 
     async def _adopt(self) -> None:
         """Make what is open right again: after an activation, a start, and every now and then."""

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.sandbox import core, limits
+from actors.sandbox import core, limits, networked
 from actors.sandbox.core import Wanted
 from actors.sandbox.image import check_image
 from actors.sandbox.machine import machine_limits
 from runtime import Context, typed
 from schema import Connection, sandboxes, snapshots
+from schema import network as network_rows
 from terminalpp.types.commands import check_environment
 from terminalpp.types.errors import InvalidInput, NotFound
-from terminalpp.types.states import Network, SandboxState
+from terminalpp.types.states import SandboxState
 
 _OPTIONS: dict[str, type | tuple[type, ...]] = {
-    "user_id": str, "name": str, "description": str, "image": str, "network": str, "resource_limits": dict,
-    "environment": dict, "auto_sleep_after_minutes": int, "start": bool, "id": str,
+    "user_id": str, "name": str, "description": str, "image": str, "network": str, "allow": list,
+    "allow_private": list, "resource_limits": dict, "environment": dict, "auto_sleep_after_minutes": int, "start": bool, "id": str,
     "from_snapshot": str,
 }
 
@@ -47,7 +48,7 @@ async def create(c: Connection, id: str, payload: dict[str, Any], context: Conte
     allowed = limits.parse(given, defaults, machine_limits())
     environment = payload.get("environment") or (row.environment_vars if row else {})
     check_environment(environment)
-    network = _network(payload.get("network") or (row.network if row else settings.sandbox_network))
+    network, policy = networked.chosen(payload, row, settings)
     image = payload.get("image") or (row.image if row and row.image != sandboxes.SEED_IMAGE else None)
     if image is not None:
         check_image(image)
@@ -62,6 +63,7 @@ async def create(c: Connection, id: str, payload: dict[str, Any], context: Conte
         c, id, user_id, name, description=payload.get("description"), image=image, network=str(network),
         resource_limits=_as_people_write(allowed), environment_vars=environment,
         auto_sleep_after_minutes=minutes, node_id=context.node_id)
+    await network_rows.set_network(c, id, network, policy)
     spec = {"image": image, "network": str(network), "environment": environment, **allowed.to_json()}
     return {
         "core": core.Sandbox(spec=spec).to_json(), "user_id": user_id, "node_id": context.node_id,
@@ -124,13 +126,6 @@ async def _write_started(c: Connection, id: str, s: core.Sandbox, node_id: str) 
 def core_of(state: dict[str, Any]) -> core.Sandbox:
     """The core within a state, or that of a sandbox that was never created."""
     return core.Sandbox.from_json(state.get("core") or {})
-
-
-def _network(value: Any) -> Network:
-    try:
-        return Network(value)
-    except ValueError:
-        raise InvalidInput(f"network: {value!r} is neither none nor open") from None
 
 
 def _as_people_write(allowed: limits.Limits) -> dict[str, str]:

@@ -88,4 +88,5 @@ class Network(StrEnum):
     """What network a sandbox has."""
 
     NONE = "none"
+    ALLOWLIST = "allowlist"
     OPEN = "open"

@@ -56,6 +56,8 @@ class Op(IntEnum):
     WALK = 27
     READ_FILES = 28
     WRITE_FILES = 29
+    EGRESS = 30
+    EGRESS_CLOSE = 31
 
 
 class Tag(IntEnum):
@@ -109,6 +111,7 @@ class Tag(IntEnum):
     STAMP = 60
     SETTLED = 61
     MORE = 62
+    PORT = 63
 
 
 class Status(IntEnum):
