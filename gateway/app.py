@@ -31,6 +31,7 @@ from gateway import (
     files,
     health,
     keys,
+    networks,
     openapi,
     operator,
     origin_checks,
@@ -152,6 +153,7 @@ def create_app(
     for router in (
         commands.router,  # first: routes are tried in this order, and these are asked for most often
         sandboxes.router,
+        networks.router,
         processes.router,
         health.router,
         proof.router,

@@ -46,6 +46,9 @@ Model = Annotated[str, Field(min_length=1, max_length=200, pattern=field_errors.
 Size = Annotated[int, Field(ge=1, le=2**60)] | Annotated[str, Field(pattern=field_errors.SIZE)] | None
 
 
+Hosts = Annotated[list[Annotated[str, Field(min_length=1, max_length=260)]], Field(max_length=200)]
+
+
 def _alone(name: str, other: str) -> dict[str, Any]:
     """The schema of a body that has `name` and not `other`; null is as good as nothing."""
     one = {"not": {"type": "null"}}
@@ -79,11 +82,31 @@ class SandboxCreate(Body):
 
     name: Annotated[str, Field(min_length=1, max_length=255, pattern=field_errors.NOT_BLANK)] | None = None
     image: str | None = Field(None, min_length=1, max_length=255, description="Null: the built-in image.")
-    network: Literal["none", "open"] | None = Field(None, description="Null: the server's default.")
+    network: Literal["none", "allowlist", "open"] | None = Field(
+        None, description="Null: `allowlist` where a list is given, else the server's default."
+    )
+    allow: Hosts | None = Field(None, description="What an allowlist lets out to: hosts and presets.")
+    allow_private: Hosts | None = Field(None, description="Hosts with private addresses, named exactly.")
     resource_limits: ResourceLimits | None = None
     auto_sleep_after_minutes: int | None = Field(
         None, ge=0, le=525_600, description="Idle minutes until it is stopped; 0: never. Null: 60."
     )
+
+
+class NetworkChange(Body):
+    """Another network of a sandbox, or another list; what is left out stays."""
+
+    model_config = _example(
+        _one_of("network", "allow", "allow_private"), network="allowlist", allow=["pypi", "api.example.org:8443"]
+    )
+
+    network: Literal["none", "allowlist", "open"] | None = None
+    allow: Hosts | None = Field(
+        None, description="In place of the present list: `api.example.org` (ports 443 and 80), "
+        "`api.example.org:8443`, `*.example.org`, `*`, or a preset.",
+    )  # fmt: skip
+    allow_private: Hosts | None = Field(
+        None, description="Hosts that may have private addresses, each named exactly.")
 
 
 class CommandCreate(Body):

@@ -347,6 +347,7 @@ async def sandbox_fork(
         "from_snapshot": snapshot_id,
         "image": None if row.image == sandboxes.SEED_IMAGE else row.image,
         "network": row.network,
+        **((row.network_policy or {}) if row.network == "allowlist" else {}),
         "resource_limits": row.resource_limits or None,
         "environment": row.environment_vars or None,
         "auto_sleep_after_minutes": row.auto_sleep_after_minutes,

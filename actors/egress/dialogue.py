@@ -26,6 +26,7 @@ from actors.egress.refusal import Reason, Refused
 from terminalpp.types.errors import TerminalError
 
 HEAD_MAX_BYTES = 32 * 1024
+HEAD_CHUNK_BYTES = 4096  # h11 counts what is incomplete: the limit holds to within one
 HEAD_SECONDS = 30.0  # for a whole request head, however slowly it comes
 GREETING_SECONDS = 60.0  # for the first bytes of a tunnel to port 443
 LINGER_SECONDS = 2.0  # in which a program may finish sending what is not read any more
@@ -59,7 +60,7 @@ class Dialogue:
         """Until both sides have ended. Raises ConnectionError when one of them went away."""
         try:
             async with asyncio.timeout(HEAD_SECONDS):
-                request = await forwarding.next_event(self._client, self._reader)
+                request = await forwarding.next_event(self._client, self._reader, HEAD_CHUNK_BYTES)
         except TimeoutError:
             return await self._answer(408, "Request Timeout", "the request did not come in time")
         except h11.RemoteProtocolError as error:

@@ -48,10 +48,12 @@ def asked_of(request: h11.Request) -> Asked:
     return Asked(request, host, port or 80, found[1], path if path.startswith(b"/") else b"/" + path)
 
 
-async def next_event(connection: h11.Connection, reader: asyncio.StreamReader) -> object:
+async def next_event(
+    connection: h11.Connection, reader: asyncio.StreamReader, chunk_bytes: int = CHUNK_BYTES
+) -> object:
     """The next event, reading as needed. Raises h11.RemoteProtocolError."""
     while (event := connection.next_event()) is h11.NEED_DATA:
-        connection.receive_data(await reader.read(CHUNK_BYTES))
+        connection.receive_data(await reader.read(chunk_bytes))
     return event
 
 

@@ -21,7 +21,8 @@ from terminalpp.types.states import SandboxState
 
 _OPTIONS: dict[str, type | tuple[type, ...]] = {
     "user_id": str, "name": str, "description": str, "image": str, "network": str, "allow": list,
-    "allow_private": list, "resource_limits": dict, "environment": dict, "auto_sleep_after_minutes": int, "start": bool, "id": str,
+    "allow_private": list, "resource_limits": dict, "environment": dict,
+    "auto_sleep_after_minutes": int, "start": bool, "id": str,
     "from_snapshot": str,
 }
 

@@ -21,6 +21,7 @@ from typing import Any, Self
 from terminalpp.client import connector, outputs
 from terminalpp.client.conversations import Conversations
 from terminalpp.client.files import Files
+from terminalpp.client.networks import Networks
 from terminalpp.client.operator import Operator
 from terminalpp.client.routes import GRACE_S
 from terminalpp.client.shapes import (
@@ -39,7 +40,7 @@ from terminalpp.client.transport import Transport, field, segment, understanding
 from terminalpp.types import errors
 
 
-class Client(Files, Snapshots, Terminals, Conversations, Operator):
+class Client(Files, Networks, Snapshots, Terminals, Conversations, Operator):
     """An account's view of one gateway. Safe for many concurrent calls on one event loop."""
 
     def __init__(
@@ -99,6 +100,8 @@ class Client(Files, Snapshots, Terminals, Conversations, Operator):
         name: str | None = None,
         image: str | None = None,
         network: str | None = None,
+        allow: list[str] | None = None,
+        allow_private: list[str] | None = None,
         resource_limits: dict[str, Any] | None = None,
         auto_sleep_after_minutes: int | None = None,
         wait: bool = False,
@@ -109,6 +112,8 @@ class Client(Files, Snapshots, Terminals, Conversations, Operator):
             "name": name,
             "image": image,
             "network": network,
+            "allow": allow,
+            "allow_private": allow_private,
             "resource_limits": resource_limits,
             "auto_sleep_after_minutes": auto_sleep_after_minutes,
         }

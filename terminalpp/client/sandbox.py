@@ -10,7 +10,7 @@ making one fails or is cancelled, nothing is left behind.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Self, TypedDict, Unpack
 
@@ -19,16 +19,19 @@ from terminalpp.client.client import Client
 from terminalpp.client.command import AsyncCommands, held
 from terminalpp.client.connection import connection
 from terminalpp.client.filesystem import AsyncFilesystem
+from terminalpp.client.networks import SandboxNetwork
 from terminalpp.client.transport import field
 from terminalpp.types import errors
 
 
 class SandboxOptions(TypedDict, total=False):
-    """As of `POST /v1/sandboxes`. `network`: none or open."""
+    """As of `POST /v1/sandboxes`. `network`: none, allowlist or open; `allow`: hosts and presets."""
 
     name: str | None
     image: str | None
     network: str | None
+    allow: list[str] | None
+    allow_private: list[str] | None
     resource_limits: dict[str, Any] | None
     auto_sleep_after_minutes: int | None
 
@@ -111,6 +114,19 @@ class AsyncSandbox:
     async def record(self) -> shapes.Sandbox:
         """Its record as it stands: status, image, limits, … Raises NotFound."""
         return await self.client.sandbox(self.id)
+
+    async def network(self) -> SandboxNetwork:
+        """What it may reach, and what it was refused."""
+        return await self.client.network(self.id)
+
+    async def set_network(
+        self, network: str | None = None, *, allow: Sequence[str] | None = None,
+        allow_private: Sequence[str] | None = None,
+    ) -> SandboxNetwork:  # fmt: skip
+        """Another network or list, which holds when this returns. Raises InvalidInput, Conflict."""
+        listed = None if allow is None else list(allow)
+        private = None if allow_private is None else list(allow_private)
+        return await self.client.set_network(self.id, network, allow=listed, allow_private=private)
 
     async def start(self) -> None:
         """Returns when it runs. Raises SandboxFailed with the reason."""

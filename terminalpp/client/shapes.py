@@ -19,7 +19,7 @@ class Sandbox(TypedDict):
     status_detail: str | None        # what it does or why it failed, one line
     quarantined: str | None          # why it was put aside, null when it was not
     image: str | None
-    network: str | None              # none | open
+    network: str | None              # none | allowlist | open
     driver: str | None               # docker | bubblewrap
     isolation: str | None            # runc | runsc | kata | bwrap
     node_id: str | None
