@@ -1,7 +1,7 @@
 """/v1/sandboxes/{id}/network: what a sandbox may reach, and what it was refused.
 
-The entity changes it, the egress proxy enforces it; both are asked before a change is answered, so that it holds
-when the answer is there.
+The entity changes it, the egress proxy enforces it; both are asked before a change is answered, so that it
+holds when the answer is there.
 """
 
 from __future__ import annotations

@@ -97,7 +97,8 @@ class NetworkChange(Body):
     """Another network of a sandbox, or another list; what is left out stays."""
 
     model_config = _example(
-        _one_of("network", "allow", "allow_private"), network="allowlist", allow=["pypi", "api.example.org:8443"]
+        _one_of("network", "allow", "allow_private"),
+        network="allowlist", allow=["pypi", "api.example.org:8443"],
     )
 
     network: Literal["none", "allowlist", "open"] | None = None

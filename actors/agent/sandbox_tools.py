@@ -13,6 +13,7 @@ import shlex
 import time
 from typing import Any
 
+from actors.agent.refused import with_refusals
 from actors.agent.terminals import AgentTerminals
 from actors.agent.turn_log import TurnLog
 from actors.sandbox.access import SandboxAccess
@@ -64,7 +65,7 @@ class SandboxCommands:
     """The commands and files of one sandbox as a conversation uses them. `close` it when done."""
 
     def __init__(self, context: Context, sandbox_id: str, conversation_id: str, agent: str | None) -> None:
-        self.runtime, self.sandbox_id = context.runtime, sandbox_id
+        self.runtime, self.database, self.sandbox_id = context.runtime, context.database, sandbox_id
         self.conversation_id, self.agent = conversation_id, agent
         self.ref = Ref("sandbox", sandbox_id)
         self.access = SandboxAccess(link_to(context.settings.home, sandbox_id), self.attach)
@@ -271,11 +272,12 @@ class AgentSandbox:
             self.agent,
             {"exec_id": exec_id, "command": command, "cwd": self.workspace, "agent": self.agent},
         )
-        seen = await self.commands.observation(
-            exec_id, await self.commands.run(exec_id, script, timeout_s, env=env, room=True, limited=limited)
-        )
+        record = await self.commands.run(exec_id, script, timeout_s, env=env, room=True, limited=limited)
+        seen = await self.commands.observation(exec_id, record)
         if not seen.running:
             await self.log.emit_once("command.finished", self.agent, finished(exec_id, seen))
+            database, sandbox_id = self.commands.database, self.commands.sandbox_id
+            seen = await with_refusals(database, sandbox_id, exec_id, record, seen, self.log, self.agent)
         return seen
 
     async def kill(self, exec_id: str) -> None:

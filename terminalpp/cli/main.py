@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from terminalpp.cli import execute, files, keys, manage, operator, rewinds, snapshots, term
+from terminalpp.cli.network import NETWORKS, Allow, NetworkOption
 from terminalpp.cli.verb import Json, finish, one_of
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ app = typer.Typer(
 Model = Annotated[str | None, typer.Option("--model", "-m", metavar="M", help="A litellm model string.")]
 Repo = Annotated[str, typer.Option("--repo", "-C", metavar="DIR", help="The project. Default: here.")]
 Image = Annotated[str | None, typer.Option("--image", metavar="I", help="Another sandbox image (Docker).")]
-NetworkOption = Annotated[str | None, typer.Option(
-    "--network", metavar="none|open", help="The sandbox's network. Default: none.")]
 Agents = Annotated[str, typer.Option("--agents", metavar="team|single", help="Five agents, or one.")]
 TestCommand = Annotated[str | None, typer.Option(
     "--test-cmd", metavar="C", help="How the tests are run. Default: detected.")]
@@ -83,6 +82,7 @@ def run(
     include: Include = None,
     image: Image = None,
     network: NetworkOption = None,
+    allow: Allow = None,
     agents: Agents = "team",
     apply: ApplyOption = False,
     branch: Branch = None,
@@ -107,7 +107,7 @@ def run(
     from terminalpp.cli.deliver import Destination
 
     one_of(agents, "--agents", "team", "single")
-    one_of(network, "--network", "none", "open")
+    one_of(network, "--network", *NETWORKS)
 
     def work(screen: Screen) -> Any:
         destination = Destination(apply, branch, patch)
@@ -115,7 +115,8 @@ def run(
             text = verb.task_text(task) if task is not None else None
             return verb.resume(resume, text, destination, screen, as_json=json)
         text = verb.task_text(task)
-        options = _options(model, image=image, network=network, mode=agents, test_command=test_cmd,
+        options = _options(model, image=image, network=network, allow=tuple(allow or ()), mode=agents,
+                           test_command=test_cmd,
                            setup_command=setup_cmd, include=tuple(include or ()))
         return verb.run(repo, text, options, destination, screen, as_json=json)
 
@@ -133,6 +134,7 @@ def chat(
     include: Include = None,
     image: Image = None,
     network: NetworkOption = None,
+    allow: Allow = None,
     agents: Agents = "team",
     json: Json = False,
 ) -> None:
@@ -148,12 +150,13 @@ def chat(
     from terminalpp.cli import chat as verb
 
     one_of(agents, "--agents", "team", "single")
-    one_of(network, "--network", "none", "open")
+    one_of(network, "--network", *NETWORKS)
 
     def work(screen: Screen) -> Any:
         if conversation is not None:
             return verb.chat_again(conversation, screen, as_json=json)
-        options = _options(model, image=image, network=network, mode=agents, test_command=test_cmd,
+        options = _options(model, image=image, network=network, allow=tuple(allow or ()), mode=agents,
+                           test_command=test_cmd,
                            setup_command=setup_cmd, include=tuple(include or ()))
         return verb.chat(repo, options, screen, as_json=json)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from terminalpp.cli.network import NETWORKS, Allow, AllowPrivate, NetworkOption, network
 from terminalpp.cli.verb import Json, finish, told
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ sandbox = typer.Typer(
     name="sandbox", no_args_is_help=True, rich_markup_mode=None,
     help="Sandboxes: make, list, show, start, stop, delete them; what was run in one.",
 )
+sandbox.command("network")(network)
 Id = Annotated[str, typer.Argument(help="Its id, or the beginning of it.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 LIMIT = 1000
@@ -138,9 +140,9 @@ def sandbox_create(
         str | None, typer.Option("--name", metavar="N", help="What it is called in lists.")
     ] = None,
     image: Annotated[str | None, typer.Option("--image", metavar="I", help="Another image (Docker).")] = None,
-    network: Annotated[
-        str | None, typer.Option("--network", metavar="none|open", help="Default: none.")
-    ] = None,
+    network: NetworkOption = None,
+    allow: Allow = None,
+    allow_private: AllowPrivate = None,
     cpu: Annotated[
         str | None, typer.Option("--cpu", metavar="C", help="CPUs, such as 1, 0.5 or 500m.")
     ] = None,
@@ -158,18 +160,19 @@ def sandbox_create(
     \b
     Examples:
       ./tpp sandbox create --name scratch
+      ./tpp sandbox create --allow pypi --allow api.example.com:8443
       ./tpp sh $(./tpp sandbox create)
     """
     from terminalpp.cli.verb import one_of
 
-    one_of(network, "--network", "none", "open")
+    one_of(network, "--network", *NETWORKS)
 
     async def work(screen: Screen) -> Exit:
         limits = {name: value for name, value in (("cpu", cpu), ("memory", memory)) if value is not None}
         async with _client() as client:
             row = await client.create_sandbox(
-                name=name, image=image, network=network, resource_limits=limits or None,
-                auto_sleep_after_minutes=sleep, wait=True)
+                name=name, image=image, network=network, allow=allow, allow_private=allow_private,
+                resource_limits=limits or None, auto_sleep_after_minutes=sleep, wait=True)
             if row["status"] != "running":
                 row = await client.wait_for_sandbox(
                     row["id"], progress=lambda words: sys.stderr.write(f"{words}\n"))
@@ -192,6 +195,7 @@ def sandbox_show(id: Id, json: Json = False) -> None:
 
         async with _client() as client:
             row = await client.sandbox((await _sandbox(client, id))["id"])
+            refused = [] if json else (await client.network(row["id"]))["refusals"][:10]
         if json:
             return told(screen, True, row, "")
         for field, value in row.items():
@@ -200,6 +204,8 @@ def sandbox_show(id: Id, json: Json = False) -> None:
                 if one is not None:
                     label = f"{field}.{part}" if part else field
                     screen.line(f"{label:<26} {clean(str(one), one_line=True)}")
+        for one in refused:
+            screen.line(f"{'network.refused':<26} {clean(one['detail'], one_line=True)}", "yellow")
         return Exit.OK
 
     finish(work, json)

@@ -1,4 +1,4 @@
-"""What the log tells of points, rewinds and forks, in words."""
+"""What the log tells of points, rewinds, forks and refusals, in words."""
 
 from __future__ import annotations
 
@@ -28,8 +28,15 @@ def forked(told: Any) -> list[str]:
     return [clean(f"From here on a fork of {told['conversation_id'][:8]}, at {told['label']}", one_line=True)]
 
 
+def refused(told: Any) -> list[str]:
+    """What `network.refused` tells, in words."""
+    names = ", ".join(f"{one['host']}:{one['port']} ({one['reason']})" for one in told["targets"])
+    return [clean(f"! the network policy refused {names}; ./tpp sandbox network changes it", one_line=True)]
+
+
 WORDS = {
     "conversation.rewound": lines,
     "conversation.forked": forked,
     "snapshot.failed": not_kept,
+    "network.refused": refused,
 }  # by the type of event

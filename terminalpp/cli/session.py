@@ -36,6 +36,7 @@ class Options:
     choice: Choice | None = None
     image: str | None = None
     network: str | None = None
+    allow: tuple[str, ...] = ()
     mode: str = "team"
     test_command: str | None = None
     setup_command: str | None = None
@@ -138,7 +139,8 @@ async def _sandbox(
     manifest: archive.Manifest, as_json: bool,
 ) -> dict[str, Any]:
     """Start a sandbox and, while it starts, make the history; then send everything."""
-    row = await client.create_sandbox(name=found.name, image=options.image, network=options.network)
+    row = await client.create_sandbox(name=found.name, image=options.image, network=options.network,
+                                      allow=list(options.allow) or None)
 
     def progress(detail: str) -> None:
         if not as_json:

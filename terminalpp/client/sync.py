@@ -170,6 +170,8 @@ class Sandbox(Blocking[AsyncSandbox]):
         self._background.call(self._inner.__aexit__())
 
     record = blocking(AsyncSandbox.record)
+    network = blocking(AsyncSandbox.network)
+    set_network = blocking(AsyncSandbox.set_network)
     start = blocking(AsyncSandbox.start)
     stop = blocking(AsyncSandbox.stop)
     kill = blocking(AsyncSandbox.kill)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
+from terminalpp.types.network import NetworkRefused
+
 # ---- parts ----------------------------------------------------------------------------------------
 
 
@@ -390,6 +392,7 @@ EVENTS: dict[str, type] = {
     "diff.made": DiffMade,
     "turn.finished": TurnFinished,
     "snapshot.failed": SnapshotFailed,
+    "network.refused": NetworkRefused,
     "conversation.rewound": ConversationRewound,
     "conversation.forked": ConversationForked,
 }

@@ -25,6 +25,8 @@ class SandboxCreate(TypedDict):
     description: NotRequired[str | None]
     image: NotRequired[str | None]
     network: NotRequired[str | None]
+    allow: NotRequired[list[str] | None]
+    allow_private: NotRequired[list[str] | None]
     resource_limits: NotRequired[dict[str, Any] | None]
     environment: NotRequired[dict[str, str] | None]
     auto_sleep_after_minutes: NotRequired[int | None]
@@ -121,6 +123,14 @@ class SetModel(TypedDict):
     model: str
 
 
+class SetNetwork(TypedDict):
+    """Another network of a sandbox, or another list."""
+
+    network: NotRequired[str | None]
+    allow: NotRequired[list[str] | None]
+    allow_private: NotRequired[list[str] | None]
+
+
 class Nothing(TypedDict):
     """No fields."""
 
@@ -130,6 +140,7 @@ EFFECTS: dict[str, type] = {
     "sandbox.halt": OfGeneration,
     "sandbox.remove": OfGeneration,
     "sandbox.bring_back": OfRestore,
+    "sandbox.apply_network": Nothing,
     "terminal.launch": Nothing,
     "terminal.halt": Nothing,
     "conversation.run_turn": OfTurn,
@@ -142,6 +153,7 @@ MESSAGES: dict[str, type] = {
     "sandbox.start": Nothing,
     "sandbox.stop": Nothing,
     "sandbox.restore": Restore,
+    "sandbox.set_network": SetNetwork,
     "sandbox.destroy": Nothing,
     "terminal.create": TerminalCreate,
     "terminal.end": TerminalEnd,

@@ -1,12 +1,30 @@
-"""How programs in a sandbox with the network `allowlist` find the way out."""
+"""How programs in a sandbox with the network `allowlist` find the way out, and what they were refused."""
 
 from __future__ import annotations
+
+from typing import TypedDict
 
 from terminalpp.types.states import Network
 
 PROXY_PORT = 3128  # on the sandbox's own loopback; what proxies have used for ever
 _PROXY = f"http://127.0.0.1:{PROXY_PORT}"
 _DIRECT = "localhost,127.0.0.1,::1"
+
+
+class Target(TypedDict):
+    """A host and port that may not be reached, and why not."""
+
+    host: str
+    port: int
+    reason: str
+
+
+class NetworkRefused(TypedDict):
+    """While an agent's command ran, the network policy of its sandbox refused these targets."""
+
+    exec_id: str
+    targets: list[Target]
+    agent: str
 
 
 def proxy_environment(network: str | None) -> dict[str, str]:

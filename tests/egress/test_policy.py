@@ -46,7 +46,8 @@ def test_an_entry_speaks_of_what_it_names(entry: str, host: str, port: int, perm
     "entry",
     ["", ".", "*.", "pipy", "http://example.org", "example.org/path", "user@example.org", "example.org:0",
      "example.org:65536", "example.org:http", "a b.org", "*.*.org", "a.*.org", "127.1", "0x7f.0.0.1",
-     "2130706433", "0177.0.0.1", "a" * 64 + ".org", "a." * 200 + "org", "-a.org", "exa\nmple.org", "*.10.0.0.1",
+     "2130706433", "0177.0.0.1", "a" * 64 + ".org", "a." * 200 + "org", "-a.org", "exa\nmple.org",
+     "*.10.0.0.1",
      "[::1", "fe80::1%eth0", "a..org", "ex\0.org"],
 )  # fmt: skip
 def test_what_is_no_host_is_refused_by_name(entry: str) -> None:
@@ -67,7 +68,10 @@ def test_a_private_host_is_named_exactly() -> None:
 
 def test_a_policy_is_stored_as_written_and_read_again() -> None:
     policy = Policy.of(["PyPI.org", "npm", "npm", "*.Example.org:8443"], ["db:5432"])
-    assert policy.to_json() == {"allow": ["pypi.org", "npm", "*.example.org:8443"], "allow_private": ["db:5432"]}
+    assert policy.to_json() == {
+        "allow": ["pypi.org", "npm", "*.example.org:8443"],
+        "allow_private": ["db:5432"],
+    }
     assert Policy.from_json(policy.to_json()) == policy
     assert Policy.from_json(None) == Policy()
 
@@ -93,8 +97,12 @@ def spelled(labels: list[str], upper: list[bool], dot: bool) -> str:
     return mixed + ("." if dot else "")
 
 
-@given(rule=NAME, asked=NAME, wild=st.booleans(), nested=st.booleans(), port=st.sampled_from([None, 443, 8443]),
-       at=st.sampled_from([80, 443, 8443]), upper=st.lists(st.booleans(), max_size=20), dot=st.booleans())  # fmt: skip
+PORT = st.sampled_from([None, 443, 8443])
+AT = st.sampled_from([80, 443, 8443])
+UPPER = st.lists(st.booleans(), max_size=20)
+
+
+@given(NAME, NAME, st.booleans(), st.booleans(), PORT, AT, UPPER, st.booleans())
 def test_matching_is_that_of_label_lists(
     rule: list[str], asked: list[str], wild: bool, nested: bool, port: int | None, at: int, upper: list[bool],
     dot: bool,
@@ -124,15 +132,18 @@ def test_any_text_is_a_host_or_refused(text: str) -> None:
     [
         ("8.8.8.8", Standing.PUBLIC), ("2606:4700::1111", Standing.PUBLIC),
         ("10.0.0.1", Standing.PRIVATE), ("172.16.0.1", Standing.PRIVATE), ("192.168.1.1", Standing.PRIVATE),
-        ("100.64.0.1", Standing.PRIVATE), ("fd00::1", Standing.PRIVATE), ("::ffff:10.0.0.1", Standing.PRIVATE),
+        ("100.64.0.1", Standing.PRIVATE), ("fd00::1", Standing.PRIVATE),
+        ("::ffff:10.0.0.1", Standing.PRIVATE),
         ("::ffff:8.8.8.8", Standing.PUBLIC), ("64:ff9b::a00:1", Standing.PRIVATE),
         ("127.0.0.1", Standing.HOST), ("127.9.9.9", Standing.HOST), ("::1", Standing.HOST),
-        ("::ffff:127.0.0.1", Standing.HOST), ("64:ff9b::7f00:1", Standing.HOST), ("2002:7f00:1::", Standing.HOST),
+        ("::ffff:127.0.0.1", Standing.HOST), ("64:ff9b::7f00:1", Standing.HOST),
+        ("2002:7f00:1::", Standing.HOST),
         ("169.254.169.254", Standing.NEVER), ("::ffff:169.254.169.254", Standing.NEVER),
         ("64:ff9b::a9fe:a9fe", Standing.NEVER), ("fe80::1", Standing.NEVER), ("fe80::1%eth0", Standing.NEVER),
         ("0.0.0.0", Standing.NEVER), ("0.1.2.3", Standing.NEVER), ("::", Standing.NEVER),
         ("224.0.0.1", Standing.NEVER), ("ff02::1", Standing.NEVER), ("255.255.255.255", Standing.NEVER),
-        ("168.63.129.16", Standing.NEVER), ("100.100.100.200", Standing.NEVER), ("fd00:ec2::254", Standing.NEVER),
+        ("168.63.129.16", Standing.NEVER), ("100.100.100.200", Standing.NEVER),
+        ("fd00:ec2::254", Standing.NEVER),
         ("::7f00:1", Standing.HOST),
     ],
 )  # fmt: skip

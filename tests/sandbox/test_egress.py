@@ -23,8 +23,9 @@ from terminalpp.types.states import Network
 from tests.eventually import eventually
 from tests.sandbox.conftest import Make, Sandbox
 
+POST = "POST http://app.test/ HTTP/1.1\r\nHost: a\r\n"
 END = "HTTP/1.1\r\nHost: a\r\n\r\n"
-# Sends its argument (hexadecimal) to the proxy as it is, and prints the answer to its end. Perl: every image has it.
+# Sends its argument (hexadecimal) to the proxy, and prints the answer to its end. Perl: every image has it.
 ASK = """
 use IO::Socket::INET;
 my $s = IO::Socket::INET->new(PeerAddr => "127.0.0.1", PeerPort => $ARGV[0], Timeout => 20) or exit 7;
@@ -36,7 +37,14 @@ my $data; print $data while sysread($s, $data, 65536);
 
 
 def asking(request: str, *, half_close: bool = False) -> str:
-    words = ["perl", "-e", ASK, str(PROXY_PORT), request.encode("latin-1").hex(), *(["half"] if half_close else [])]
+    words = [
+        "perl",
+        "-e",
+        ASK,
+        str(PROXY_PORT),
+        request.encode("latin-1").hex(),
+        *(["half"] if half_close else []),
+    ]
     return " ".join(map(shlex.quote, words))
 
 
@@ -133,15 +141,18 @@ async def test_an_allowed_host_is_reached_by_name(outside: Outside) -> None:
 async def test_a_tunnel_carries_both_ways_and_half_closes(outside: Outside) -> None:
     said = await outside.ask(
         f"CONNECT app.test:{outside.port} HTTP/1.1\r\nHost: x\r\n\r\nPOST /echo HTTP/1.0\r\n\r\nabc",
-        half_close=True)
+        half_close=True,
+    )
     head, _, rest = said.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200")
     assert rest.endswith(b"\r\n\r\nabc")
 
 
 async def test_what_is_not_allowed_is_refused_in_words_and_recorded(outside: Outside) -> None:
-    for request in ("GET http://other.test/ HTTP/1.1\r\nHost: other.test\r\n\r\n",
-                    "CONNECT other.test:443 HTTP/1.1\r\nHost: other.test\r\n\r\n"):
+    for request in (
+        "GET http://other.test/ HTTP/1.1\r\nHost: other.test\r\n\r\n",
+        "CONNECT other.test:443 HTTP/1.1\r\nHost: other.test\r\n\r\n",
+    ):
         said = (await outside.ask(request)).decode()
         assert said.startswith("HTTP/1.1 403 Refused by the network policy")
         assert "other.test" in said
@@ -150,7 +161,12 @@ async def test_what_is_not_allowed_is_refused_in_words_and_recorded(outside: Out
 
 
 async def test_nothing_is_reached_but_through_the_proxy(outside: Outside) -> None:
-    for host, port in (("127.0.0.1", outside.port), ("1.1.1.1", 443), ("8.8.8.8", 53), ("app.test", outside.port)):
+    for host, port in (
+        ("127.0.0.1", outside.port),
+        ("1.1.1.1", 443),
+        ("8.8.8.8", 53),
+        ("app.test", outside.port),
+    ):
         assert not await outside.connects(host, port), host
     assert outside.requests == []
 
@@ -161,7 +177,9 @@ async def test_nothing_is_reached_but_through_the_proxy(outside: Outside) -> Non
      ("0.0.0.0", "forbidden-address"), ("10.255.255.1", "private-address"), ("127.0.0.1", "host-address"),
      ("::1", "host-address"), ("64:ff9b::7f00:1", "host-address")],
 )  # fmt: skip
-async def test_an_allowed_name_leads_to_no_private_address(outside: Outside, address: str, reason: str) -> None:
+async def test_an_allowed_name_leads_to_no_private_address(
+    outside: Outside, address: str, reason: str
+) -> None:
     outside.names["public.test"] = [[address]]
     outside.policy = Policy.of([f"public.test:{outside.port}"])
     said = await outside.ask(f"CONNECT public.test:{outside.port} {END}")
@@ -187,7 +205,9 @@ async def test_a_name_that_changes_its_address_is_judged_each_time(outside: Outs
     assert outside.requests == []
 
 
-@pytest.mark.parametrize("host", ["2130706433", "0x7f.1", "0177.0.0.1", "127.1", "[::ffff:127.0.0.1]", "user@app.test"])
+@pytest.mark.parametrize(
+    "host", ["2130706433", "0x7f.1", "0177.0.0.1", "127.1", "[::ffff:127.0.0.1]", "user@app.test"]
+)
 async def test_odd_spellings_of_an_address_reach_nothing(outside: Outside, host: str) -> None:
     outside.policy = Policy.of(["*", f"*:{outside.port}"])
     said = await outside.ask(f"CONNECT {host}:{outside.port} {END}")
@@ -200,8 +220,8 @@ async def test_odd_spellings_of_an_address_reach_nothing(outside: Outside, host:
     [
         ("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n", b"400"),
         (f"GET http://user:secret@app.test/ {END}", b"400"),
-        ("POST http://app.test/ HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", b"400"),
-        ("POST http://app.test/ HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", b"400"),
+        (POST + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", b"400"),
+        (POST + "Content-Length: 3\r\nContent-Length: 4\r\n\r\n", b"400"),
         ("GET http://app.test/ HTTP/1.1\r\nHost: a\r\nX: " + "y" * 40_000 + "\r\n\r\n", b"431"),
         (f"CONNECT app.test {END}", b"400"),
         ("CONNECT app.test:443 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", b"400"),
@@ -216,7 +236,9 @@ async def test_what_is_ambiguous_is_no_request(outside: Outside, request_text: s
 
 
 async def test_the_url_decides_not_the_host_field(outside: Outside) -> None:
-    request = f"GET {url_of(outside)} HTTP/1.1\r\nHost: evil.test\r\nConnection: X-Secret\r\nX-Secret: 1\r\n\r\n"
+    request = (
+        f"GET {url_of(outside)} HTTP/1.1\r\nHost: evil.test\r\nConnection: X-Secret\r\nX-Secret: 1\r\n\r\n"
+    )
     assert (await outside.ask(request)).startswith(b"HTTP/1.1 200")
     head = outside.requests[0].lower()
     assert b"evil.test" not in head
@@ -225,8 +247,10 @@ async def test_the_url_decides_not_the_host_field(outside: Outside) -> None:
 
 async def test_old_programs_and_chunks_and_waiting_for_100(outside: Outside) -> None:
     assert b"hello from outside" in await outside.ask(f"GET {url_of(outside)} HTTP/1.0\r\n\r\n")
-    chunked = (f"POST {url_of(outside)} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
-               "Expect: 100-continue\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+    chunked = (
+        f"POST {url_of(outside)} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
+        "Expect: 100-continue\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    )
     said = await outside.ask(chunked)
     assert said.startswith(b"HTTP/1.1 100")
     assert b"hello from outside" in said
@@ -244,15 +268,16 @@ async def tls_first_bytes(name: str | None) -> str:
 
 
 @pytest.mark.parametrize(("name", "cut"), [("app.test", False), ("other.test", True), (None, True)])
-async def test_a_tunnel_greets_the_server_it_was_asked_for(outside: Outside, name: str | None, cut: bool) -> None:
+async def test_a_tunnel_greets_the_server_it_was_asked_for(
+    outside: Outside, name: str | None, cut: bool
+) -> None:
     connect = f"CONNECT app.test:{outside.port} {END}"
     await outside.ask(connect + await tls_first_bytes(name), half_close=True)
     assert outside.reasons() == (["other-name"] if cut else [])
 
 
 async def test_a_changed_policy_holds_at_once_and_cuts_what_is_open(outside: Outside) -> None:
-    held = await outside.sandbox.begin(
-        asking(f"CONNECT app.test:{outside.port} {END}"))
+    held = await outside.sandbox.begin(asking(f"CONNECT app.test:{outside.port} {END}"))
     assert outside.way is not None
     way = outside.way
     await eventually(lambda: any(d is not None and d.target for d in way._open.values()))
@@ -267,8 +292,7 @@ async def test_a_changed_policy_holds_at_once_and_cuts_what_is_open(outside: Out
 async def test_while_no_proxy_runs_nothing_gets_out_and_then_it_does(outside: Outside) -> None:
     assert outside.way is not None
     await outside.way.close()
-    waiting = await outside.sandbox.begin(
-        asking(f"GET {url_of(outside)} {END}"))
+    waiting = await outside.sandbox.begin(asking(f"GET {url_of(outside)} {END}"))
     assert (await outside.sandbox.tppd.wait(waiting, timeout_s=0.5)).state == "running"
     assert outside.requests == []
     await outside.open()
@@ -297,7 +321,8 @@ async def test_a_sandbox_without_the_network_does_not_listen(make: Make) -> None
 
 async def test_a_program_that_took_the_port_is_named(make: Make) -> None:
     sandbox = await make()
-    program = f'$s = IO::Socket::INET->new(LocalAddr => "127.0.0.1", LocalPort => {PROXY_PORT}, Listen => 1); sleep 60'
+    program = f'$s = IO::Socket::INET->new(LocalAddr => "127.0.0.1", LocalPort => {PROXY_PORT}, Listen => 1);'
+    program += " sleep 60"
     await sandbox.begin(f"perl -MIO::Socket::INET -e {shlex.quote(program)}")
 
     async def taken() -> bool:
