@@ -11,7 +11,7 @@ import socket
 from collections.abc import Awaitable, Callable
 
 from actors.egress.addresses import Standing, is_own, standing
-from actors.egress.policy import Policy
+from actors.egress.policy import Policy, is_address
 from actors.egress.refusal import Reason, Refused
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
@@ -46,7 +46,8 @@ class Dialer:
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection; `host` as `policy.host_of` has it. Raises Refused, Unreachable."""
         if not policy.permits(host, port):
-            raise Refused(host, port, Reason.NOT_ALLOWED)
+            never = is_address(host) and standing(host) is Standing.NEVER
+            raise Refused(host, port, Reason.NEVER if never else Reason.NOT_ALLOWED)
         allowed, worst = [], Standing.PUBLIC
         for address in await self._addresses(host, port):
             found = self._judged(address)

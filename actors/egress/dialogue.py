@@ -21,7 +21,7 @@ import h11
 from actors.egress import client_hello, forwarding
 from actors.egress.credentials import Credentials
 from actors.egress.dialing import Dialer, Unreachable
-from actors.egress.policy import Policy, host_and_port, host_of
+from actors.egress.policy import Policy, host_and_port, host_of, is_address
 from actors.egress.refusal import Reason, Refused
 from terminalpp.types.errors import TerminalError
 
@@ -150,7 +150,7 @@ class Dialogue:
                 raise Refused(host, port, Reason.NOT_TLS) from None
             except client_hello.NotTls:
                 raise Refused(host, port, Reason.NOT_TLS) from None
-            if _is_name(host) and (name is None or not _same(name, host)):
+            if not is_address(host) and (name is None or not _same(name, host)):
                 raise Refused(host, port, Reason.OTHER_NAME)
             return data
 
@@ -175,10 +175,6 @@ class Dialogue:
                     # Closed with bytes unread, a socket loses what was written to it.
                     while await self._reader.read(CHUNK_BYTES):
                         continue
-
-
-def _is_name(host: str) -> bool:
-    return ":" not in host and not host.replace(".", "").isdigit()
 
 
 def _same(name: str, host: str) -> bool:

@@ -79,7 +79,7 @@ class Rule:
             return False
         if not self.below:
             return host == self.host
-        return not _is_address(host) and (not self.host or host.endswith(f".{self.host}"))
+        return not is_address(host) and (not self.host or host.endswith(f".{self.host}"))
 
     def __str__(self) -> str:
         host = f"*.{self.host}" if self.below and self.host else ("*" if self.below else self.host)
@@ -143,7 +143,8 @@ def _once(words: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(words))
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
+    """Whether `host`, as `host_of` has it, is an address and no name."""
     return ":" in host or host.replace(".", "").isdigit()
 
 
@@ -162,7 +163,7 @@ def _rule(field: str, entry: str) -> Rule:
         host, port = host_and_port(rest)
     except (ValueError, UnicodeError) as error:
         raise InvalidInput(f"{field}: {entry!r} is no host: {error}", hint) from None
-    if below and _is_address(host):
+    if below and is_address(host):
         raise InvalidInput(f"{field}: {entry!r}: nothing is below an address", hint)
     if field == "allow" and not below and "." not in host and ":" not in host:
         raise InvalidInput(f"{field}: there is no preset {entry!r}, and a public host has a dot", hint)

@@ -157,8 +157,8 @@ def limits(spec: SandboxSpec, group: Group) -> dict[str, str]:
         "cpu": group.limits.get("cpu", none),
         "nofile": "rlimit",
         "disk": f"not enforced: no quota; one file has at most {spec.disk_bytes} bytes (rlimit)",
-        "network": "none: a network namespace of its own, without a device"
-        if spec.network is Network.NONE
+        "network": "no device: a network namespace of its own"
+        if spec.network is not Network.OPEN
         else "open: a network namespace of its own, connected by pasta",
     }
 

@@ -169,5 +169,5 @@ def limits_of(host_config: dict[str, Any], labels: dict[str, str]) -> dict[str, 
         "pids": f"cgroup: {pids}" if pids > 0 else missing,
         "nofile": f"rlimit: {labels.get(LABEL_NOFILE, 'as the daemon has it')}",
         "disk": "not enforced: Docker's volumes have no quota",
-        "network": "none: a network namespace of its own, without a device" if none else "open: bridge",
+        "network": "no device: a network namespace of its own" if none else "open: bridge",
     }

@@ -10,6 +10,7 @@ until it does.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from actors.egress.nudge import nudge
@@ -61,9 +62,10 @@ def chosen(
 
 
 class Networked(Entity):
-    """See the head of this file. The sandbox brings `core` and `run_dir`."""
+    """See the head of this file. The sandbox brings `core`, `run_dir` and `_attach`."""
 
     run_dir: str
+    _attach: Callable[[], Awaitable[None]]
     core: core.Sandbox
 
     @durable
@@ -111,6 +113,7 @@ class Networked(Entity):
         Raises Conflict (a program inside has taken the port), SandboxNotRunning.
         """
         if self.core.usable:
+            await self._attach()  # the next command has the variables of the new network
             await self._open_way(self.run_dir)
         return await nudge(self.context.settings.home)
 

@@ -337,3 +337,13 @@ async def test_a_program_that_took_the_port_is_named(make: Make) -> None:
     await eventually(taken)
     with pytest.raises(InvalidInput):
         await take_listener(sandbox.run_dir, 80)
+
+
+async def test_looking_after_it_connects_no_network(outside: Outside) -> None:
+    """A look at a sandbox mends an open network that was cut; this one must stay without a device."""
+    found = await outside.sandbox.driver.inspect(outside.sandbox.spec.sandbox_id)
+    assert found is not None
+    assert not found.limits["network"].startswith("open")
+    devices = (await outside.sandbox.sh("tail -n +3 /proc/net/dev | cut -d: -f1")).text.split()
+    assert set(devices) <= {"lo"}
+    assert (await outside.sandbox.sh("tail -n +2 /proc/net/route")).text == ""
