@@ -1,8 +1,9 @@
 """Suggests the setup command that brings what the tests lack, from the lock files that a repository has.
 
 Pure. It is offered to the person (`--setup-cmd … --network open`), never run by itself: the sandbox has no
-network unless the person gives it one. The test run finds programs in `.venv/bin` and `node_modules/.bin`, so
-what a setup installs there is there for the tests.
+network unless the person gives it one (`--allow pypi` or `--allow npm` is mostly enough). The test run
+finds programs in `.venv/bin` and `node_modules/.bin`, so what a setup installs there is there for the
+tests.
 """
 
 from __future__ import annotations

@@ -111,11 +111,11 @@ class Settings(BaseModel):
     image_base: str = _setting("ubuntu:22.04", "Base of the built-in image.")
     sandbox_network: Literal["none", "allowlist", "open"] = _setting(
         "none", "Network of a sandbox by default.")
-    sandbox_network_allow: str = _setting(
-        "", "What a sandbox with the network `allowlist` may reach by default: hosts and presets with commas "
+    sandbox_network_allow: str | None = _setting(
+        None, "What a sandbox with the network `allowlist` may reach by default: hosts and presets with commas "
         "between, such as `pypi,api.example.org`.")
-    sandbox_host_ports: str = _setting(
-        "", "Ports of this machine itself, with commas between, that a policy's `allow_private` may let a "
+    sandbox_host_ports: str | None = _setting(
+        None, "Ports of this machine itself, with commas between, that a policy's `allow_private` may let a "
         "sandbox reach.", pattern=r"^[0-9, ]*$")
     vt: Literal["ghostty", "ring"] = _setting(
         "ghostty",
@@ -172,7 +172,7 @@ class Settings(BaseModel):
     @property
     def host_ports(self) -> frozenset[int]:
         """`sandbox_host_ports` as numbers."""
-        return frozenset(int(word) for word in self.sandbox_host_ports.replace(",", " ").split())
+        return frozenset(int(word) for word in (self.sandbox_host_ports or "").replace(",", " ").split())
 
     @property
     def logs_dir(self) -> Path:

@@ -57,7 +57,7 @@ def chosen(
         return network, Policy.of(payload.get("allow") or (), payload.get("allow_private") or ()).to_json()
     if row is not None and row.network_policy is not None:
         return network, row.network_policy
-    default = settings.sandbox_network_allow.replace(",", " ").split()
+    default = (settings.sandbox_network_allow or "").replace(",", " ").split()
     return network, Policy.of(default).to_json()
 
 

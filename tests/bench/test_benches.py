@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BENCHES = {
     "boot": ["1"],
     "calls": ["20"],
+    "egress": ["20", "4"],
     "exec": ["20"],
     "graph": ["2"],
     "http": ["0.3"],
