@@ -112,8 +112,8 @@ class Settings(BaseModel):
     sandbox_network: Literal["none", "allowlist", "open"] = _setting(
         "none", "Network of a sandbox by default.")
     sandbox_network_allow: str | None = _setting(
-        None, "What a sandbox with the network `allowlist` may reach by default: hosts and presets with commas "
-        "between, such as `pypi,api.example.org`.")
+        None, "What a sandbox with the network `allowlist` may reach by default: hosts and presets with "
+        "commas between, such as `pypi,api.example.org`.")
     sandbox_host_ports: str | None = _setting(
         None, "Ports of this machine itself, with commas between, that a policy's `allow_private` may let a "
         "sandbox reach.", pattern=r"^[0-9, ]*$")

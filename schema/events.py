@@ -21,7 +21,7 @@ _Q = Queries("events")
 KEYS = {
     "message.accepted": "message_id", "model.finished": "call_id", "command.started": "exec_id",
     "command.finished": "exec_id", "tests.finished": "exec_id", "setup.finished": "exec_id",
-    "network.refused": "exec_id",
+    "connection.refused": "exec_id",
 }
 
 

@@ -25,7 +25,7 @@ async def with_refusals(
     if not found:
         return seen
     targets = [{"host": one.host, "port": one.port, "reason": one.reason} for one in found]
-    await log.emit_once("network.refused", agent, {"exec_id": exec_id, "targets": targets, "agent": agent})
+    await log.emit_once("connection.refused", agent, {"exec_id": exec_id, "targets": targets, "agent": agent})
     lines = [_line(sandbox_id, one) for one in found]
     words = "\n".join(["", *lines, ""])
     return replace(seen, tail=seen.tail + words) if seen.tail else replace(seen, output=seen.output + words)

@@ -29,7 +29,7 @@ def forked(told: Any) -> list[str]:
 
 
 def refused(told: Any) -> list[str]:
-    """What `network.refused` tells, in words."""
+    """What `connection.refused` tells, in words."""
     names = ", ".join(f"{one['host']}:{one['port']} ({one['reason']})" for one in told["targets"])
     return [clean(f"! the network policy refused {names}; ./tpp sandbox network changes it", one_line=True)]
 
@@ -38,5 +38,5 @@ WORDS = {
     "conversation.rewound": lines,
     "conversation.forked": forked,
     "snapshot.failed": not_kept,
-    "network.refused": refused,
+    "connection.refused": refused,
 }  # by the type of event

@@ -392,7 +392,7 @@ EVENTS: dict[str, type] = {
     "diff.made": DiffMade,
     "turn.finished": TurnFinished,
     "snapshot.failed": SnapshotFailed,
-    "network.refused": NetworkRefused,
+    "connection.refused": NetworkRefused,
     "conversation.rewound": ConversationRewound,
     "conversation.forked": ConversationForked,
 }
