@@ -15,7 +15,6 @@ from starlette.responses import Response
 
 from actors.egress.policy import Policy, presets
 from actors.egress.refusal import Reason
-from gateway.idempotency import id_for, once
 from gateway.requests import SANDBOX_EXAMPLE, NetworkChange
 from gateway.responses import Answer, Count, Json, Network, Time, example
 from gateway.routes import Route
@@ -23,7 +22,7 @@ from gateway.sandboxes import owned
 from gateway.state import AppState, app_state
 from schema import network, sandboxes
 from terminalpp.types.errors import SandboxNotRunning, TerminalError
-from terminalpp.types.ids import Ref
+from terminalpp.types.ids import Ref, new_id
 from terminalpp.types.times import moment
 
 router = APIRouter(prefix="/v1/sandboxes/{sandbox_id}/network", tags=["sandboxes"], route_class=Route)
@@ -89,14 +88,10 @@ async def put(request: Request, sandbox_id: UUID, body: NetworkChange) -> Respon
     """Another network or list, which holds when this answers, also for what is open. To and from `open` only
     while the sandbox does not run (409)."""
     gateway, id = app_state(request), await owned(request, sandbox_id)
-
-    async def work() -> Response:
-        ref, payload = Ref("sandbox", id), body.model_dump(exclude_none=True)
-        await gateway.runtime.send(ref, "set_network", payload, message_id=id_for(request, "network"))
-        await gateway.connections.forget(id)
-        return await _shown(gateway, id, await _applied(gateway, ref))
-
-    return await once(request, work)
+    ref, payload = Ref("sandbox", id), body.model_dump(exclude_none=True)
+    await gateway.runtime.send(ref, "set_network", payload, message_id=new_id())
+    await gateway.connections.forget(id)
+    return await _shown(gateway, id, await _applied(gateway, ref))
 
 
 async def _applied(gateway: AppState, ref: Ref) -> str | None:

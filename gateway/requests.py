@@ -109,6 +109,13 @@ class NetworkChange(Body):
     allow_private: Hosts | None = Field(
         None, description="Hosts that may have private addresses, each named exactly.")
 
+    @model_validator(mode="after")
+    def something(self) -> NetworkChange:
+        """Raises ValueError when nothing is to be changed."""
+        if self.network is None and self.allow is None and self.allow_private is None:
+            raise ValueError("send `network`, `allow`, `allow_private`, or some of them")
+        return self
+
 
 class CommandCreate(Body):
     """A command to start: a shell line, or a program with its arguments."""

@@ -44,6 +44,7 @@ class Means:
     refused: Callable[[Refused], Awaitable[None]]
     dialer: Dialer
     credentials: Credentials
+    head_seconds: float = HEAD_SECONDS
 
 
 class Dialogue:
@@ -59,7 +60,7 @@ class Dialogue:
     async def run(self) -> None:
         """Until both sides have ended. Raises ConnectionError when one of them went away."""
         try:
-            async with asyncio.timeout(HEAD_SECONDS):
+            async with asyncio.timeout(self._means.head_seconds):
                 request = await forwarding.next_event(self._client, self._reader, HEAD_CHUNK_BYTES)
         except TimeoutError:
             return await self._answer(408, "Request Timeout", "the request did not come in time")

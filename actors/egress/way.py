@@ -96,9 +96,9 @@ async def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
 class Way:
     """See the head of this file; `means` says whose it is and what is allowed."""
 
-    def __init__(self, handed: Handed, means: Means) -> None:
+    def __init__(self, handed: Handed, means: Means, connections_max: int = CONNECTIONS_MAX) -> None:
         self._handed, self._means = handed, means
-        self._free = asyncio.Semaphore(CONNECTIONS_MAX)
+        self._free = asyncio.Semaphore(connections_max)
         self._open: dict[asyncio.Task[None], Dialogue | None] = {}
         self._work = [asyncio.create_task(self._accept()), asyncio.create_task(self._watch())]
 

@@ -42,13 +42,13 @@ class Networks(Routes):
 
     async def set_network(
         self, sandbox_id: str, network: str | None = None, *, allow: list[str] | None = None,
-        allow_private: list[str] | None = None, key: str | None = None,
+        allow_private: list[str] | None = None,
     ) -> SandboxNetwork:  # fmt: skip
         """Another network or list, which holds when this returns; what is None stays. Raises InvalidInput
         naming the entry, Conflict (to or from `open` while it runs)."""
         body: dict[str, Any] = {"network": network, "allow": allow, "allow_private": allow_private}
         given = {name: value for name, value in body.items() if value is not None}
-        return await self._transport.json("PUT", _of(sandbox_id), json=given, key=key)
+        return await self._transport.json("PUT", _of(sandbox_id), json=given)
 
 
 def _of(sandbox_id: str) -> str:

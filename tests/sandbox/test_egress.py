@@ -347,3 +347,51 @@ async def test_looking_after_it_connects_no_network(outside: Outside) -> None:
     devices = (await outside.sandbox.sh("tail -n +3 /proc/net/dev | cut -d: -f1")).text.split()
     assert set(devices) <= {"lo"}
     assert (await outside.sandbox.sh("tail -n +2 /proc/net/route")).text == ""
+
+
+async def test_more_connections_than_there_is_room_for_wait_in_line(outside: Outside) -> None:
+    assert outside.way is not None
+    means = outside.way._means
+    await outside.way.close()
+    outside.way = Way(await take_listener(outside.sandbox.run_dir), means, 2)
+    way = outside.way
+    idle = "perl -MIO::Socket::INET -e "
+    idle += shlex.quote(f'my $s = IO::Socket::INET->new("127.0.0.1:{PROXY_PORT}") or die; sleep 60')
+    holding = [await outside.sandbox.begin(idle) for _ in range(2)]
+    await eventually(lambda: len(way) == 2)
+    third = await outside.sandbox.begin(asking(f"GET {url_of(outside)} {END}"))
+    assert (await outside.sandbox.tppd.wait(third, timeout_s=0.5)).state == "running"
+    await outside.sandbox.tppd.kill_tree(holding[0], epoch=outside.sandbox.epoch)
+    assert (await outside.sandbox.tppd.wait(third, timeout_s=20)).state == "ended"
+    assert b"hello from outside" in outside.sandbox.output(third)
+
+
+async def test_much_is_carried_and_a_slow_reader_is_waited_for(outside: Outside) -> None:
+    """64 MiB to one who reads nothing at first: it all arrives, and little of it waits here meanwhile."""
+    sent = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        for _ in range(64):
+            writer.write(bytes(1 << 20))
+            await writer.drain()
+            sent += 1
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    outside.policy = Policy.of([], [f"127.0.0.1:{port}"])
+    assert outside.way is not None
+    outside.way._means.dialer._host_ports |= {port}
+    request = f"CONNECT 127.0.0.1:{port} {END}".encode().hex()
+    program = (
+        f'my $s = IO::Socket::INET->new("127.0.0.1:{PROXY_PORT}") or die; print $s pack("H*", "{request}");'
+        " sysread($s, $d, 4096); sleep 1; my $n = 0; $n += $r while $r = sysread($s, $d, 1 << 20); print $n;"
+    )
+    exec_id = await outside.sandbox.begin(f"perl -MIO::Socket::INET -e {shlex.quote(program)}")
+    assert (await outside.sandbox.tppd.wait(exec_id, timeout_s=0.8)).state == "running"
+    assert sent < 32
+    assert (await outside.sandbox.tppd.wait(exec_id, timeout_s=60)).state == "ended"
+    total = int(outside.sandbox.output(exec_id))
+    assert (64 << 20) - 4096 <= total <= 64 << 20
+    server.close()
