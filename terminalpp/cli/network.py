@@ -87,13 +87,13 @@ def _told(screen: Screen, now: SandboxNetwork, as_json: bool) -> Exit:
     if as_json:
         screen.line(json.dumps(now))
         return Exit.OK
-    lines = [f"network        {now['network']}"]
+    lines = [f"network {now['network']}"]
     if now["network"] == "allowlist":
-        lines += [f"allow          {entry}" for entry in now["allow"]]
-        lines += [f"allow private  {entry}" for entry in now["allow_private"]]
+        lines += [f"allow {entry}" for entry in now["allow"]]
+        lines += [f"allow private {entry}" for entry in now["allow_private"]]
         if not now["allow"] and not now["allow_private"]:
             known = ", ".join(now["presets"])
-            lines.append(f"allow          nothing yet; --allow HOST, or a preset: {known}")
+            lines.append(f"allow nothing yet; --allow HOST, or a preset: {known}")
     for line in lines:
         screen.line(clean(line, one_line=True))
     if now["note"]:

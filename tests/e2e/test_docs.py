@@ -142,6 +142,13 @@ def a_sandbox_is_made_used_and_copied_to(said: Said, person: Person) -> None:
     assert said.out.endswith("No terminal is open.\n")
 
 
+def the_list_was_changed_and_taken_away(said: Said, person: Person) -> None:
+    after_change, _, after_none = said.out.partition("network none")
+    assert "network allowlist\nallow api.example.com:8443\nallow *.example.org\n" in after_change
+    assert "allow pypi" not in said.out
+    assert "deleted" in after_none
+
+
 def what_was_there_is_back(said: Said, person: Person) -> None:
     changed, restored, notes = said.out.partition("To undo it: ./tpp snapshot restore ")
     assert changed.splitlines()[:3] == [
@@ -223,6 +230,7 @@ CLAIMS: dict[str, list[Claim]] = {
         the_change_is_here_and_the_sandbox_gone,
     ],
     "rewind.md": [what_was_there_is_back],
+    "network.md": [the_list_was_changed_and_taken_away],
 }
 WITH_BLOCKS = [document for document in documents() if shell_blocks(document)]
 
