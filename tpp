@@ -52,7 +52,7 @@ Usage: ./tpp COMMAND [ARGS]...      (not installed yet: the first command instal
   db       Look after the database.
   version  Print the version.
   conversation  Conversations: ls, rename, archive, restore, rm.
-  sandbox       Sandboxes: create, ls, show, logs, start, stop, rm.
+  sandbox       Sandboxes: create, ls, show, network, logs, start, stop, rm.
   quarantine    What was put aside after defects: list, show, release.
   model         Keys of model providers: add, ls, rm.
   dead-letters  Messages that failed for good: list, show, replay, drop.

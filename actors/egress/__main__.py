@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 from actors.egress.dialing import Dialer
 from actors.egress.nudge import NAME
@@ -20,6 +21,7 @@ from terminalpp.types.errors import TerminalError
 
 DESCRIPTORS = 65_536  # two for each connection
 CONNECTIONS = 8  # to Postgres
+LOOKUPS = 64  # of names, at once
 
 
 async def serve(settings: Settings) -> None:
@@ -37,6 +39,8 @@ async def serve(settings: Settings) -> None:
         nudges = await asyncio.start_unix_server(egress.nudged, f"{folder}/{aside}")
     (run / aside).chmod(0o600)
     (run / aside).rename(run / NAME)
+    # Each name that is looked up holds a thread; asyncio's own few would let one slow name server stop all.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(LOOKUPS, "names"))
     work = asyncio.create_task(egress.run())
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, work.cancel)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 
 from actors.egress.refusal import Refused
@@ -38,10 +37,10 @@ class Refusals:
         """Write what waits."""
         waiting, self._waiting = self._waiting, {}
         while waiting:
-            (host, port, reason), (detail, count) = waiting.popitem()
+            key, (detail, count) = waiting.popitem()
             try:
-                await network.refused(self._database, self._sandbox_id, host, port, reason, detail, count)
+                await network.refused(self._database, self._sandbox_id, *key, detail, count)
             except TerminalError:
-                with contextlib.suppress(KeyError):
-                    self._waiting = {(host, port, reason): (detail, count), **waiting, **self._waiting}
+                for kept, (words, times) in {**waiting, key: (detail, count)}.items():
+                    self._waiting[kept] = (words, times + self._waiting.get(kept, ("", 0))[1])
                 return

@@ -26,6 +26,7 @@ from terminalpp.types.errors import TerminalError
 
 log = logging.getLogger("terminalpp.egress")
 LOOK_SECONDS = 1.0
+SERVE_SECONDS = 1.0  # of one look
 
 
 class Egress:
@@ -39,6 +40,7 @@ class Egress:
         self._credentials = credentials or NoCredentials()
         self._ways: dict[str, Way] = {}
         self._refusals: dict[str, Refusals] = {}
+        self._serving: dict[str, asyncio.Task[None]] = {}
         self._looking = asyncio.Lock()
 
     async def run(self) -> None:
@@ -59,8 +61,19 @@ class Egress:
                 await self._ways.pop(sandbox_id).close()
             for sandbox_id in [id for id in self._refusals if id not in wanted]:
                 await self._refusals.pop(sandbox_id).flush()
-            await asyncio.gather(*(self._serve(id, policy) for id, policy in wanted.items()))
+            for sandbox_id, policy in wanted.items():
+                if sandbox_id not in self._serving:
+                    task = asyncio.create_task(self._serve(sandbox_id, policy))
+                    self._serving[sandbox_id] = task
+                    task.add_done_callback(lambda task, id=sandbox_id: self._served(id, task))
+            if self._serving:  # one whose tppd does not answer (it may be frozen) holds up no other
+                await asyncio.wait(list(self._serving.values()), timeout=SERVE_SECONDS)
             return True
+
+    def _served(self, sandbox_id: str, task: asyncio.Task[None]) -> None:
+        self._serving.pop(sandbox_id, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s could not be served", sandbox_id, exc_info=error)
 
     async def nudged(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Somebody has changed something, and wants to know when it holds."""
@@ -75,6 +88,8 @@ class Egress:
 
     async def close(self) -> None:
         """Cut everything."""
+        for task in list(self._serving.values()):
+            task.cancel()
         for way in self._ways.values():
             await way.close()
         self._ways.clear()

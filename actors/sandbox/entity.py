@@ -144,6 +144,8 @@ class Sandbox(Networked, VersionedFiles):
                 await self._step(turn, core.Died(generation, f"it could not be stopped: {detail}"))
             case "bring_back":
                 await self._restore_failed(turn, action, payload.get("error") or {})
+            case "apply_network":
+                return  # it runs on, and nothing gets out; its next start, or change, does it again
             case _:
                 with contextlib.suppress(errors.NotFound):
                     await sandboxes.set_status(turn.connection, self.ref.id, SandboxState.ERROR, detail)

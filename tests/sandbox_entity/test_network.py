@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -142,3 +143,18 @@ async def test_a_hostile_sandbox_fills_no_table(database: Database, owner: str) 
     kept = await network.refusals(database, id, limit=1000)
     assert len(kept) == network.KEPT
     assert (kept[0].host, kept[0].count) == ("h219.test", 6)
+
+
+async def test_a_frozen_helper_holds_up_no_other_sandbox(cell: Cell, proxy: Proxy, owner: str) -> None:
+    frozen = await made(cell, owner, allow_private=[f"127.0.0.1:{proxy.port}"])
+    await proxy.kill()
+    listener = Path(cell.settings.home) / "sandboxes" / frozen / "run" / "ctl.sock"
+    listener.rename(listener.with_name("away.sock"))
+    with socket.socket(socket.AF_UNIX) as silent:  # takes connections and says nothing
+        silent.bind(str(listener))
+        silent.listen()
+        await proxy.start()
+        other = await made(cell, owner, allow_private=[f"127.0.0.1:{proxy.port}"])
+        assert "reach" in (await cell.sh(other, proxy.get))["stdout"]
+    listener.unlink()
+    listener.with_name("away.sock").rename(listener)
