@@ -258,7 +258,7 @@ async def test_ending_a_command_also_stops_one_that_is_still_on_its_way(talk, sc
         async def call(self, ref, method, payload, **_):
             return await chat.cell.call(ref.id, method, **payload)
 
-    context = SimpleNamespace(runtime=Calls(), settings=settings)
+    context = SimpleNamespace(database=database, runtime=Calls(), settings=settings)
     sandbox, late, early = SandboxCommands(context, chat.sandbox_id, chat.id, "coder"), new_id(), new_id()
     assert (await sandbox.end(late))["reason"] == "never started"
     with pytest.raises(IdempotencyMismatch):
