@@ -1,4 +1,4 @@
-"""/v1/sandboxes: make, start, stop, delete; put a directory in.
+"""/v1/sandboxes: make, start, stop, restart, delete; put a directory in.
 
 State changes go through the sandbox entity; file bytes go straight between the client and tppd.
 """
@@ -74,6 +74,17 @@ async def _settled(gateway: AppState, sandbox_id: str) -> None:
             return
         await asyncio.sleep(pause)
         pause = min(0.25, pause * 1.5)
+
+
+async def _at_rest(gateway: AppState, sandbox_id: str) -> None:
+    """Returns when neither a stop nor a start is under way, or after START_WAIT_S, or when we must stop.
+
+    The entity is asked: the row says `running` while the stop of a restart is under way."""
+    deadline = time.monotonic() + START_WAIT_S
+    while time.monotonic() < deadline and not gateway.draining.is_set():
+        now = await gateway.runtime.call(Ref("sandbox", sandbox_id), "settled", {"timeout_ms": 1000})
+        if now["at_rest"]:
+            return
 
 
 @router.post("", operation_id="createSandbox", status_code=201, response_model=responses.Sandbox)
@@ -154,6 +165,21 @@ async def stop(request: Request, sandbox_id: UUID) -> Response:
 
     async def work() -> Response:
         await gateway.runtime.send(Ref("sandbox", id), "stop", {}, message_id=id_for(request, "stop"))
+        return await shown(gateway, id)
+
+    return await once(request, work)
+
+
+@router.post("/{sandbox_id}/restart", operation_id="restartSandbox", response_model=responses.Sandbox)
+async def restart(request: Request, sandbox_id: UUID, wait: Wait = False) -> Response:
+    """Ends every process in it and starts it again; its files stay. Running commands are recorded as killed.
+    One that does not run is started."""
+    gateway, id = app_state(request), await owned(request, sandbox_id)
+
+    async def work() -> Response:
+        await gateway.runtime.send(Ref("sandbox", id), "restart", {}, message_id=id_for(request, "restart"))
+        if wait:
+            await _at_rest(gateway, id)
         return await shown(gateway, id)
 
     return await once(request, work)

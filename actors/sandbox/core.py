@@ -92,6 +92,11 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Restart:
+    """End it and start it again. What is starting already, or stops, ends up running in a new generation."""
+
+
+@dataclass(frozen=True, slots=True)
 class Destroy:
     """End it and delete all of it."""
 
@@ -130,7 +135,7 @@ class Died:
     expected: bool = False
 
 
-Op = Start | Stop | Destroy | Started | StartFailed | Stopped | Died
+Op = Start | Stop | Restart | Destroy | Started | StartFailed | Stopped | Died
 
 
 # ---- actions ------------------------------------------------------------------------------------
@@ -163,6 +168,8 @@ def apply(s: Sandbox, op: Op) -> Applied | None:
             return _start(s)
         case Stop():
             return _stop(s, Wanted.ASLEEP if op.idle else Wanted.STOPPED)
+        case Restart():
+            return _restart(s)
         case Destroy():
             return _stop(s, Wanted.DESTROYED)
         case Started():
@@ -203,6 +210,13 @@ def _stop(s: Sandbox, wanted: Wanted) -> Applied | None:
     if wanted is Wanted.DESTROYED:
         return Applied(after, (Perform("remove", s.generation),))
     return Applied(after)
+
+
+def _restart(s: Sandbox) -> Applied | None:
+    if not s.usable or s.wanted is Wanted.DESTROYED:
+        return _start(s)
+    # The report of the stop finds that it is wanted running, and starts it.
+    return Applied(_ending(replace(s, wanted=Wanted.RUNNING)), (Perform("stop", s.generation),))
 
 
 def _started(s: Sandbox, op: Started) -> Applied | None:

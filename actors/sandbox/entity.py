@@ -25,7 +25,11 @@ from actors.sandbox.commands.ends import insist
 from actors.sandbox.commands.following import attached_of
 from actors.sandbox.commands.runner import CommandRunner, id_of, wait_of
 from actors.sandbox.core import Wanted
+<<<<<<< HEAD
 from actors.sandbox.networked import Networked
+=======
+from actors.sandbox.interruptions import Interruptions
+>>>>>>> 326ac94 (Restart of a sandbox: stop and start with one verb)
 from actors.sandbox.versions.entity import VersionedFiles
 from runtime import Action, Context, Turn, durable, effect, readonly, volatile
 from runtime.disk import Disk
@@ -41,7 +45,11 @@ POLL_SECONDS = 0.25      # in case a change came from a turn that tells nobody
 NODE_WAIT_MS = 1000
 
 
+<<<<<<< HEAD
 class Sandbox(Networked, VersionedFiles):
+=======
+class Sandbox(Interruptions, VersionedFiles):
+>>>>>>> 326ac94 (Restart of a sandbox: stop and start with one verb)
     """One sandbox: its life, and the commands in it."""
 
     kind = "sandbox"

@@ -79,7 +79,7 @@ def describe(id: str, state: dict[str, Any]) -> dict[str, Any]:
     started = s.started or {}
     return {
         "id": id, "name": state.get("name"), "status": str(s.status), "status_detail": s.detail,
-        "wanted": str(s.wanted), "generation": s.generation, "driver": s.driver,
+        "wanted": str(s.wanted), "at_rest": at_rest(s), "generation": s.generation, "driver": s.driver,
         "isolation": started.get("isolation"), "network": s.spec.get("network"),
         "limits": started.get("limits") or {}, "error": s.error,
         "image": (started.get("details") or {}).get("image", s.spec.get("image")),

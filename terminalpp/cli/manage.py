@@ -1,4 +1,4 @@
-"""`tpp conversation` and `tpp sandbox`: list, rename, archive, start, stop, delete.
+"""`tpp conversation` and `tpp sandbox`: list, rename, archive, start, stop, restart, delete.
 
 What cannot be undone is asked for: on a terminal the question says what goes; elsewhere `--yes` says yes.
 """
@@ -25,7 +25,7 @@ conversation = typer.Typer(
 )
 sandbox = typer.Typer(
     name="sandbox", no_args_is_help=True, rich_markup_mode=None,
-    help="Sandboxes: make, list, show, start, stop, delete them; what was run in one.",
+    help="Sandboxes: make, list, show, start, stop, restart, delete them; what was run in one.",
 )
 sandbox.command("network")(network)
 Id = Annotated[str, typer.Argument(help="Its id, or the beginning of it.")]
@@ -260,6 +260,17 @@ def sandbox_stop(id: Id, json: Json = False) -> None:
       ./tpp sandbox stop 7d0c4d57
     """
     _turn("stopped", id, lambda client, id: client.stop_sandbox(id), json)
+
+
+@sandbox.command("restart")
+def sandbox_restart(id: Id, json: Json = False) -> None:
+    """End every process in a sandbox and start it again; its files stay.
+
+    \b
+    Example:
+      ./tpp sandbox restart 7d0c4d57
+    """
+    _turn("restarted", id, lambda client, id: client.restart_sandbox(id), json)
 
 
 @sandbox.command("rm")

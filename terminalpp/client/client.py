@@ -138,6 +138,12 @@ class Client(Files, Networks, Snapshots, Terminals, Conversations, Operator):
         """End every process in it; its files stay."""
         return await self._post(f"/v1/sandboxes/{segment(sandbox_id)}/stop", key=key)
 
+    async def restart_sandbox(self, sandbox_id: str, *, wait: bool = True, key: str | None = None) -> Sandbox:
+        """End every process in it and start it again; its files stay. `wait`: until it runs or has failed."""
+        query = {"wait": "true"} if wait else None
+        path = f"/v1/sandboxes/{segment(sandbox_id)}/restart"
+        return await self._post(path, key=key, query=query, timeout_s=60 + GRACE_S)
+
     async def delete_sandbox(self, sandbox_id: str) -> None:
         """Delete it with all its files, commands and conversations. It cannot be undone."""
         await self._transport.request("DELETE", f"/v1/sandboxes/{segment(sandbox_id)}")

@@ -138,6 +138,12 @@ class AsyncSandbox:
         """End every process in it; its files stay."""
         await self.client.stop_sandbox(self.id)
 
+    async def restart(self) -> None:
+        """End every process in it and start it again; its files stay. Raises SandboxFailed."""
+        row = await self.client.restart_sandbox(self.id, wait=True)
+        if field(row, "status") != "running":
+            await self.client.wait_for_sandbox(self.id)
+
     async def kill(self) -> bool:
         """Delete it with its files, commands and conversations. False: it was gone already."""
         try:

@@ -152,6 +152,7 @@ MESSAGES: dict[str, type] = {
     "sandbox.create": SandboxCreate,
     "sandbox.start": Nothing,
     "sandbox.stop": Nothing,
+    "sandbox.restart": Nothing,
     "sandbox.restore": Restore,
     "sandbox.set_network": SetNetwork,
     "sandbox.destroy": Nothing,

@@ -13,6 +13,7 @@ from actors.sandbox.core import (
     Destroy,
     Died,
     Perform,
+    Restart,
     Sandbox,
     Start,
     Started,
@@ -58,6 +59,16 @@ TABLE = [
     (STOPPING, Stop(), None, []),
     (STOPPED, Stop(idle=True), None, []),
     (STARTING, Stop(), (S.STARTING, W.STOPPED, 1), []),
+    (NEW, Restart(), (S.STARTING, W.RUNNING, 1), ["start 1"]),
+    (STARTING, Restart(), None, []),
+    (replace(STARTING, wanted=W.STOPPED), Restart(), (S.STARTING, W.RUNNING, 1), []),
+    (RUNNING, Restart(), (S.RUNNING, W.RUNNING, 1), ["stop 1"]),
+    (STOPPING, Restart(), (S.RUNNING, W.RUNNING, 1), []),
+    (replace(STOPPING, wanted=W.RUNNING), Restart(), None, []),
+    (STOPPED, Restart(), (S.STARTING, W.RUNNING, 2), ["start 2"]),
+    (ERROR, Restart(), (S.STARTING, W.RUNNING, 2), ["start 2"]),
+    (GONE, Restart(), None, []),
+    (replace(STOPPING, wanted=W.DESTROYED), Restart(), None, []),
     (STOPPING, Stopped(1), (S.STOPPED, W.STOPPED, 1), []),
     (STOPPING, Stopped(0), None, []),
     (replace(STOPPING, wanted=W.RUNNING), Stopped(1), (S.STARTING, W.RUNNING, 2), ["start 2"]),
@@ -106,7 +117,7 @@ def test_state_survives_json():
 
 # The row's trigger allows these steps only (schema/migrations/0002_repairs.sql).
 ALLOWED = {(S.STOPPED, S.STARTING), (S.STARTING, S.RUNNING), (S.RUNNING, S.STOPPED), (S.ERROR, S.STARTING)}
-OPS = st.sampled_from(["start", "stop", "sleep", "destroy", "ok", "failed", "stopped", "died"])
+OPS = st.sampled_from(["start", "stop", "restart", "sleep", "destroy", "ok", "failed", "stopped", "died"])
 
 
 @given(st.lists(OPS, max_size=40))
@@ -115,7 +126,8 @@ def test_any_history_keeps_the_promises(names):
     s, under_way = NEW, None
     for name in names:
         generation = s.generation
-        op = {"start": Start(), "stop": Stop(), "sleep": Stop(idle=True), "destroy": Destroy(),
+        op = {"start": Start(), "stop": Stop(), "restart": Restart(),
+              "sleep": Stop(idle=True), "destroy": Destroy(),
               "ok": Started(generation, "docker", {}), "failed": StartFailed(generation, {"detail": "no"}),
               "stopped": Stopped(generation), "died": Died(generation, "killed")}[name]
         # An effect reports only while it is under way; death is seen by a probe, at any time.

@@ -136,6 +136,22 @@ async def test_stop_keeps_the_workspace_and_ends_commands(cell, sandbox, databas
     assert (await cell.sh(sandbox, "cat file"))["stdout"] == "kept\n"
 
 
+async def test_restart_ends_commands_and_keeps_the_workspace_once_per_message(cell, sandbox, database):
+    await cell.sh(sandbox, "echo kept > file")
+    exec_id, message = new_id(), new_id()
+    await cell.sh(sandbox, "sleep 1000", exec_id=exec_id, wait_ms=0)
+    for _ in range(2):  # told twice, done once
+        await cell.send(sandbox, "restart", message)
+        now = await cell.call(sandbox, "settled")
+        assert (now["status"], now["generation"], now["at_rest"]) == ("running", 2, True)
+    row = await executions.get(database, exec_id)
+    assert (row.status, row.exit_code) == ("killed", 143)
+    assert (await cell.sh(sandbox, "cat file"))["stdout"] == "kept\n"
+    await cell.send(sandbox, "stop")
+    await cell.send(sandbox, "restart")  # while it stops
+    assert (await cell.call(sandbox, "settled"))["generation"] == 3
+
+
 async def test_destroy_removes_everything(cell, sandbox, database, settings):
     await cell.sh(sandbox, "echo x > file")
     await cell.send(sandbox, "destroy")
