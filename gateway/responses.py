@@ -71,6 +71,7 @@ class Sandbox(Answer):
     name: str
     status: SandboxState
     status_detail: str | None
+    paused: bool = Field(description="It runs, and its processes are frozen.")
     quarantined: str | None = Field(description=_QUARANTINED)
     image: str | None
     network: Network | None
@@ -91,8 +92,9 @@ class Sandbox(Answer):
     last_activity_at: Time | None
 
     model_config = example(
-        id=SANDBOX_EXAMPLE, name="parser", status="running", status_detail=None, quarantined=None, image=None,
-        network="none", driver="bubblewrap", isolation="bwrap", node_id="local", generation=1, workspace=None,
+        id=SANDBOX_EXAMPLE, name="parser", status="running", status_detail=None, paused=False,
+        quarantined=None, image=None, network="none",
+        driver="bubblewrap", isolation="bwrap", node_id="local", generation=1, workspace=None,
         resource_limits={"cpu": "1", "memory": "1GB", "disk": "10GB"}, auto_sleep_after_minutes=60,
         limits={"memory": "cgroup v2", "disk": "not enforced: Docker's volumes have no quota"},
         helper="another uid", image_id=None, image_base=None,

@@ -1,4 +1,4 @@
-"""/v1/sandboxes: make, start, stop, restart, delete; put a directory in.
+"""/v1/sandboxes: make, start, stop, restart, pause, resume, delete; put a directory in.
 
 State changes go through the sandbox entity; file bytes go straight between the client and tppd.
 """
@@ -27,7 +27,7 @@ from gateway.routes import Route
 from gateway.state import AppState, app_state, user_of
 from schema import sandboxes
 from schema.rows import Place
-from terminalpp.types.errors import NotFound
+from terminalpp.types.errors import NotFound, from_json
 from terminalpp.types.ids import Ref
 from terminalpp.types.states import SandboxState
 
@@ -76,15 +76,16 @@ async def _settled(gateway: AppState, sandbox_id: str) -> None:
         pause = min(0.25, pause * 1.5)
 
 
-async def _at_rest(gateway: AppState, sandbox_id: str) -> None:
-    """Returns when neither a stop nor a start is under way, or after START_WAIT_S, or when we must stop.
+async def _at_rest(gateway: AppState, sandbox_id: str) -> dict[str, Any]:
+    """What `status` answers once nothing is under way, or after START_WAIT_S, or when we must stop.
 
     The entity is asked: the row says `running` while the stop of a restart is under way."""
-    deadline = time.monotonic() + START_WAIT_S
+    deadline, now = time.monotonic() + START_WAIT_S, dict[str, Any]()
     while time.monotonic() < deadline and not gateway.draining.is_set():
         now = await gateway.runtime.call(Ref("sandbox", sandbox_id), "settled", {"timeout_ms": 1000})
         if now["at_rest"]:
-            return
+            break
+    return now
 
 
 @router.post("", operation_id="createSandbox", status_code=201, response_model=responses.Sandbox)
@@ -180,6 +181,33 @@ async def restart(request: Request, sandbox_id: UUID, wait: Wait = False) -> Res
         await gateway.runtime.send(Ref("sandbox", id), "restart", {}, message_id=id_for(request, "restart"))
         if wait:
             await _at_rest(gateway, id)
+        return await shown(gateway, id)
+
+    return await once(request, work)
+
+
+@router.post("/{sandbox_id}/pause", operation_id="pauseSandbox", response_model=responses.Sandbox)
+async def pause(request: Request, sandbox_id: UUID) -> Response:
+    """Freezes every process in it and answers once they stand still. Until it is resumed, commands, files and
+    terminals in it are refused with `sandbox-paused`. Time limits of commands go on meanwhile. A conflict
+    says why this machine cannot."""
+    return await _hold(request, str(sandbox_id), "pause")
+
+
+@router.post("/{sandbox_id}/resume", operation_id="resumeSandbox", response_model=responses.Sandbox)
+async def resume(request: Request, sandbox_id: UUID) -> Response:
+    """Lets its processes go on; nothing happens to one that is not paused."""
+    return await _hold(request, str(sandbox_id), "resume")
+
+
+async def _hold(request: Request, sandbox_id: str, verb: str) -> Response:
+    gateway, id = app_state(request), await owned(request, UUID(sandbox_id))
+
+    async def work() -> Response:
+        await gateway.runtime.send(Ref("sandbox", id), verb, {}, message_id=id_for(request, verb))
+        now = await _at_rest(gateway, id)
+        if now.get("status") == "running" and now["error"]:
+            raise from_json(now["error"])
         return await shown(gateway, id)
 
     return await once(request, work)

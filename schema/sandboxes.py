@@ -45,6 +45,7 @@ class Sandbox:
     network_policy: dict[str, Any] | None
     generation: int
     workspace: str | None
+    paused: bool
     started_as: dict[str, Any] | None
     created_at: datetime
     updated_at: datetime
@@ -108,6 +109,11 @@ async def set_status(c: Executor, id: str, status: str, detail: str | None = Non
     raise errors.Conflict(
         f"a sandbox cannot go from {now.status} to {status}", extra={"from": now.status, "to": str(status)}
     )
+
+
+async def set_paused(c: Executor, id: str, paused: bool) -> None:
+    """Whether its processes are frozen; it must be running to be so."""
+    await c.execute(_Q.set_paused, id, paused)
 
 
 async def next_generation(c: Executor, id: str) -> int:

@@ -659,11 +659,13 @@ CREATE TABLE sandboxes (
     workspace text,
     started_as jsonb,
     network_policy jsonb,
+    paused boolean NOT NULL DEFAULT false,
     CONSTRAINT ck_sandboxes_autosleep CHECK (((auto_sleep_after_minutes IS NULL) OR (auto_sleep_after_minutes >= 0))),
     CONSTRAINT ck_sandboxes_generation CHECK ((generation >= 0)),
     CONSTRAINT ck_sandboxes_isolation CHECK (((isolation)::text = ANY ((ARRAY['runc'::character varying, 'runsc'::character varying, 'kata'::character varying, 'bwrap'::character varying])::text[]))),
     CONSTRAINT ck_sandboxes_network CHECK (((network)::text = ANY ((ARRAY['none'::character varying, 'allowlist'::character varying, 'open'::character varying])::text[]))),
     CONSTRAINT ck_sandboxes_network_policy CHECK ((jsonb_typeof(network_policy) = 'object'::text)),
+    CONSTRAINT ck_sandboxes_paused CHECK (((NOT paused) OR ((status)::text = 'running'::text))),
     CONSTRAINT ck_sandboxes_status CHECK (((status)::text = ANY ((ARRAY['stopped'::character varying, 'starting'::character varying, 'running'::character varying, 'error'::character varying])::text[]))),
     CONSTRAINT sandboxes_pkey PRIMARY KEY (id),
     CONSTRAINT sandboxes_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE

@@ -37,7 +37,7 @@ from typing import Any
 from actors.node import accounts as owners
 from actors.node import bubblewrap_command as command
 from actors.node import bubblewrap_folder as folders
-from actors.node import cgroups, pasta
+from actors.node import cgroups, freezing, pasta
 from actors.node.driver import Probe, Progress, SandboxSpec, Started
 from actors.node.threads import Threads
 from actors.sandbox.machine import boot_id
@@ -143,6 +143,11 @@ class Bubblewrap:
             async with self._locked(sandbox_id) as folder:
                 await self._end(folder)
 
+    async def freeze(self, sandbox_id: str, frozen: bool) -> None:
+        """See Driver.freeze."""
+        async with self._locked(sandbox_id) as folder:
+            await freezing.freeze(folder.name, frozen)
+
     async def remove(self, sandbox_id: str) -> None:
         """See Driver.remove."""
         if not self._folder(sandbox_id).is_dir():
@@ -236,6 +241,7 @@ class Bubblewrap:
         loop = asyncio.get_running_loop()
         begun = loop.time()
         signalled = None
+        cgroups.freeze(folder.name, False)  # a frozen process does not even die
         while self._alive(folder):
             signo = signal.SIGTERM if loop.time() - begun < 2.5 else signal.SIGKILL
             pid = self._pid(folder)

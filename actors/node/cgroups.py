@@ -15,6 +15,7 @@ from pathlib import Path
 from actors.node.driver import SandboxSpec
 
 PARENT = "tpp"
+CONTROLLERS = ("memory", "pids", "cpu", "freezer")  # of version 1; version 2 can always freeze
 OVERHEAD_PIDS = 64  # bwrap, tppd, its file processes and a shim per command
 PERIOD_US = 100_000
 
@@ -34,7 +35,7 @@ def _mounts() -> tuple[dict[str, Path], Path | None]:
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, where, kind, options = line.split()[:4]
         if kind == "cgroup":
-            first |= {o: Path(where) for o in options.split(",") if o in ("memory", "pids", "cpu")}
+            first |= {o: Path(where) for o in options.split(",") if o in CONTROLLERS}
         elif kind == "cgroup2":
             second = Path(where)
     return first, second
@@ -58,6 +59,7 @@ def _settings(controller: str, version: int, spec: SandboxSpec) -> list[tuple[st
                 ("memory.memsw.limit_in_bytes", spec.memory_bytes, False),
             ],
             "pids": [("pids.max", spec.pids + OVERHEAD_PIDS, True)],
+            "freezer": [],
             "cpu": [("cpu.cfs_period_us", PERIOD_US, True), ("cpu.cfs_quota_us", quota, True)],
         }[controller]
     return {
@@ -129,6 +131,27 @@ def open_oom_counter(sandbox_id: str) -> int | None:
             if mount is not None:
                 return os.open(mount / PARENT / sandbox_id / name, os.O_RDONLY | os.O_CLOEXEC)
     return None
+
+
+def freeze(sandbox_id: str, frozen: bool) -> bool:
+    """Ask the kernel to stop or to go on with every process of the sandbox. False: no group of ours can."""
+    first, second = _mounts()
+    ways = [(first.get("freezer"), "freezer.state", "FROZEN" if frozen else "THAWED"),
+            (second, "cgroup.freeze", int(frozen))]
+    folders = [(mount / PARENT / sandbox_id / name, value) for mount, name, value in ways if mount]
+    return any([_write(file, value) for file, value in folders if file.exists()])
+
+
+def is_frozen(sandbox_id: str) -> bool:
+    """Whether every process of the sandbox stands still."""
+    first, second = _mounts()
+    with contextlib.suppress(OSError):
+        if (mount := first.get("freezer")) is not None:
+            return (mount / PARENT / sandbox_id / "freezer.state").read_text().strip() == "FROZEN"
+    with contextlib.suppress(OSError):
+        if second is not None:
+            return "frozen 1" in (second / PARENT / sandbox_id / "cgroup.events").read_text()
+    return False
 
 
 def remove(sandbox_id: str) -> bool:

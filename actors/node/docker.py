@@ -160,7 +160,7 @@ class DockerDriver:
 
         def work() -> Started | None:
             for found in self._containers(client, sandbox_id):
-                if found.status == "running":
+                if found.status in ("running", "paused"):
                     return self._started(found, images)
             return None
 
@@ -172,6 +172,23 @@ class DockerDriver:
         client, _info, _images = await self._daemon()
         await self._call(self._remove_containers, client, sandbox_id)
         await self._call(self._drop_network, client)
+
+    async def freeze(self, sandbox_id: str, frozen: bool) -> None:
+        """See Driver.freeze."""
+        self._directory(sandbox_id)
+        client, _info, _images = await self._daemon()
+
+        def work() -> None:
+            for found in self._containers(client, sandbox_id):
+                if found.status == ("running" if frozen else "paused"):
+                    (found.pause if frozen else found.unpause)()
+
+        try:
+            await self._threads.run(work)
+        except docker.errors.APIError as error:
+            raise Conflict(f"Docker cannot pause or resume it: {_words(error)}") from error
+        except DOCKER_ERRORS as error:
+            raise SandboxFailed(f"the Docker daemon went away: {_words(error)}", START_DOCKER) from error
 
     async def remove(self, sandbox_id: str) -> None:
         """See Driver.remove."""
@@ -242,6 +259,8 @@ class DockerDriver:
     def _remove_containers(self, client: docker.DockerClient, sandbox_id: str) -> None:
         for found in self._containers(client, sandbox_id):
             try:
+                if found.status == "paused":
+                    found.unpause()
                 found.remove(force=True, v=True)  # v: anonymous volumes of the image, never the workspace
             except docker.errors.NotFound:
                 continue

@@ -135,6 +135,15 @@ class Driver(Protocol):
         """End every process of it and return when they are gone. The workspace and journals stay."""
         ...
 
+    async def freeze(self, sandbox_id: str, frozen: bool) -> None:
+        """Freeze every process of it, tppd too, or let them go on; returns when they do. Again is fine.
+
+        Raises Conflict where the kernel's freezer cannot be had, or does not finish (then all go on).
+        SIGSTOP is no substitute: parents and terminals see it, and any process inside can undo it.
+        `inspect` finds a frozen sandbox; `stop` and `remove` thaw it first.
+        """
+        ...
+
     async def remove(self, sandbox_id: str) -> None:
         """`stop`, then delete the workspace, the journals and all else."""
         ...

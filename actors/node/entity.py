@@ -156,6 +156,12 @@ class Node(Entity):
             await driver.stop(payload["sandbox_id"])
 
     @volatile
+    async def freeze_sandbox(self, payload: dict[str, Any]) -> None:
+        """Freeze `sandbox_id`, or with `frozen` false let it go on. Raises Conflict (it cannot be)."""
+        for driver in await self._of(payload.get("driver")):
+            await driver.freeze(payload["sandbox_id"], payload["frozen"])
+
+    @volatile
     async def remove_sandbox(self, payload: dict[str, Any]) -> None:
         """End it and delete its workspace and journals. Nothing there is fine."""
         await self._give_up(payload["sandbox_id"])

@@ -38,7 +38,8 @@ class Wanted(StrEnum):
 class Sandbox:
     """`started` is the driver's record while it runs; `error` the last failure as JSON, for callers.
 
-    `ending`: it still runs, and the effect that ends it is under way.
+    `ending`: it still runs, and the effect that ends it is under way. `paused` is what was asked for while it
+    runs, `frozen` what is; `holding`: the effect that makes them equal is under way, the `holds`th.
     """
 
     status: SandboxState = SandboxState.STOPPED
@@ -50,6 +51,10 @@ class Sandbox:
     started: dict[str, Any] | None = None
     detail: str = ""
     error: dict[str, Any] | None = None
+    paused: bool = False
+    frozen: bool = False
+    holding: bool = False
+    holds: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The state as it is stored."""
@@ -68,7 +73,12 @@ class Sandbox:
     @property
     def usable(self) -> bool:
         """Commands may be started in it."""
-        return self.status is SandboxState.RUNNING and not self.ending
+        return self.status is SandboxState.RUNNING and not (self.ending or self.held)
+
+    @property
+    def held(self) -> bool:
+        """It runs, but is paused, or about to be, or not yet resumed."""
+        return self.paused or self.frozen or self.holding
 
     @property
     def environment(self) -> dict[str, str]:
@@ -94,6 +104,25 @@ class Stop:
 @dataclass(frozen=True, slots=True)
 class Restart:
     """End it and start it again. What is starting already, or stops, ends up running in a new generation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Freeze what runs in it, until `Resume`, a stop or its end. Of a sandbox that does not run: ignored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Let what is frozen go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Its processes are frozen now, or go on. `error`: they could not be made so, and are as before."""
+
+    generation: int
+    frozen: bool
+    error: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +164,7 @@ class Died:
     expected: bool = False
 
 
-Op = Start | Stop | Restart | Destroy | Started | StartFailed | Stopped | Died
+Op = Start | Stop | Restart | Pause | Resume | Held | Destroy | Started | StartFailed | Stopped | Died
 
 
 # ---- actions ------------------------------------------------------------------------------------
@@ -143,7 +172,7 @@ Op = Start | Stop | Restart | Destroy | Started | StartFailed | Stopped | Died
 
 @dataclass(frozen=True, slots=True)
 class Perform:
-    """An effect to carry out after the commit: `start`, `stop` or `remove`, for this generation."""
+    """An effect to carry out after the commit: `start`, `stop`, `hold` or `remove`, for this generation."""
 
     name: str
     generation: int
@@ -170,6 +199,10 @@ def apply(s: Sandbox, op: Op) -> Applied | None:
             return _stop(s, Wanted.ASLEEP if op.idle else Wanted.STOPPED)
         case Restart():
             return _restart(s)
+        case Pause() | Resume():
+            return _hold(s, isinstance(op, Pause))
+        case Held():
+            return _held(s, op)
         case Destroy():
             return _stop(s, Wanted.DESTROYED)
         case Started():
@@ -203,7 +236,7 @@ def _stop(s: Sandbox, wanted: Wanted) -> Applied | None:
     if wanted is Wanted.ASLEEP and s.wanted is Wanted.STOPPED:
         return IGNORED  # asked for explicitly: stays so
     after = replace(s, wanted=wanted)
-    if s.status is SandboxState.STARTING or s.ending:
+    if s.status is SandboxState.STARTING or s.ending or s.holding:
         return Applied(after)  # the effect that is under way reports, and then it goes on
     if s.status is SandboxState.RUNNING:
         return Applied(_ending(after), (Perform("stop", s.generation),))
@@ -213,7 +246,7 @@ def _stop(s: Sandbox, wanted: Wanted) -> Applied | None:
 
 
 def _restart(s: Sandbox) -> Applied | None:
-    if not s.usable or s.wanted is Wanted.DESTROYED:
+    if s.status is not SandboxState.RUNNING or s.ending or s.holding or s.wanted is Wanted.DESTROYED:
         return _start(s)
     # The report of the stop finds that it is wanted running, and starts it.
     return Applied(_ending(replace(s, wanted=Wanted.RUNNING)), (Perform("stop", s.generation),))
@@ -229,7 +262,32 @@ def _started(s: Sandbox, op: Started) -> Applied | None:
 
 
 def _ending(s: Sandbox) -> Sandbox:
-    return replace(s, ending=True, detail="stopping")
+    return replace(s, ending=True, detail="stopping", paused=False)
+
+
+def _hold(s: Sandbox, paused: bool) -> Applied | None:
+    if s.status is not SandboxState.RUNNING or s.wanted is not Wanted.RUNNING:
+        return IGNORED
+    if s.ending or s.paused is paused:
+        return IGNORED
+    after = replace(s, paused=paused, error=None)
+    return Applied(after) if s.holding else _begin_hold(after)
+
+
+def _begin_hold(s: Sandbox) -> Applied:
+    after = replace(s, holding=True, holds=s.holds + 1, detail="pausing" if s.paused else "resuming")
+    return Applied(after, (Perform("hold", s.generation),))
+
+
+def _held(s: Sandbox, op: Held) -> Applied | None:
+    if s.status is not SandboxState.RUNNING or op.generation != s.generation or not s.holding:
+        return IGNORED
+    after = replace(s, frozen=op.frozen, holding=False, detail="paused" if op.frozen else "", error=op.error)
+    if op.error is not None:
+        after = replace(after, paused=op.frozen, detail=str(op.error.get("detail", "")))
+    if s.wanted is not Wanted.RUNNING:  # a stop arrived meanwhile
+        return Applied(_ending(after), (Perform("stop", s.generation),))
+    return Applied(after) if after.paused is after.frozen else _begin_hold(after)
 
 
 def _start_failed(s: Sandbox, op: StartFailed) -> Applied | None:
@@ -243,7 +301,8 @@ def _start_failed(s: Sandbox, op: StartFailed) -> Applied | None:
 def _ended(s: Sandbox, generation: int, status: SandboxState, detail: str) -> Applied | None:
     if s.status is not SandboxState.RUNNING or generation != s.generation:
         return IGNORED
-    after = replace(s, status=status, ending=False, started=None, detail=detail)
+    after = replace(s, status=status, ending=False, started=None, detail=detail,
+                    paused=False, frozen=False, holding=False)
     if s.wanted is Wanted.DESTROYED:
         return Applied(after, (Perform("remove", generation),), ended=True)
     if s.ending and s.wanted is Wanted.RUNNING:

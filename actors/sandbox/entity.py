@@ -25,11 +25,8 @@ from actors.sandbox.commands.ends import insist
 from actors.sandbox.commands.following import attached_of
 from actors.sandbox.commands.runner import CommandRunner, id_of, wait_of
 from actors.sandbox.core import Wanted
-<<<<<<< HEAD
-from actors.sandbox.networked import Networked
-=======
 from actors.sandbox.interruptions import Interruptions
->>>>>>> 326ac94 (Restart of a sandbox: stop and start with one verb)
+from actors.sandbox.networked import Networked
 from actors.sandbox.versions.entity import VersionedFiles
 from runtime import Action, Context, Turn, durable, effect, readonly, volatile
 from runtime.disk import Disk
@@ -41,19 +38,15 @@ from terminalpp.types.states import Network, SandboxState
 TEND = "tend"
 TEND_SECONDS = 30.0
 ATTACH_SECONDS = 600.0   # longest wait for a start; an image may have to be built
-POLL_SECONDS = 0.25      # in case a change came from a turn that tells nobody
 NODE_WAIT_MS = 1000
 
 
-<<<<<<< HEAD
-class Sandbox(Networked, VersionedFiles):
-=======
-class Sandbox(Interruptions, VersionedFiles):
->>>>>>> 326ac94 (Restart of a sandbox: stop and start with one verb)
+class Sandbox(Interruptions, Networked, VersionedFiles):
     """One sandbox: its life, and the commands in it."""
 
     kind = "sandbox"
-    in_quarantine = frozenset({"stop", "destroy", "status", "settled", "wait", "attach", "halt", "remove"})
+    in_quarantine = frozenset({"stop", "destroy", "status", "settled", "wait", "attach", "halt", "remove",
+                               "resume", "hold"})
 
     def __init__(self, ref: Ref, context: Context) -> None:
         super().__init__(ref, context)
@@ -102,6 +95,7 @@ class Sandbox(Interruptions, VersionedFiles):
     async def start(self, turn: Turn, _payload: dict[str, Any]) -> dict[str, Any]:
         """Start it if it does not run. Returns `status` at once; it may still be starting."""
         self._exists(turn.state)
+        self._goes_on(state.core_of(turn.state))
         await self._step(turn, core.Start())
         return state.describe(self.ref.id, turn.state)
 
@@ -125,7 +119,10 @@ class Sandbox(Interruptions, VersionedFiles):
         if payload.get("name") != TEND:
             return
         if not self.core.usable:
-            turn.cancel_reminder(TEND)
+            if self.core.held:
+                self.context.spawn(insist(self._look_after), "looking after a paused sandbox")
+            else:
+                turn.cancel_reminder(TEND)
             return
         if self.commands.used_at > self._touched or self.commands.busy:
             self._touched = time.monotonic()
@@ -148,6 +145,8 @@ class Sandbox(Interruptions, VersionedFiles):
         match action.get("name"):
             case "launch":
                 await self._step(turn, core.StartFailed(generation, payload.get("error") or {}))
+            case "hold":
+                await self._step(turn, core.Held(generation, self.core.frozen, payload.get("error") or {}))
             case "halt":
                 await self._step(turn, core.Died(generation, f"it could not be stopped: {detail}"))
             case "bring_back":
@@ -241,6 +240,7 @@ class Sandbox(Interruptions, VersionedFiles):
         s, generation = self.core, int(action.payload["generation"])
         if s.generation != generation or s.status is not SandboxState.STARTING:
             return
+        self._mark(False)
         try:
             answer = await self._launch(s)
             await self._lead_out(answer["started"]["run_dir"])
@@ -264,6 +264,7 @@ class Sandbox(Interruptions, VersionedFiles):
         if s.generation != generation or not s.ending:
             return
         await self._attach()
+        await self._freeze(False)
         if not self.context.quarantined:  # there the polite way may be what is broken
             with contextlib.suppress(errors.SandboxNotRunning, errors.Unavailable, errors.DeadlineExceeded):
                 await self.commands.kill_all()
@@ -317,8 +318,9 @@ class Sandbox(Interruptions, VersionedFiles):
         await state.write_row(turn.connection, self.ref.id, before, applied.sandbox, self.context.node_id)
         turn.state["core"] = applied.sandbox.to_json()
         for action in applied.actions:
-            name = {"start": "launch", "stop": "halt", "remove": "remove"}[action.name]
-            turn.act(name, {"generation": action.generation}, key=str(action.generation))
+            name = {"start": "launch", "stop": "halt", "hold": "hold", "remove": "remove"}[action.name]
+            key = f"{action.generation}.{applied.sandbox.holds}" if name == "hold" else str(action.generation)
+            turn.act(name, {"generation": action.generation}, key=key)
         if isinstance(op, core.Started):
             turn.state.pop("from_snapshot", None)  # it has its files
         if isinstance(op, core.Started) and applied.sandbox.usable:
@@ -333,6 +335,7 @@ class Sandbox(Interruptions, VersionedFiles):
             applied = await self._step(turn, op) if turn.state else None
         self._changed.set()
         if applied is not None and applied.ended:
+            self._mark(False)
             await self.commands.attach(None)
             await self.commands.settle()
 
@@ -358,11 +361,14 @@ class Sandbox(Interruptions, VersionedFiles):
         Raises NotFound, DeadlineExceeded, or why it could not be started.
         """
         self._exists(self.state)
+        if self.core.held and not await self._look_after():
+            self._goes_on(self.core)
         deadline = time.monotonic() + timeout_s
         if self.core.wanted is not Wanted.RUNNING or self.core.status is SandboxState.ERROR:
             await self._apply(core.Start())
         while not self.core.usable:
             s = self.core
+            self._goes_on(s)
             if s.wanted is Wanted.DESTROYED:
                 raise errors.NotFound(f"sandbox {self.ref.id} was deleted")
             if s.wanted is Wanted.STOPPED:
@@ -373,21 +379,6 @@ class Sandbox(Interruptions, VersionedFiles):
                 raise errors.DeadlineExceeded(f"sandbox {self.ref.id} is still starting: {s.detail}")
             await self._news(deadline)
         await self._attach()
-
-    async def _news(self, deadline: float) -> None:
-        """Return when something changed, or soon."""
-        self._changed.clear()
-        left = max(0.01, deadline - time.monotonic())
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(POLL_SECONDS, left)):
-                await self._changed.wait()
-
-    async def _answers(self) -> bool:
-        try:
-            await self.commands.tppd.hello(self.context.fence.epoch, timeout_s=10)
-        except (errors.SandboxNotRunning, errors.Unavailable, errors.DeadlineExceeded):
-            return False
-        return True
 
     async def _look_after(self) -> bool:
         """Nobody answered: whether the sandbox is dead. If so, that is now its recorded state."""

@@ -79,7 +79,8 @@ def describe(id: str, state: dict[str, Any]) -> dict[str, Any]:
     started = s.started or {}
     return {
         "id": id, "name": state.get("name"), "status": str(s.status), "status_detail": s.detail,
-        "wanted": str(s.wanted), "at_rest": at_rest(s), "generation": s.generation, "driver": s.driver,
+        "wanted": str(s.wanted), "at_rest": at_rest(s),
+        "paused": s.frozen, "generation": s.generation, "driver": s.driver,
         "isolation": started.get("isolation"), "network": s.spec.get("network"),
         "limits": started.get("limits") or {}, "error": s.error,
         "image": (started.get("details") or {}).get("image", s.spec.get("image")),
@@ -88,8 +89,8 @@ def describe(id: str, state: dict[str, Any]) -> dict[str, Any]:
 
 
 def at_rest(s: core.Sandbox) -> bool:
-    """No start and no stop is under way."""
-    return s.status is not SandboxState.STARTING and not s.ending
+    """No start, no stop, no pause and no resume is under way."""
+    return s.status is not SandboxState.STARTING and not (s.ending or s.holding)
 
 
 async def write_row(c: Connection, id: str, before: core.Sandbox, after: core.Sandbox, node_id: str) -> None:
@@ -98,6 +99,8 @@ async def write_row(c: Connection, id: str, before: core.Sandbox, after: core.Sa
     A deleted row is fine for a sandbox that is being deleted. Raises NotFound otherwise.
     """
     try:
+        if _shown_paused(before) != _shown_paused(after):
+            await sandboxes.set_paused(c, id, _shown_paused(after))
         if before.started and not after.started:
             await sandboxes.set_container(c, id, None)
         if (before.status, after.status) == (SandboxState.RUNNING, SandboxState.STARTING):
@@ -109,6 +112,10 @@ async def write_row(c: Connection, id: str, before: core.Sandbox, after: core.Sa
     except NotFound:
         if after.wanted is not Wanted.DESTROYED:
             raise
+
+
+def _shown_paused(s: core.Sandbox) -> bool:
+    return s.frozen and not s.ending
 
 
 async def _write_started(c: Connection, id: str, s: core.Sandbox, node_id: str) -> None:

@@ -26,6 +26,10 @@ UPDATE sandboxes SET status = $2, status_detail = $3,
     last_activity_at = CASE WHEN $2 = 'running' THEN clock_timestamp() ELSE last_activity_at END
 WHERE id = $1 AND sandbox_may_become(status, $2) RETURNING *
 
+-- set_paused --
+-- Whether its processes are frozen. Both ways count as use: it does not sleep the moment it goes on.
+UPDATE sandboxes SET paused = $2, last_activity_at = clock_timestamp() WHERE id = $1
+
 -- next_generation --
 -- A new life of the sandbox: processes of earlier generations are known to be gone.
 UPDATE sandboxes SET generation = generation + 1 WHERE id = $1 RETURNING generation

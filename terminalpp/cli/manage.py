@@ -1,4 +1,4 @@
-"""`tpp conversation` and `tpp sandbox`: list, rename, archive, start, stop, restart, delete.
+"""`tpp conversation` and `tpp sandbox`: list, rename, archive, start, stop, restart, pause, delete.
 
 What cannot be undone is asked for: on a terminal the question says what goes; elsewhere `--yes` says yes.
 """
@@ -25,7 +25,7 @@ conversation = typer.Typer(
 )
 sandbox = typer.Typer(
     name="sandbox", no_args_is_help=True, rich_markup_mode=None,
-    help="Sandboxes: make, list, show, start, stop, restart, delete them; what was run in one.",
+    help="Sandboxes: make, list, show, start, stop, restart, pause, delete them; what was run in one.",
 )
 sandbox.command("network")(network)
 Id = Annotated[str, typer.Argument(help="Its id, or the beginning of it.")]
@@ -271,6 +271,28 @@ def sandbox_restart(id: Id, json: Json = False) -> None:
       ./tpp sandbox restart 7d0c4d57
     """
     _turn("restarted", id, lambda client, id: client.restart_sandbox(id), json)
+
+
+@sandbox.command("pause")
+def sandbox_pause(id: Id, json: Json = False) -> None:
+    """Freeze every process in a sandbox until it is resumed; new commands are refused meanwhile.
+
+    \b
+    Example:
+      ./tpp sandbox pause 7d0c4d57
+    """
+    _turn("paused", id, lambda client, id: client.pause_sandbox(id), json)
+
+
+@sandbox.command("resume")
+def sandbox_resume(id: Id, json: Json = False) -> None:
+    """Let the processes of a paused sandbox go on.
+
+    \b
+    Example:
+      ./tpp sandbox resume 7d0c4d57
+    """
+    _turn("resumed", id, lambda client, id: client.resume_sandbox(id), json)
 
 
 @sandbox.command("rm")

@@ -144,6 +144,16 @@ class Client(Files, Networks, Snapshots, Terminals, Conversations, Operator):
         path = f"/v1/sandboxes/{segment(sandbox_id)}/restart"
         return await self._post(path, key=key, query=query, timeout_s=60 + GRACE_S)
 
+    async def pause_sandbox(self, sandbox_id: str, *, key: str | None = None) -> Sandbox:
+        """Freeze every process in it until it is resumed. Raises Conflict (why it cannot be)."""
+        path = f"/v1/sandboxes/{segment(sandbox_id)}/pause"
+        return await self._post(path, key=key, timeout_s=60 + GRACE_S)
+
+    async def resume_sandbox(self, sandbox_id: str, *, key: str | None = None) -> Sandbox:
+        """Let its processes go on."""
+        path = f"/v1/sandboxes/{segment(sandbox_id)}/resume"
+        return await self._post(path, key=key, timeout_s=60 + GRACE_S)
+
     async def delete_sandbox(self, sandbox_id: str) -> None:
         """Delete it with all its files, commands and conversations. It cannot be undone."""
         await self._transport.request("DELETE", f"/v1/sandboxes/{segment(sandbox_id)}")

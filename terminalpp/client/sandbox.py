@@ -144,6 +144,14 @@ class AsyncSandbox:
         if field(row, "status") != "running":
             await self.client.wait_for_sandbox(self.id)
 
+    async def pause(self) -> None:
+        """Freeze every process in it, until `resume`. Raises Conflict (why it cannot be)."""
+        await self.client.pause_sandbox(self.id)
+
+    async def resume(self) -> None:
+        """Let its processes go on."""
+        await self.client.resume_sandbox(self.id)
+
     async def kill(self) -> bool:
         """Delete it with its files, commands and conversations. False: it was gone already."""
         try:

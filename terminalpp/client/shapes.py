@@ -1,8 +1,7 @@
 """What the gateway answers, as types: JSON objects stay dictionaries, byte answers are dataclasses.
 
 Times are RFC 3339 in UTC, ids are UUIDs, sizes are bytes, durations are milliseconds, money is US
-dollars. A field that is not known yet is null. New fields may appear; none is ever renamed.
-"""
+dollars. A field that is not known yet is null. New fields may appear; none is ever renamed. """
 
 from __future__ import annotations
 
@@ -17,6 +16,7 @@ class Sandbox(TypedDict):
     name: str
     status: str                      # stopped | starting | running | error
     status_detail: str | None        # what it does or why it failed, one line
+    paused: bool                     # it runs, and its processes are frozen
     quarantined: str | None          # why it was put aside, null when it was not
     image: str | None
     network: str | None              # none | allowlist | open

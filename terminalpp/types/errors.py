@@ -50,10 +50,7 @@ class TerminalError(Exception):
     def to_json(self) -> dict[str, Any]:
         """As `from_json` reads it: code, HTTP status, whether trying again can help, detail, hint, extra."""
         return {
-            "code": self.code,
-            "status": self.status,
-            "retryable": self.retryable,
-            "detail": self.detail,
+            "code": self.code, "status": self.status, "retryable": self.retryable, "detail": self.detail,
             "hint": self.next_step,
             "extra": self.extra,
         }
@@ -202,10 +199,8 @@ class NotOwner(TerminalError):
 class Quarantined(TerminalError):
     title = "The entity failed too often and was put aside"
     code, status = "quarantined", 503
-    hint = (
-        "`./tpp quarantine ls` says why; `./tpp quarantine release` lets it go on. It can be stopped, "
-        "deleted and read all the while."
-    )
+    hint = ("`./tpp quarantine ls` says why; `./tpp quarantine release` lets it go on. It can be stopped, "
+            "deleted and read all the while.")
 
 
 class Unavailable(TerminalError):
@@ -223,10 +218,8 @@ class UnexpectedAnswer(TerminalError):
 class DiskFull(TerminalError):
     title = "There is no space left"
     code, status, retryable = "disk-full", 507, True
-    hint = (
-        "Free some space under TPP_HOME (`./tpp status` shows what takes it). Nothing that was accepted is "
-        "lost, and all of it goes on by itself."
-    )
+    hint = ("Free some space under TPP_HOME (`./tpp status` shows what takes it). Nothing that was accepted "
+            "is lost, and all of it goes on by itself.")
 
 
 class DeadlineExceeded(TerminalError):
@@ -260,6 +253,12 @@ class SandboxNotRunning(TerminalError):
     title = "The sandbox is not running"
     code, status, retryable = "sandbox-not-running", 409, True
     hint = "Start it: POST /v1/sandboxes/{id}/start."
+
+
+class SandboxPaused(Unavailable):  # weather, for whoever follows what runs in it
+    title = "The sandbox is paused"
+    code, status, retryable = "sandbox-paused", 409, False
+    hint = "Resume it: `./tpp sandbox resume`, or POST /v1/sandboxes/{id}/resume."
 
 
 class SandboxFailed(TerminalError):

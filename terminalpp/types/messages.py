@@ -138,6 +138,7 @@ class Nothing(TypedDict):
 EFFECTS: dict[str, type] = {
     "sandbox.launch": OfGeneration,
     "sandbox.halt": OfGeneration,
+    "sandbox.hold": OfGeneration,
     "sandbox.remove": OfGeneration,
     "sandbox.bring_back": OfRestore,
     "sandbox.apply_network": Nothing,
@@ -153,6 +154,8 @@ MESSAGES: dict[str, type] = {
     "sandbox.start": Nothing,
     "sandbox.stop": Nothing,
     "sandbox.restart": Nothing,
+    "sandbox.pause": Nothing,
+    "sandbox.resume": Nothing,
     "sandbox.restore": Restore,
     "sandbox.set_network": SetNetwork,
     "sandbox.destroy": Nothing,

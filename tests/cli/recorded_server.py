@@ -123,7 +123,9 @@ class RecordedServer:
                 return {"items": [row]}
             case "GET", "/models":
                 return {"object": "list", "data": [{"id": "openai/m", "default": True}]}
-            case "POST", p if p == "/sandboxes" or p.endswith(("/start", "/stop", "/restart")):
+            case "POST", p if p == "/sandboxes" or p.endswith(
+                ("/start", "/stop", "/restart", "/pause", "/resume")
+            ):
                 return ROW
             case "PUT", _:
                 self._unpack(body)

@@ -27,6 +27,8 @@ def changes(server: RecordedServer) -> list[tuple[str, str, bytes]]:
         (("conversation", "rm", "--yes", ID[:6]), ("DELETE", TALK, b"")),
         (("sandbox", "start", SANDBOX[:6]), ("POST", f"{BOX}/start", b"")),
         (("sandbox", "stop", SANDBOX), ("POST", f"{BOX}/stop", b"")),
+        (("sandbox", "pause", SANDBOX), ("POST", f"{BOX}/pause", b"")),
+        (("sandbox", "resume", SANDBOX), ("POST", f"{BOX}/resume", b"")),
         (("sandbox", "restart", SANDBOX), ("POST", f"{BOX}/restart", b"")),
         (("sandbox", "rm", "-y", SANDBOX[:6]), ("DELETE", BOX, b"")),
     ],

@@ -18,7 +18,7 @@ from actors.sandbox.access import SandboxAccess
 from actors.sandbox.link import LocalLink
 from actors.sandbox.tppd import journal
 from actors.sandbox.tppd.client import Tppd
-from terminalpp.types.errors import Conflict, SandboxNotRunning
+from terminalpp.types.errors import Conflict, DeadlineExceeded, SandboxNotRunning
 from terminalpp.types.ids import new_id
 from terminalpp.types.states import ExecutionState
 from tests.eventually import eventually
@@ -44,6 +44,28 @@ async def test_started_twice_it_is_the_same(make: Make, driver: Driver) -> None:
     assert await driver.inspect(sandbox.spec.sandbox_id) == sandbox.started
     assert Started.from_json(sandbox.started.to_json()) == sandbox.started
     assert sandbox.spec.sandbox_id in await driver.list()
+
+
+async def test_a_frozen_sandbox_stands_still_is_found_and_goes_on(make: Make, driver: Driver) -> None:
+    sandbox = await make()
+    exec_id, id = await sandbox.begin("while :; do echo tick; sleep 0.01; done"), sandbox.spec.sandbox_id
+    for _ in range(2):  # to freeze again is fine
+        await driver.freeze(id, True)
+    ticks = len(sandbox.output(exec_id))
+    with pytest.raises(DeadlineExceeded):
+        await sandbox.tppd.hello(timeout_s=0.3)
+    assert len(sandbox.output(exec_id)) == ticks
+    assert await driver.inspect(id) == sandbox.started
+    for _ in range(2):
+        await driver.freeze(id, False)
+
+    async def ticked() -> bool:
+        return len(sandbox.output(exec_id)) > ticks
+
+    await eventually(ticked)
+    await driver.freeze(id, True)
+    await driver.stop(id)
+    assert await driver.inspect(id) is None
 
 
 async def test_the_log_of_many_starts_is_bounded(make: Make) -> None:

@@ -12,8 +12,11 @@ from actors.sandbox import core
 from actors.sandbox.core import (
     Destroy,
     Died,
+    Held,
+    Pause,
     Perform,
     Restart,
+    Resume,
     Sandbox,
     Start,
     Started,
@@ -30,6 +33,9 @@ RUNNING = replace(STARTING, status=SandboxState.RUNNING, driver="docker", starte
 STOPPING = replace(RUNNING, wanted=Wanted.STOPPED, ending=True, detail="stopping")
 STOPPED = replace(STOPPING, status=SandboxState.STOPPED, ending=False, started=None, detail="")
 ERROR = replace(STARTING, status=SandboxState.ERROR, detail="no", error={"detail": "no"})
+PAUSING = replace(RUNNING, paused=True, holding=True, holds=1, detail="pausing")
+PAUSED = replace(PAUSING, frozen=True, holding=False, detail="paused")
+RESUMING = replace(PAUSED, paused=False, holding=True, holds=2, detail="resuming")
 GONE = replace(STOPPED, wanted=Wanted.DESTROYED)
 
 OK = Started(1, "docker", {"handle": "h"})
@@ -69,6 +75,25 @@ TABLE = [
     (ERROR, Restart(), (S.STARTING, W.RUNNING, 2), ["start 2"]),
     (GONE, Restart(), None, []),
     (replace(STOPPING, wanted=W.DESTROYED), Restart(), None, []),
+    (NEW, Pause(), None, []),
+    (STARTING, Pause(), None, []),
+    (STOPPING, Pause(), None, []),
+    (RUNNING, Pause(), (S.RUNNING, W.RUNNING, 1), ["hold 1"]),
+    (RUNNING, Resume(), None, []),
+    (RUNNING, Held(1, True), None, []),
+    (PAUSING, Pause(), None, []),
+    (PAUSING, Held(0, True), None, []),
+    (PAUSING, Held(1, True), (S.RUNNING, W.RUNNING, 1), []),
+    (PAUSING, Resume(), (S.RUNNING, W.RUNNING, 1), []),
+    (replace(PAUSING, paused=False), Held(1, True), (S.RUNNING, W.RUNNING, 1), ["hold 1"]),
+    (PAUSING, Stop(), (S.RUNNING, W.STOPPED, 1), []),
+    (replace(PAUSING, wanted=W.STOPPED), Held(1, True), (S.RUNNING, W.STOPPED, 1), ["stop 1"]),
+    (PAUSED, Resume(), (S.RUNNING, W.RUNNING, 1), ["hold 1"]),
+    (PAUSED, Stop(), (S.RUNNING, W.STOPPED, 1), ["stop 1"]),
+    (PAUSED, Restart(), (S.RUNNING, W.RUNNING, 1), ["stop 1"]),
+    (PAUSED, Destroy(), (S.RUNNING, W.DESTROYED, 1), ["stop 1"]),
+    (PAUSED, Died(1, "killed"), (S.ERROR, W.ASLEEP, 1), []),
+    (RESUMING, Held(1, False), (S.RUNNING, W.RUNNING, 1), []),
     (STOPPING, Stopped(1), (S.STOPPED, W.STOPPED, 1), []),
     (STOPPING, Stopped(0), None, []),
     (replace(STOPPING, wanted=W.RUNNING), Stopped(1), (S.STARTING, W.RUNNING, 2), ["start 2"]),
@@ -109,15 +134,34 @@ def test_commands_are_settled_when_and_only_when_their_sandbox_ends():
     assert not core.apply(STARTING, OK).ended
 
 
+def test_a_pause_holds_until_it_is_resumed_or_its_sandbox_ends():
+    assert core.apply(PAUSING, Held(1, True)).sandbox == PAUSED
+    assert not PAUSED.usable
+    assert not RESUMING.usable
+    assert core.apply(PAUSED, Resume()).sandbox == RESUMING
+    assert core.apply(RESUMING, Held(1, False)).sandbox.usable
+    ended = core.apply(PAUSED, Died(1, "killed")).sandbox
+    assert not ended.held
+
+
+def test_a_pause_that_cannot_be_is_taken_back_with_its_reason():
+    s = core.apply(PAUSING, Held(1, False, {"detail": "no freezer"})).sandbox
+    assert s.usable
+    assert (s.detail, s.error) == ("no freezer", {"detail": "no freezer"})
+    assert core.apply(s, Pause()).sandbox.error is None
+
+
 def test_state_survives_json():
-    for sandbox in (NEW, STARTING, RUNNING, STOPPING, STOPPED, ERROR, GONE):
+    for sandbox in (NEW, STARTING, RUNNING, PAUSED, RESUMING, STOPPING, STOPPED, ERROR, GONE):
         assert Sandbox.from_json(sandbox.to_json()) == sandbox
     assert Sandbox.from_json({}) == Sandbox()
 
 
 # The row's trigger allows these steps only (schema/migrations/0002_repairs.sql).
 ALLOWED = {(S.STOPPED, S.STARTING), (S.STARTING, S.RUNNING), (S.RUNNING, S.STOPPED), (S.ERROR, S.STARTING)}
-OPS = st.sampled_from(["start", "stop", "restart", "sleep", "destroy", "ok", "failed", "stopped", "died"])
+OPS = st.sampled_from([
+    "start", "stop", "restart", "pause", "resume", "froze", "thawed",
+    "sleep", "destroy", "ok", "failed", "stopped", "died"])
 
 
 @given(st.lists(OPS, max_size=40))
@@ -127,11 +171,14 @@ def test_any_history_keeps_the_promises(names):
     for name in names:
         generation = s.generation
         op = {"start": Start(), "stop": Stop(), "restart": Restart(),
+              "pause": Pause(), "resume": Resume(), "froze": Held(generation, True),
+              "thawed": Held(generation, False),
               "sleep": Stop(idle=True), "destroy": Destroy(),
               "ok": Started(generation, "docker", {}), "failed": StartFailed(generation, {"detail": "no"}),
               "stopped": Stopped(generation), "died": Died(generation, "killed")}[name]
         # An effect reports only while it is under way; death is seen by a probe, at any time.
-        reports = {"ok": "start", "failed": "start", "stopped": "stop"}
+        reports = {"ok": "start", "failed": "start", "stopped": "stop", "froze": "hold",
+                   "thawed": "hold"}
         if name in reports:
             if under_way != reports[name]:
                 continue
@@ -145,7 +192,7 @@ def test_any_history_keeps_the_promises(names):
             step = (S.RUNNING, S.STOPPED)  # the row takes both steps, one after the other
         assert step[0] == step[1] or step in ALLOWED or step[1] is S.ERROR
         assert s.wanted is not W.DESTROYED or after.wanted is W.DESTROYED
-        if name == "died" and under_way == "stop":
+        if name == "died" and under_way in ("stop", "hold"):
             under_way = None  # its report will be ignored
         for action in applied.actions:
             assert under_way is None, f"{action} while {under_way} is under way"
@@ -154,4 +201,6 @@ def test_any_history_keeps_the_promises(names):
         s = after
         assert (s.started is not None) == (s.status is S.RUNNING)
         assert s.ending == (under_way == "stop")
-        assert s.usable == (s.status is S.RUNNING and under_way is None)
+        assert s.usable == (s.status is S.RUNNING and under_way is None and not s.frozen)
+        assert s.holding == (under_way == "hold")
+        assert s.status is S.RUNNING or not s.held

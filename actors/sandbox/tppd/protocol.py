@@ -23,6 +23,8 @@ from terminalpp.types import errors
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 SOCKET = "ctl.sock"
+# Beside the run directory of a sandbox whose processes are frozen: tppd is one of them, and cannot answer.
+PAUSED_MARK = "paused"
 
 
 class Op(IntEnum):
@@ -214,14 +216,26 @@ class Reply:
         raise _ERRORS.get(self.status, errors.TerminalError)(detail, "", extra)
 
 
+def _raise_if_paused(mark: str) -> None:
+    """It would be waited for in vain. What was asked before the pause is answered after it."""
+    if mark and os.path.exists(mark):
+        raise errors.SandboxPaused("the sandbox is paused: nothing in it can answer")
+
+
 class Connection(Requests[Reply]):
     """One socket to tppd with any number of requests under way."""
 
+    _paused_mark = ""
+
     @classmethod
     async def to(cls, run_dir: str | Path) -> Connection:
-        """Connect. Raises SandboxNotRunning when nobody listens."""
+        """Connect. Raises SandboxNotRunning when nobody listens, SandboxPaused."""
+        mark = str(Path(run_dir).parent / PAUSED_MARK)
+        _raise_if_paused(mark)
         try:
-            return await cls.open(run_dir, SOCKET)
+            made = await cls.open(run_dir, SOCKET)
+            made._paused_mark = mark
+            return made
         except OSError as error:
             raise errors.SandboxNotRunning(f"nobody answers in {run_dir}: {error.strerror}") from None
 
@@ -234,7 +248,8 @@ class Connection(Requests[Reply]):
         self.send(payload(op, self.next_id(), fields))
 
     async def request(self, op: int, fields: Iterable[tuple[int, bytes]], timeout_s: float) -> Reply:
-        """The reply, whatever its status. Raises ConnectionError or DeadlineExceeded."""
+        """The reply, whatever its status. Raises ConnectionError, DeadlineExceeded or SandboxPaused."""
+        _raise_if_paused(self._paused_mark)
         id = self.next_id()
         data = payload(op, id, fields)
         try:
