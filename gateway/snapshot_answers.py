@@ -134,6 +134,9 @@ class Restore(Answer):
     changed: list[Changed] = Field(description="At most 200; `changed_count` tells how many.")
     changed_count: Count
     untouched: list[Untouched]
+    meanwhile: list[Id] = Field(
+        description="Snapshots that hold what programs wrote while it went on, and what it then replaced."
+    )
     running: list[str] = Field(description="Commands that went on while the files changed under them.")
     error: dict[str, Any] | None
 
@@ -147,6 +150,7 @@ class Restore(Answer):
         changed=[],
         changed_count=0,
         untouched=[],
+        meanwhile=[],
         running=[],
         error=None,
     )
@@ -208,6 +212,7 @@ def restored(found: dict[str, Any]) -> dict[str, Any]:
         "changed": [changed(**one) for one in found.get("changed") or []],
         "changed_count": found.get("changed_count", 0),
         "untouched": [left(one) for one in [*untouched, *(found.get("failed") or [])]],
+        "meanwhile": found.get("meanwhile") or [],
         "running": found.get("running") or [],
         "error": found.get("error"),
     }

@@ -1,155 +1,37 @@
-/* File operations on a whole tree at once, for whoever keeps versions of it: what is there, many files read,
- * many entries made. Each does in one request what would else be thousands.
+/* Many files at once, for whoever keeps versions of a tree: read, or made. Each does in one request what would
+ * else be thousands; filewalks.c tells what is there.
  *
- * WALK tells each directory as one record, its entries by the bytes of their names, so that a directory in
- * which nothing changed gives the same bytes again. No symlink is followed. READ_FILES and WRITE_FILES open
- * their paths below the tree's root and do not end at the first that fails: each failure is told by itself.
- * A process inside that exchanges a directory for a symlink meanwhile leads them where it could go itself. */
+ * READ_FILES and WRITE_FILES open their paths below the tree's root and do not end at the first that fails: each
+ * failure is told by itself. A process inside that exchanges a directory for a symlink meanwhile leads them where
+ * it could go itself.
+ *
+ * What WRITE_FILES puts in the place of something may depend on what that is (`struct item`), so that nothing is
+ * lost which a command wrote since its client looked. The check is made before and, of what came out, after one
+ * exchange of the two: what is written by way of the path is either there before it, and then seen, or goes into
+ * what is new. Only a command that had the old file open, and writes behind the second check, writes in vain. What
+ * is not as it was wanted stays beside it under a name of its own (ASIDE), which a walk tells like any other. */
 #include "fileops.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
-#define PAGE_BYTES (4u * 1024 * 1024)   /* of records, then a page ends */
-#define DIRECTORY_BYTES (8u * 1024 * 1024) /* of one record: what has more is told as too large */
 #define FILE_BYTES (4 * 1024 * 1024)
 #define READ_BYTES (8u * 1024 * 1024)
 #define HOLE 65536
+#define ASIDE ".tpp-aside-"
+#define ASIDE_MAX 64 /* of its name */
 
-/* ---- WALK ---- */
-
-static struct walk { size_t begin, page, told; bool more; } walk;
-
-struct name { char *text; struct stat s; };
-
-static int by_bytes(const void *a, const void *b) {
-    return strcmp(((const struct name *)a)->text, ((const struct name *)b)->text);
-}
-
-static void forget(struct name *names, size_t count) {
-    for (size_t i = 0; i < count; i++) free(names[i].text);
-    free(names);
-}
-
-/* What is in a directory, by name; NULL: errno. E2BIG: it is too much for one record. EACCES: its names may be read,
- * but nothing else of what is in it. */
-static struct name *names_of(DIR *dir, size_t *count) {
-    size_t room = 64, bytes = 0;
-    int error = 0;
-    struct name *names = malloc(room * sizeof *names);
-    if (!names) abort();
-    *count = 0;
-    for (struct dirent *e; !error && (e = readdir(dir));) {
-        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
-        if (*count == room && !(names = realloc(names, (room *= 2) * sizeof *names))) abort();
-        struct name *n = names + *count;
-        if (fstatat(dirfd(dir), e->d_name, &n->s, AT_SYMLINK_NOFOLLOW) < 0) {
-            if (errno != ENOENT) error = errno; /* else it is gone meanwhile */
-            continue;
-        }
-        if (!(n->text = strdup(e->d_name))) abort();
-        ++*count;
-        bytes += 40 + strlen(e->d_name) + (S_ISLNK(n->s.st_mode) ? (size_t)n->s.st_size : 0);
-        if (bytes > DIRECTORY_BYTES) error = E2BIG;
-    }
-    if (error) {
-        forget(names, *count);
-        errno = error;
-        return NULL;
-    }
-    qsort(names, *count, sizeof *names, by_bytes);
-    return names;
-}
-
-static void put_stat(struct buffer *b, const struct stat *s) {
+void file_put_stat(struct buffer *b, const struct stat *s) {
     uint32_t mode = s->st_mode;
     int64_t numbers[4] = {s->st_size, file_mtime(s), file_nanoseconds(s->st_ctim), (int64_t)s->st_ino};
     buffer_add(b, &mode, 4);
     buffer_add(b, numbers, sizeof numbers); /* both architectures are little-endian */
-}
-
-static void put_directory(int fd, const char *path, const struct name *names, size_t count, int error) {
-    struct buffer record = {0};
-    uint32_t head[2] = {(uint32_t)error, (uint32_t)strlen(path)};
-    buffer_add(&record, head, sizeof head);
-    buffer_add(&record, path, head[1]);
-    for (size_t i = 0; i < count; i++) {
-        char target[4096];
-        const struct stat *s = &names[i].s;
-        ssize_t n = S_ISLNK(s->st_mode) ? readlinkat(fd, names[i].text, target, sizeof target) : 0;
-        uint16_t lengths[2] = {(uint16_t)strlen(names[i].text), n > 0 ? (uint16_t)n : 0};
-        put_stat(&record, s);
-        buffer_add(&record, lengths, sizeof lengths);
-        buffer_add(&record, names[i].text, lengths[0]);
-        buffer_add(&record, target, lengths[1]);
-    }
-    reply_bytes(file_out, TAG_NAME, record.at, record.len);
-    buffer_free(&record);
-    walk.told++;
-}
-
-static void walk_into(int fd, const char *path, const char *after);
-
-static void walk_below(int fd, const char *path, const char *name, const char *after) {
-    if (walk.more) return;
-    if (walk.told && file_out->len - walk.begin > walk.page) {
-        walk.more = true;
-        return;
-    }
-    char *inner_path = *path ? file_join(path, name) : strdup(name);
-    if (!inner_path) abort();
-    int inner = file_open_dir(fd, name);
-    if (inner >= 0) walk_into(inner, inner_path, after);
-    else if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP) put_directory(-1, inner_path, NULL, 0, errno);
-    free(inner_path);
-}
-
-/* The record of the directory `fd`, which is closed, and of those in it. `after`: the relative path of the last
- * directory that was told, NULL: none of these was. */
-static void walk_into(int fd, const char *path, const char *after) {
-    DIR *dir = fdopendir(fd);
-    if (!dir) {
-        close(fd);
-        return;
-    }
-    size_t count = 0, length = after ? strcspn(after, "/") : 0;
-    const char *rest = after && after[length] ? after + length + 1 : "";
-    struct name *names = names_of(dir, &count);
-    if (!names) count = 0;
-    if (!after) put_directory(fd, path, names, count, names ? 0 : errno);
-    for (size_t i = 0; i < count && !walk.more && !file_client_gone(); i++) {
-        if (!S_ISDIR(names[i].s.st_mode)) continue;
-        int order = 1;
-        if (after && *after) {
-            order = strncmp(names[i].text, after, length);
-            if (order == 0 && names[i].text[length]) order = 1;
-        }
-        if (order >= 0) walk_below(fd, path, names[i].text, order == 0 ? rest : NULL);
-    }
-    if (names) forget(names, count);
-    closedir(dir);
-}
-
-void file_walk(const struct request *r, const char *path) {
-    int64_t page = field_number(r, TAG_LIMIT, PAGE_BYTES), looked = file_clock();
-    char *after = field_text(r, TAG_AFTER);
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) {
-        file_failed(r->id, path);
-    } else {
-        walk = (struct walk){reply_begin(file_out, STATUS_OK, r->id), 0, 0, false};
-        walk.page = page < 0 ? 0 : page > (int64_t)PAGE_BYTES ? PAGE_BYTES : (size_t)page;
-        walk_into(fd, "", after);
-        reply_number(file_out, TAG_MTIME_NS, looked);
-        reply_number(file_out, TAG_MORE, walk.more);
-        reply_end(file_out, walk.begin);
-    }
-    free(after);
 }
 
 /* ---- READ_FILES ---- */
@@ -185,7 +67,7 @@ static void read_one(int root, const char *path, size_t limit, int64_t looked) {
     bool same = file_nanoseconds(before.st_ctim) == file_nanoseconds(s.st_ctim) && before.st_size == s.st_size;
     uint8_t settled = !error && same && file_nanoseconds(s.st_ctim) < looked;
     buffer_add(&record, &error, 4);
-    put_stat(&record, &s);
+    file_put_stat(&record, &s);
     buffer_add(&record, &settled, 1);
     if (!error) buffer_add(&record, piece, got);
     reply_bytes(file_out, TAG_NAME, record.at, record.len);
@@ -237,29 +119,112 @@ static int write_all(int fd, const uint8_t *at, size_t length) {
     return ftruncate(fd, (off_t)length);
 }
 
-struct item { uint32_t mode; char *path; const uint8_t *data; size_t length; };
+enum when { ANYTHING, NOTHING, STAMPED, SET_ASIDE, FROM = 4 };
+struct item { uint32_t mode; uint8_t when; bool from; char *path; const uint8_t *stamp, *data; size_t length; };
 
-/* In a free place at once; in place of something, aside and then moved there. */
-static int make_file(int root, const struct item *i, const char *aside) {
-    bool there = false;
-    int fd = openat(root, i->path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0 && errno == EEXIST) {
-        there = true;
-        unlinkat(root, aside, 0);
-        fd = openat(root, aside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+static int rename_as(int root, const char *from, const char *to, unsigned flags) {
+    return (int)syscall(SYS_renameat2, root, from, root, to, flags);
+}
+
+/* Whether `path` is what the stamp was taken of. Being renamed changes the time of change: without it behind that. */
+static bool as_stamped(int root, const char *path, const uint8_t *stamp, bool renamed) {
+    struct stat s;
+    if (fstatat(root, path, &s, AT_SYMLINK_NOFOLLOW) < 0) return false;
+    int64_t now[3] = {file_mtime(&s), file_nanoseconds(s.st_ctim), (int64_t)s.st_ino};
+    return !memcmp(now, stamp, 8) && (renamed || !memcmp(now + 1, stamp + 8, 8)) && !memcmp(now + 2, stamp + 16, 8);
+}
+
+/* A name beside `path` at which nothing is. */
+static char *aside_of(int root, const char *path) {
+    static unsigned number;
+    struct stat s;
+    char *parent = file_parent(path), name[ASIDE_MAX], *aside = NULL;
+    bool top = !strcmp(parent, path); /* a name without a directory */
+    do {
+        free(aside);
+        snprintf(name, sizeof name, ASIDE "%x-%x", (unsigned)getpid(), ++number);
+        aside = top ? strdup(name) : file_join(parent, name);
+        if (!aside) abort();
+    } while (fstatat(root, aside, &s, AT_SYMLINK_NOFOLLOW) == 0);
+    free(parent);
+    return aside;
+}
+
+/* What was at the item's path is at `aside` now: it goes if it is what was to be replaced. */
+static int let_go(int root, const struct item *i, const char *aside) {
+    if (i->when == SET_ASIDE) return 0;
+    if (as_stamped(root, aside, i->stamp, true)) return unlinkat(root, aside, 0);
+    errno = UNMET;
+    return -1;
+}
+
+static int take_away(int root, const struct item *i) {
+    if (i->when == STAMPED && !as_stamped(root, i->path, i->stamp, false)) {
+        errno = UNMET;
+        return -1;
     }
-    if (fd < 0) return -1;
-    int result = write_all(fd, i->data, i->length);
-    if (result == 0) result = fchmod(fd, i->mode & 07777);
-    if (result == 0 && there) {
+    char *aside = aside_of(root, i->path);
+    int result = rename_as(root, i->path, aside, RENAME_NOREPLACE);
+    if (result == 0) result = let_go(root, i, aside);
+    else if (errno == ENOENT) result = 0;
+    free(aside);
+    return result;
+}
+
+/* What is at `aside` comes to the item's path. When it cannot, it is not there any more. */
+static int place(int root, const struct item *i, const char *aside) {
+    int result = -1;
+    if (i->when == NOTHING) {
+        result = rename_as(root, aside, i->path, RENAME_NOREPLACE);
+        if (result < 0 && errno == EEXIST) errno = UNMET;
+    } else if (i->when == ANYTHING) {
         result = renameat(root, aside, root, i->path);
         if (result < 0 && errno == EISDIR && file_remove_at(root, i->path, false) == 0)
             result = renameat(root, aside, root, i->path);
+    } else if (i->when == STAMPED && !as_stamped(root, i->path, i->stamp, false)) {
+        errno = UNMET;
+    } else if (rename_as(root, aside, i->path, RENAME_EXCHANGE) == 0) {
+        return let_go(root, i, aside);
+    } else if (errno == ENOENT) {
+        errno = UNMET;
+    } else if (errno == EINVAL && take_away(root, i) == 0) { /* a kernel or file system that cannot exchange */
+        result = rename_as(root, aside, i->path, RENAME_NOREPLACE);
+        if (result < 0 && errno == EEXIST) errno = UNMET;
     }
     int error = errno;
-    close(fd);
-    if (result < 0) unlinkat(root, there ? aside : i->path, 0);
+    if (result < 0) unlinkat(root, aside, 0);
     errno = error;
+    return result;
+}
+
+/* A new file at `path`. */
+static int fill(int root, const struct item *i, const char *path) {
+    int fd = openat(root, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0) return -1;
+    int result = write_all(fd, i->data, i->length);
+    if (result == 0) result = fchmod(fd, i->mode & 07777);
+    int error = errno;
+    close(fd);
+    if (result < 0) unlinkat(root, path, 0);
+    errno = error;
+    return result;
+}
+
+static int make_file(int root, const struct item *i) {
+    if (i->from) {
+        char *source = text_of((struct bytes){i->data, i->length});
+        errno = EINVAL;
+        int result = source && *source != '/' ? place(root, i, source) : -1;
+        free(source);
+        return result;
+    }
+    if (i->when == ANYTHING) {
+        int made = fill(root, i, i->path);
+        if (made == 0 || errno != EEXIST) return made;
+    }
+    char *aside = aside_of(root, i->path);
+    int result = fill(root, i, aside) < 0 ? -1 : place(root, i, aside);
+    free(aside);
     return result;
 }
 
@@ -267,6 +232,10 @@ static int make_directory(int root, const struct item *i) {
     struct stat s;
     if (mkdirat(root, i->path, 0700) < 0) {
         if (errno != EEXIST || fstatat(root, i->path, &s, AT_SYMLINK_NOFOLLOW) < 0) return -1;
+        if (!S_ISDIR(s.st_mode) && i->when != ANYTHING) {
+            errno = UNMET;
+            return -1;
+        }
         if (!S_ISDIR(s.st_mode) && (unlinkat(root, i->path, 0) < 0 || mkdirat(root, i->path, 0700) < 0)) return -1;
     }
     return fchmodat(root, i->path, i->mode & 07777, 0);
@@ -280,31 +249,47 @@ static int make_link(int root, const struct item *i) {
     }
     memcpy(target, i->data, i->length);
     target[i->length] = 0;
-    if (symlinkat(target, root, i->path) == 0) return 0;
-    if (errno != EEXIST || file_remove_at(root, i->path, false) < 0) return -1;
-    return symlinkat(target, root, i->path);
+    char *aside = aside_of(root, i->path);
+    int result = symlinkat(target, root, aside) < 0 ? -1 : place(root, i, aside);
+    free(aside);
+    return result;
 }
 
-static int make(int root, const struct item *i, const char *aside) {
+static int make(int root, const struct item *i) {
     switch (i->mode & S_IFMT) {
-    case S_IFREG: return make_file(root, i, aside);
+    case S_IFREG: return make_file(root, i);
     case S_IFDIR: return make_directory(root, i);
     case S_IFLNK: return make_link(root, i);
-    case 0: return file_remove_at(root, i->path, false);
+    case 0: return i->when == ANYTHING ? file_remove_at(root, i->path, false) : take_away(root, i);
     default: errno = EINVAL; return -1;
     }
 }
 
-/* u32 mode with the kind (0: take away what is there, a directory only when it is empty) | u16 length of the path | the path | content or target */
+/* Of the file processes one at a time looks and changes; a fork's first files, on no condition, need not wait. */
+static int make_in_turn(int root, const struct item *i) {
+    if (i->when == ANYTHING) return make(root, i);
+    if (!file_locked()) return -1;
+    int result = make(root, i);
+    file_unlock();
+    return result;
+}
+
+/* u32 mode with the kind (0: take away what is there, a directory only when it is empty) | u16 length of the path |
+ * u8 what must be there (0 anything, 1 nothing, 2 what the stamp says, 3 anything: it is set aside; and 4: the
+ * content is the file of that relative path) | for 2 the stamp as WALK tells it | the path | content or target */
 static bool parse(struct bytes v, struct item *i) {
     uint16_t length;
-    if (v.len < 6) return false;
+    if (v.len < 7) return false;
     memcpy(&i->mode, v.at, 4);
     memcpy(&length, v.at + 4, 2);
-    if ((size_t)length + 6 > v.len) return false;
-    i->path = text_of((struct bytes){v.at + 6, length});
-    i->data = v.at + 6 + length;
-    i->length = v.len - 6 - length;
+    i->when = v.at[6] & 3;
+    i->from = v.at[6] & FROM;
+    i->stamp = v.at + 7;
+    size_t head = i->when == STAMPED ? 31 : 7;
+    if (v.at[6] > 7 || head + length > v.len) return false;
+    i->path = text_of((struct bytes){v.at + head, length});
+    i->data = v.at + head + length;
+    i->length = v.len - head - length;
     return i->path && *i->path != '/';
 }
 
@@ -321,19 +306,7 @@ void file_write_files(const struct request *r, const char *path) {
         struct item i = {0};
         if (tag != TAG_NAME) continue;
         errno = EINVAL;
-        bool made = false;
-        if (parse(v, &i)) {
-            char *parent = file_parent(i.path), name[32];
-            bool top = !strcmp(parent, i.path); /* a name without a directory */
-            snprintf(name, sizeof name, ".tppd-%x.new", (unsigned)getpid());
-            char *aside = top ? strdup(name) : file_join(parent, name);
-            made = aside && make(root, &i, aside) == 0;
-            int error = errno;
-            free(aside);
-            free(parent);
-            errno = error;
-        }
-        if (!made) {
+        if (!parse(v, &i) || make_in_turn(root, &i) < 0) {
             uint32_t failure[2] = {number, (uint32_t)errno};
             reply_bytes(file_out, TAG_NAME, failure, sizeof failure);
         }

@@ -39,8 +39,11 @@ void file_rename(const struct request *r, const char *path);
 void file_copy(const struct request *r, const char *path);
 bool file_client_gone(void);
 
-/* ---- filebulk.c ---- */
+/* ---- filewalks.c ---- */
 void file_walk(const struct request *r, const char *path);
+
+/* ---- filebulk.c ---- */
+void file_put_stat(struct buffer *b, const struct stat *s);
 void file_read_files(const struct request *r, const char *path);
 void file_write_files(const struct request *r, const char *path);
 

@@ -21,7 +21,8 @@
  *   fileops.c   these operations; stamps and conditions
  *   filewrites.c  writing one
  *   filetrees.c   listing, removing, moving, copying
- *   filebulk.c  a whole tree at once: walking it, reading and writing many files
+ *   filewalks.c  what is in a whole tree
+ *   filebulk.c  reading and making many files at once
  *   egress.c    the socket by which the host's egress proxy takes what wants out
  *   wire.c      frames and growing buffers
  */

@@ -357,6 +357,7 @@ class Restore(TypedDict):
     changed: list[Changed]
     changed_count: int
     untouched: list[dict[str, str]]  # what could not be made as it was: path, why
+    meanwhile: list[str]             # snapshots of what was written, and replaced, while it went on
     running: list[str]               # commands that went on meanwhile
     error: dict[str, Any] | None
 

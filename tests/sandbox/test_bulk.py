@@ -119,3 +119,67 @@ async def test_what_is_written_replaces_what_is_there(sandbox: Sandbox) -> None:
     assert again == []
     with pytest.raises(Fenced):
         await bulk.write_files(sandbox.tppd, f"{ROOT}/w", items[:1], epoch=0)
+
+
+async def write(sandbox: Sandbox, *items: Item) -> list[tuple[bytes, int]]:
+    failed = await bulk.write_files(sandbox.tppd, f"{ROOT}/c", items, epoch=sandbox.epoch)
+    return [(item.path, number) for item, number in failed]
+
+
+async def stamps(sandbox: Sandbox) -> dict[bytes, bytes]:
+    """As a walk tells them, of the directory `c`; none of them of the clock's present tick."""
+    await sandbox.sh("sleep 0.05")
+    return {name: one.stamp for name, one in (await walked(sandbox, f"{ROOT}/c"))[b""].items()}
+
+
+async def told(sandbox: Sandbox) -> list[str]:
+    """Each name in `c` with its content or target."""
+    script = 'cd c; for f in $(ls -A); do echo "$f:$(readlink "$f" || cat "$f" 2>/dev/null)"; done'
+    return (await sandbox.sh(script)).text.split()
+
+
+FILE = stat.S_IFREG | 0o644
+
+
+@pytest.mark.parametrize(("kind", "after"), [(FILE, "new"), (stat.S_IFLNK, "new"), (0, "")])
+async def test_what_is_not_as_expected_is_not_replaced(sandbox: Sandbox, kind: int, after: str) -> None:
+    await sandbox.sh("mkdir -p c; cd c; echo one > f; ln -s one l")
+    seen = await stamps(sandbox)
+    await sandbox.sh("cd c; printf two 1<>f; ln -sfn two l")  # of the same size
+    old = [Item(name, kind, b"new", seen[name]) for name in (b"f", b"l")]
+    assert await write(sandbox, *old) == [(b"f", bulk.MEANWHILE), (b"l", bulk.MEANWHILE)]
+    assert await told(sandbox) == ["f:two", "l:two"]
+    seen = await stamps(sandbox)
+    assert await write(sandbox, *(Item(name, kind, b"new", seen[name]) for name in (b"f", b"l"))) == []
+    assert await told(sandbox) == ([f"f:{after}", f"l:{after}"] if kind else [])
+    gone = Item(b"none", kind, b"new", seen[b"f"])
+    assert await write(sandbox, gone) == [(b"none", bulk.MEANWHILE)]
+    assert await told(sandbox) == ([f"f:{after}", f"l:{after}"] if kind else [])
+
+
+async def test_where_nothing_is_expected_nothing_is_replaced(sandbox: Sandbox) -> None:
+    await sandbox.sh("mkdir -p c; cd c; echo one > f; ln -s one l; mkdir d; echo moved > source")
+    items = [
+        *(Item(name, FILE, b"new", bulk.NOTHING) for name in (b"f", b"l", b"d", b"free")),
+        *(Item(name, stat.S_IFLNK, b"new", bulk.NOTHING) for name in (b"f", b"l", b"d", b"free2")),
+        *(Item(name, stat.S_IFDIR | 0o755, b"", bulk.NOTHING) for name in (b"f", b"l")),
+        Item(b"f", FILE, b"source", bulk.NOTHING, moved=True),
+    ]
+    failed = await write(sandbox, *items)
+    assert failed == [(name, bulk.MEANWHILE) for name in (b"f", b"l", b"d", b"f", b"l", b"d", b"f", b"l", b"f")]
+    assert await told(sandbox) == ["d:", "f:one", "free:new", "free2:new", "l:one"]
+
+
+async def test_what_is_set_aside_stays_beside_it(sandbox: Sandbox) -> None:
+    await sandbox.sh("mkdir -p c; cd c; echo one > f; echo two > g; echo long > source")
+    items = [Item(b"f", FILE, b"new", bulk.SET_ASIDE), Item(b"g", 0, expects=bulk.SET_ASIDE)]
+    assert await write(sandbox, *items) == []
+    found = await told(sandbox)
+    assert [one.partition(":")[2] for one in found[:2]] == ["one", "two"]
+    assert all(one.encode().startswith(bulk.ASIDE) for one in found[:2])
+    assert found[2:] == ["f:new", "source:long"]
+    moved = Item(b"f", FILE, b"source", (await stamps(sandbox))[b"f"], moved=True)
+    assert await write(sandbox, moved) == []
+    assert (await told(sandbox))[2:] == ["f:long"]
+    odd = [Item(b"f", FILE, name, bulk.NOTHING, moved=True) for name in (b"", b"/etc/hostname", b"no")]
+    assert [number for _, number in await write(sandbox, *odd)] == [errno.EINVAL, errno.EINVAL, errno.ENOENT]

@@ -151,7 +151,10 @@ class Fuzz:
         kind = r.choice([0, 0, 0o100000, 0o100000, 0o040000, 0o120000, 0o010000, r.getrandbits(32)])
         length = len(path) if r.random() < 0.9 else r.choice([0, 1, 2**16 - 1])
         data = r.choice([b"", b"x", bytes(70_000), r.randbytes(500)])
-        return struct.pack("<IH", kind | r.choice([0o644, 0o755, 0, 0o777]), length) + path + data
+        when = r.choice([0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 255])
+        stamp = r.randbytes(r.choice([24, 24, 3])) if when & 3 == 2 else b""
+        head = struct.pack("<IHB", kind | r.choice([0o644, 0o755, 0, 0o777]), length, when)
+        return head + stamp + path + data
 
 
 async def alive(sandbox: Sandbox, log: str) -> None:

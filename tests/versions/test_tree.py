@@ -127,7 +127,7 @@ def test_a_plan_leads_from_one_tree_to_the_other(old: Tree, new: Tree, scope: tu
     for stage in steps.stages:
         for item in stage:
             disk.write(item.path, item.mode, item.data)
-    for path, entry in steps.files:
+    for path, entry, _ in steps.files:
         disk.write(path, entry.mode, b"", entry.hash, entry.size)
     for item in steps.modes:
         disk.write(item.path, item.mode, b"")

@@ -24,7 +24,14 @@ STAMP = struct.Struct("<qqQ")  # mtime_ns, ctime_ns, inode
 _HEAD = struct.Struct("<II")
 _NUMBERS = struct.Struct("<Iq24s")
 _ENTRY = struct.Struct("<Iq24sHH")
-_ITEM = struct.Struct("<IH")
+_ITEM = struct.Struct("<IHB")
+ASIDE = b".tpp-aside-"  # what begins so was in the place of an item, and is kept beside it
+MEANWHILE = errno_of.ECANCELED  # something else is there than the item expects
+# What an item expects at its path, beside a stamp.
+ANYTHING: None = None
+NOTHING = b""
+SET_ASIDE = b"aside"  # anything: it stays beside it, under a name that begins with ASIDE
+_FROM = 4
 
 
 class Found(NamedTuple):
@@ -58,11 +65,25 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What is to be at a path: a file with `data`, a symlink to it, a directory; `mode` 0: nothing."""
+    """What is to be at a path: a file with `data`, a symlink to it, a directory; `mode` 0: nothing.
+
+    `expects`: what must be there right before, else the item fails with MEANWHILE and nothing is lost: ANYTHING,
+    NOTHING, SET_ASIDE, or the stamp of a file or symlink (of a directory ANYTHING: only an empty one goes).
+    `moved`: `data` names the file that comes to the path, relative to the root."""
 
     path: bytes
     mode: int
     data: bytes = b""
+    expects: bytes | None = ANYTHING
+    moved: bool = False
+
+    def packed(self) -> bytes:
+        """As WRITE_FILES takes it."""
+        named = {ANYTHING: 0, NOTHING: 1, SET_ASIDE: 3}
+        when = named.get(self.expects, 2)
+        stamp = self.expects if when == 2 and self.expects else b""
+        head = _ITEM.pack(self.mode, len(self.path), when | _FROM * self.moved)
+        return b"".join((head, stamp, self.path, self.data))
 
 
 async def walk(
@@ -125,17 +146,18 @@ async def read_numbers(tppd: Tppd, root: str, path: bytes) -> Found | None:
 async def write_files(
     tppd: Tppd, root: str, items: Iterable[Item], *, epoch: int, lane: str = LANE
 ) -> list[tuple[Item, int]]:
-    """Make these in order, in place of what is there; those that could not be made, with the errno.
+    """Make these in order, in place of what is there; those that could not be made, with the errno
+    (MEANWHILE: something else is there than was expected).
 
     Raises NotFound (no root), Fenced. Safe to repeat.
     """
     batch, size, failed = [], 0, []
     for item in items:
-        if batch and size + len(item.data) > WRITE_BYTES:
+        if batch and size + len(item.data) + len(item.path) > WRITE_BYTES:
             failed += await _write(tppd, root, batch, epoch, lane)
             batch, size = [], 0
         batch.append(item)
-        size += len(item.data) + len(item.path) + 16
+        size += len(item.data) + len(item.path) + 48
     return failed + (await _write(tppd, root, batch, epoch, lane) if batch else [])
 
 
@@ -143,7 +165,7 @@ async def _write(
     tppd: Tppd, root: str, items: Sequence[Item], epoch: int, lane: str
 ) -> list[tuple[Item, int]]:
     fields: Fields = [(Tag.EPOCH, number(epoch))]
-    fields += [(Tag.NAME, _ITEM.pack(i.mode, len(i.path)) + i.path + i.data) for i in items]
+    fields += [(Tag.NAME, item.packed()) for item in items]
     reply = await tppd.file_request(Op.WRITE_FILES, root, fields, lane=lane, timeout_s=LONG_SECONDS)
     failures = [struct.unpack("<II", data) for tag, data in reply.fields if tag == Tag.NAME]
     return [(items[index], errno) for index, errno in failures]

@@ -240,6 +240,7 @@ def restored_json(done: Restored) -> dict[str, Any]:
         "after": done.after.id,
         "changed": changes_json(done.changed),
         "changed_count": len(done.changed),
+        "meanwhile": done.meanwhile,
         "untouched": [rows.text(path) for path in done.untouched[:TOLD]],
         "failed": [
             {"path": rows.text(path), "why": os.strerror(errno)} for path, errno in done.failed[:TOLD]

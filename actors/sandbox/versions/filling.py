@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
+import stat
 from collections.abc import Sequence
 
 from actors.sandbox.tppd import bulk
@@ -12,10 +14,11 @@ from actors.sandbox.tppd.client import Tppd
 from actors.sandbox.versions import contents, rows
 from actors.sandbox.versions.objects import Objects
 from actors.sandbox.versions.plan import Plan
-from actors.sandbox.versions.tree import Entry
+from actors.sandbox.versions.tree import Entry, joined
 from runtime import Context
 
 LANES = ("versions", "versions 2")  # processes inside that write at once
+Filled = tuple[bytes, Entry, bytes | None]  # a file's path, what it becomes, what is expected there
 AHEAD = 3  # writes under way or waiting, of some megabytes each
 
 
@@ -30,13 +33,13 @@ async def carry_out(steps: Plan, tppd: Tppd, context: Context, objects: Objects)
 
 
 async def _fill(
-    tppd: Tppd, epoch: int, files: Sequence[tuple[bytes, Entry]], context: Context, objects: Objects
+    tppd: Tppd, epoch: int, files: Sequence[Filled], context: Context, objects: Objects
 ) -> list[tuple[Item, int]]:
     """Write the files; a content that several have is read once."""
-    places: dict[str, list[tuple[bytes, Entry]]] = {}
-    for path, entry in files:
-        assert entry.hash is not None
-        places.setdefault(entry.hash, []).append((path, entry))
+    places: dict[str, list[Filled]] = {}
+    for one in files:
+        assert one[1].hash is not None
+        places.setdefault(one[1].hash, []).append(one)
     short = [hash for hash, at in places.items() if at[0][1].size <= contents.PIECE_BYTES]
     failed: list[tuple[Item, int]] = []
     lanes: asyncio.Queue[str] = asyncio.Queue()
@@ -54,11 +57,19 @@ async def _fill(
     async with asyncio.TaskGroup() as writing:
         async for some in contents.read(context.database, objects, short):
             await ahead.acquire()
-            items = [Item(path, entry.mode, data) for hash, data in some for path, entry in places[hash]]
+            items = [
+                Item(path, entry.mode, data, expects)
+                for hash, data in some
+                for path, entry, expects in places[hash]
+            ]
             writing.create_task(write(items)).add_done_callback(lambda _: ahead.release())
     for hash, at in places.items():
-        for path, entry in at if at[0][1].size > contents.PIECE_BYTES else ():
+        for path, entry, expects in at if at[0][1].size > contents.PIECE_BYTES else ():
             pieces = contents.stream(context.database, objects, hash)
-            place = f"{rows.ROOT}/{os.fsdecode(path)}"
+            # Beside it first: only many files at once are made on a condition.
+            aside = joined(path.rpartition(b"/")[0], bulk.ASIDE + secrets.token_hex(8).encode())
+            place = f"{rows.ROOT}/{os.fsdecode(aside)}"
             await tppd.write_stream(place, pieces, entry.mode & 0o7777, epoch=epoch, parents=False)
+            item = Item(path, stat.S_IFREG, aside, expects, moved=True)
+            failed += await bulk.write_files(tppd, rows.ROOT, [item], epoch=epoch)
     return failed

@@ -7,8 +7,10 @@ version of each file that changed. So whoever changed a file, an agent, a person
 the same.
 
 What is restored is looked at first, so that nothing of it is lost: the snapshot before a restore is its
-undo. Then steps are made from what is there to what is to be, and made anew until nothing differs. Dying in
-between leaves a tree between the two; the same call goes on from there.
+undo. Then steps are made from what is there to what is to be, and made anew until nothing differs. Each step
+is done only where what it replaces is as it was looked at; what a program wrote meanwhile is looked at, and
+kept by a snapshot of its own, before it goes. Dying in between leaves a tree between the two; the same call
+goes on from there.
 
 One thing at a time per sandbox. Memory holds the tree's names and stamps, and a few objects' worth of
 contents.
@@ -17,10 +19,12 @@ contents.
 from __future__ import annotations
 
 import asyncio
+import stat
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from actors.sandbox.tppd.bulk import ASIDE, MEANWHILE
 from actors.sandbox.tppd.client import Tppd
 from actors.sandbox.versions import filling, rows
 from actors.sandbox.versions.comparing import tree_of
@@ -28,15 +32,15 @@ from actors.sandbox.versions.contents import Writer
 from actors.sandbox.versions.looking import Reader, walked
 from actors.sandbox.versions.objects import Objects
 from actors.sandbox.versions.plan import Plan, plan, within
-from actors.sandbox.versions.tree import Difference, Entry, Left, Tree, differences, restamped
+from actors.sandbox.versions.tree import Difference, Entry, Left, Tree, differences, restamped, same
 from runtime import Context
 from schema import file_entries, snapshots
 from schema.database import check_fence
 from schema.snapshots import Snapshot
 from terminalpp.types.errors import Conflict, NotFound
-from terminalpp.types.ids import derived_id
+from terminalpp.types.ids import derived_id, new_id
 
-ROUNDS = 4  # of a restore while something else changes files
+ROUNDS = 8  # of a restore while something else changes files
 CHAIN = 64  # snapshots after which the next one is whole
 EVERYTHING: tuple[bytes, ...] = (b"",)
 
@@ -77,13 +81,26 @@ class Observed:
 @dataclass(frozen=True, slots=True)
 class Restored:
     """`before`: the snapshot that undoes it. `after`: what it came to. `untouched`: what cannot become as it
-    was, or stays though it was not there; `failed`: the same, with the errno of the last try."""
+    was, or stays though it was not there; `failed`: the same, with the errno of the last try. `meanwhile`:
+    the snapshots that hold what was written while it went on."""
 
     before: Snapshot
     after: Snapshot
     changed: list[Difference]
     untouched: list[bytes] = field(default_factory=list)
     failed: list[tuple[bytes, int]] = field(default_factory=list)
+    meanwhile: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    """What the tree is behind the steps of a restore, the steps that would be left, those that failed, and
+    the snapshots of what was written meanwhile."""
+
+    observed: Observed
+    steps: Plan
+    failed: list[tuple[bytes, int]]
+    meanwhile: list[str]
 
 
 class Versions:
@@ -244,15 +261,16 @@ class Versions:
             before = await self._take(
                 About(derived_id(id, "before"), f"before: {name}", "auto", None, created_by, mark)
             )
-            if (done := await self._made(derived_id(id, "after"))) is not None:
-                return Restored(before.snapshot, done, [])
+            if (made := await self._made(derived_id(id, "after"))) is not None:
+                return Restored(before.snapshot, made, [])
             then = await self._tree_from(target, await self._load())
-            observed, steps, failed = await self._apply(await self._now(before), then, scope)
-            after = await self._commit(
-                observed, About(derived_id(id, "after"), name, "auto", None, created_by, mark)
-            )
+            about = About(derived_id(id, "after"), name, "auto", None, created_by, mark)
+            done = await self._apply(await self._now(before), then, scope, about)
+            after = await self._commit(done.observed, about)
             changed = [one for one in differences(before.tree, after.tree) if within(one.path, scope)]
-            return Restored(before.snapshot, after.snapshot, changed, steps.untouched, failed)
+            return Restored(
+                before.snapshot, after.snapshot, changed, done.steps.untouched, done.failed, done.meanwhile
+            )
 
     async def _now(self, before: Taken) -> Observed:
         """What was looked at for the undo; anew when that was taken by a try that was cut short."""
@@ -261,21 +279,46 @@ class Versions:
         return await self._observe(await self._load())
 
     async def _apply(
-        self, observed: Observed, then: Tree, scope: Sequence[bytes]
-    ) -> tuple[Observed, Plan, list[tuple[bytes, int]]]:
-        """Steps until nothing differs, or the same ones fail again; what the tree is then."""
+        self, observed: Observed, then: Tree, scope: Sequence[bytes], about: About | None = None
+    ) -> _Applied:
+        """Steps until nothing differs, or the same ones fail again; what the tree is then. `about`: what a
+        restore is recorded as; None: nothing else writes to these files."""
         failed: list[tuple[bytes, int]] = []
+        restless: set[bytes] = set()
+        meanwhile: list[str] = []
         for _ in range(ROUNDS):
-            steps = plan(observed.tree, then, scope)
+            steps = plan(observed.tree, then, scope, restless, alone=about is None)
             if steps.empty:
-                return observed, steps, []
-            failed = await filling.carry_out(steps, await self._tppd(), self._context, self.objects)
+                return _Applied(observed, steps, [], meanwhile)
+            if about is not None and self._unrecorded(steps, await self._load()):
+                name = f"written meanwhile: {about.name}"[:255]
+                kept = await self._commit(observed, replace(about, id=new_id(), name=name))
+                meanwhile.append(kept.snapshot.id)
+            before, failed = failed, await filling.carry_out(
+                steps, await self._tppd(), self._context, self.objects
+            )
+            restless |= {path for path, errno in failed if errno == MEANWHILE}
             observed = await self._observe(observed.tree)
-        steps = plan(observed.tree, then, scope)
-        if failed or steps.empty:
-            return observed, steps, failed
+            if failed and failed == before and not any(errno == MEANWHILE for _, errno in failed):
+                break
+        steps = plan(observed.tree, then, scope, restless)
+        if steps.empty or (failed and not any(errno == MEANWHILE for _, errno in failed)):
+            return _Applied(observed, steps, failed if not steps.empty else [], meanwhile)
         raise Conflict(
             "the files kept changing while they were restored", "End what writes to them, then do it again."
+        )
+
+    @staticmethod
+    def _unrecorded(steps: Plan, recorded: Tree) -> bool:
+        """Whether something would go that the newest snapshot does not hold; what was set aside is what it
+        holds under another name, or was written since."""
+        going = [(path, old) for path, old in steps.replaced if not _holds(recorded, path, old)]
+        if not going:
+            return False
+        hashes = {entry.hash for _, entry in recorded.items()}
+        return not all(
+            path.rpartition(b"/")[2].startswith(ASIDE) and stat.S_ISREG(old.mode) and old.hash in hashes
+            for path, old in going
         )
 
     async def populate(self, target: Snapshot) -> None:
@@ -285,7 +328,7 @@ class Versions:
             then, tppd = await tree_of(self._context.database, target), await self._tppd()
             now = await walked(tppd, Tree())
             if not now.tree.directories[b""].entries:
-                await filling.carry_out(plan(Tree(), then), tppd, self._context, self.objects)
+                await filling.carry_out(plan(Tree(), then, alone=True), tppd, self._context, self.objects)
                 now = await walked(tppd, Tree())
                 for path, found in now.unread:  # just written, and nobody else was there
                     kept = then.get(path)
@@ -294,3 +337,8 @@ class Versions:
                 self._seen = now.tree
             else:  # it was begun before
                 await self._apply(await self._observe(await self._load()), then, EVERYTHING)
+
+
+def _holds(tree: Tree, path: bytes, entry: Entry) -> bool:
+    found = tree.get(path)
+    return found is not None and same(found, entry)
