@@ -182,7 +182,8 @@ def restore(
             for one in done["untouched"]:
                 screen.line(clean(f"! {one['path']}: {one['why']}", one_line=True))
             for kept in done["meanwhile"]:
-                screen.line(f"What was written meanwhile is kept: ./tpp snapshot diff {id[:8]} {done['undo']} {kept}")
+                shown = f"./tpp snapshot diff {id[:8]} {done['undo']} {kept}"
+                screen.line(f"What was written meanwhile is kept: {shown}")
             if done["running"]:
                 screen.line(
                     f"{len(done['running'])} commands went on meanwhile: ./tpp ps, ./tpp kill {id[:8]}"

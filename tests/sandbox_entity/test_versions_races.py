@@ -31,8 +31,8 @@ async def workspace(database: Database, settings: Settings, id: str) -> Path:
 
 
 class Writer(threading.Thread):
-    """Puts contents, each of its own, at some names, each in one system call, and keeps account of what it took
-    out itself. So what is then neither there nor in its account was replaced by somebody else."""
+    """Puts contents, each of its own, at some names, each in one system call, and keeps account of what it
+    took out itself. So what is then neither there nor in its account was replaced by somebody else."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -86,7 +86,8 @@ async def test_what_is_written_meanwhile_is_there_or_in_a_snapshot(
     for one in await snapshots.list(database, sandbox, limit=10_000):
         for entry in await snapshots.tree(database, one):
             if entry.type == "file" and entry.content_hash:
-                _, pieces = await comparing.file(database, objects, one, entry.path.encode()[len("/home/user/") :])
+                path = entry.path.removeprefix("/home/user/").encode()
+                _, pieces = await comparing.file(database, objects, one, path)
                 found.add(b"".join([piece async for piece in pieces]))
     assert writer.written - found == set()
     assert len(writer.written) > ROUNDS

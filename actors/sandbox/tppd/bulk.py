@@ -67,8 +67,8 @@ class Read:
 class Item:
     """What is to be at a path: a file with `data`, a symlink to it, a directory; `mode` 0: nothing.
 
-    `expects`: what must be there right before, else the item fails with MEANWHILE and nothing is lost: ANYTHING,
-    NOTHING, SET_ASIDE, or the stamp of a file or symlink (of a directory ANYTHING: only an empty one goes).
+    `expects`: what must be there right before, else the item fails with MEANWHILE and nothing is lost:
+    ANYTHING, NOTHING, SET_ASIDE, or the stamp of a file or symlink (a directory goes only when it is empty).
     `moved`: `data` names the file that comes to the path, relative to the root."""
 
     path: bytes

@@ -28,7 +28,8 @@ OPEN = stat.S_IFDIR | 0o700
 @dataclass(slots=True)
 class Plan:
     """`stages` before the contents, `files` (with the hashes of their contents and what is expected in their
-    places), `modes` after them. `replaced`: what goes for it. `untouched`: paths that cannot become as they were, or stay though they were not there."""
+    places), `modes` after them. `replaced`: what goes for it. `untouched`: paths that cannot become as they
+    were, or stay though they were not there."""
 
     stages: list[list[Item]] = field(default_factory=list)
     files: list[tuple[bytes, Entry, bytes | None]] = field(default_factory=list)
@@ -64,8 +65,8 @@ def plan(
     now: Tree, then: Tree, scope: Iterable[bytes] = (b"",), restless: Collection[bytes] = (), *,
     alone: bool = False,
 ) -> Plan:  # fmt: skip
-    """The steps from `now` to `then` within these paths. `alone`: nothing else writes there, so that nothing is
-    to be expected."""
+    """The steps from `now` to `then` within these paths. `alone`: nothing else writes there, so that nothing
+    need be expected."""
     made, gone, dirs, links, opened = Plan(), [], [], [], {}
     for path, old, new in wanted(now, then, scope):
         if (old is not None and not old.kept) or (new is not None and not new.kept):
