@@ -21,7 +21,7 @@ from runtime.services import ROOT, Progress
 from terminalpp.types.errors import ServiceFailed
 
 SOURCES = ROOT / "tppd"
-FLAGS = ["-static", "-O2", "-Wall"]
+FLAGS = ["-static", "-pthread", "-O2", "-Wall"]
 
 
 def sources(folder: Path = SOURCES) -> list[Path]:

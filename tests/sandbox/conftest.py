@@ -28,7 +28,7 @@ from runtime.services import helper
 from terminalpp.types.ids import new_id
 
 ROOT = Path(__file__).resolve().parents[2]
-STRICT = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-static"]
+STRICT = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-static", "-pthread"]
 
 
 def bubblewrap(home: Path, tppd: Path) -> Driver:

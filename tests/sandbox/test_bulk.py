@@ -54,6 +54,21 @@ async def test_a_walk_tells_all_there_is_whatever_its_pages(sandbox: Sandbox) ->
         await walked(sandbox, f"{ROOT}/tree/f1")
 
 
+async def test_a_deep_and_wide_tree_is_told_in_order(sandbox: Sandbox) -> None:
+    """More directories beside each other, and within each other, than are looked into ahead."""
+    await sandbox.sh(
+        """mkdir t; cd t; for i in $(seq 150); do mkdir -p w$i/x/y; echo $i > w$i/f; echo $i > w$i/x/y/g; done
+        deep=.; for i in $(seq 120); do deep=$deep/d; mkdir $deep $deep/side; echo $i > $deep/side/f; done"""
+    )
+    listed = (await sandbox.sh("cd t; find . -mindepth 1 -type d -printf '%P\\n'")).text.split("\n")
+    names = sorted((name.encode() for name in listed), key=lambda name: name.split(b"/"))
+    for page_bytes in (None, 0, 3000):
+        found = await walked(sandbox, f"{ROOT}/t", page_bytes)
+        assert [*found] == [b"", *names]
+        assert found[b"w77/x/y"][b"g"].size == 3
+        assert [*found[b"d/d/side"]] == [b"f"]
+
+
 async def test_what_may_not_be_looked_at_is_told(sandbox: Sandbox) -> None:
     await sandbox.sh(
         "mkdir -p t/closed t/names t/open; echo x > t/names/f; chmod 000 t/closed; chmod 600 t/names"

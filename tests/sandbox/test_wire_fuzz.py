@@ -30,7 +30,7 @@ from tests.sandbox.conftest import ROOT, Sandbox
 
 SANITIZED = [
     "-std=c11", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-static-libasan",
-    "-static-libubsan",
+    "-static-libubsan", "-pthread",
 ]  # fmt: skip
 NUMBERS = [0, 1, 2, 3, 7, 8, 9, 24, 80, 1000, 1001, 65_535, 2**31, 2**32, 2**62, 2**63 - 1, -1, -(2**63)]
 PATHS = [

@@ -17,6 +17,7 @@ import hashlib
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from actors.sandbox.tppd import bulk
@@ -68,13 +69,30 @@ class Difference(NamedTuple):
     new: Entry | None
 
 
-@dataclass(slots=True)
+@dataclass
 class Directory:
-    """`raw`: the walk's record, if an equal one says that nothing changed."""
+    """`raw`: the walk's record, if an equal one says that nothing changed. Once it is complete it is told in
+    short by `digest` and what stands beside it, worked out once."""
 
     entries: dict[bytes, Entry] = field(default_factory=dict)
     raw: bytes | None = None
-    own: bytes | None = None  # digest of all but what is in its directories
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Of all but what is in its directories."""
+        lines = [_line(name, entry) for name, entry in sorted(self.entries.items()) if entry.kept]
+        return hashlib.sha256(b"".join(lines)).digest()
+
+    @cached_property
+    def inner(self) -> list[bytes]:
+        """The names of its directories."""
+        return sorted(name for name, entry in self.entries.items() if stat.S_ISDIR(entry.mode))
+
+    @cached_property
+    def counts(self) -> tuple[int, int]:
+        """How many files there are, and their bytes."""
+        sizes = [entry.size for entry in self.entries.values() if stat.S_ISREG(entry.mode)]
+        return len(sizes), sum(sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +157,8 @@ class Tree:
 
     def counts(self) -> tuple[int, int]:
         """How many files there are, and their bytes."""
-        files = [e for d in self.directories.values() for e in d.entries.values() if stat.S_ISREG(e.mode)]
-        return len(files), sum(entry.size for entry in files)
+        each = [directory.counts for directory in self.directories.values()]
+        return sum(files for files, _ in each), sum(size for _, size in each)
 
     def digest(self, below: bytes = b"") -> str:
         """SHA-256 of all that is kept in a directory: names, kinds, modes, contents, targets. No times."""
@@ -150,14 +168,10 @@ class Tree:
         found = self.directories.get(path)
         if found is None:
             return hashlib.sha256(b"absent").digest()
-        if found.own is None:
-            lines = [_line(name, entry) for name, entry in sorted(found.entries.items()) if entry.kept]
-            found.own = hashlib.sha256(b"".join(lines)).digest()
-        inner = sorted(name for name, entry in found.entries.items() if stat.S_ISDIR(entry.mode))
-        if not inner:
-            return found.own
-        whole = hashlib.sha256(found.own)
-        for name in inner:
+        if not found.inner:
+            return found.digest
+        whole = hashlib.sha256(found.digest)
+        for name in found.inner:
             whole.update(self._digest(joined(path, name)))
         return whole.digest()
 
