@@ -171,7 +171,7 @@ class Bubblewrap:
         folder = self._folder(sandbox_id)
         deadline = asyncio.get_running_loop().time() + _LOCK_SECONDS
         while True:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            folders.make_folder(folder)
             lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,36 @@ from actors.node import cgroups
 from actors.node.accounts import Accounts
 from actors.node.bubblewrap_command import Fds
 from actors.sandbox.tppd.protocol import SOCKET
+
+_GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFLAGS of linux/fs.h
+_TOP_DIRECTORY = 0x00020000  # FS_TOPDIR_FL; `chattr +T`
+
+
+def make_folder(folder: Path) -> None:
+    """The folder of a sandbox, on a part of the disk of its own where the file system has such parts."""
+    if folder.exists():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _spread(folder.parent)
+    folder.mkdir(exist_ok=True, mode=0o700)
+
+
+def _spread(root: Path) -> None:
+    """Ask ext4 to put what is in `root` into different block groups.
+
+    Else all lie in one, and there ext4 looks for a free inode past all those that were deleted in the last
+    minutes: after the deletion of a large sandbox to make a file took 800 us instead of 15. It is for speed
+    alone: other file systems know nothing of it, and need not.
+    """
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        flags = struct.unpack("i", fcntl.ioctl(fd, _GET_FLAGS, bytes(4)))[0]
+        if not flags & _TOP_DIRECTORY:
+            fcntl.ioctl(fd, _SET_FLAGS, struct.pack("i", flags | _TOP_DIRECTORY))
+    except OSError:
+        return
+    finally:
+        os.close(fd)
 
 
 def make_folders(folder: Path, accounts: Accounts) -> None:
