@@ -104,9 +104,10 @@ static bool is_hole(const uint8_t *at, size_t length) {
 }
 
 static int write_all(int fd, const uint8_t *at, size_t length) {
+    bool ends_empty = false;
     for (size_t done = 0; done < length;) {
         size_t part = length - done < HOLE ? length - done : HOLE;
-        if (is_hole(at + done, part)) { /* zeros take no room */
+        if ((ends_empty = is_hole(at + done, part))) { /* zeros take no room */
             if (lseek(fd, (off_t)part, SEEK_CUR) < 0) return -1;
             done += part;
             continue;
@@ -116,7 +117,7 @@ static int write_all(int fd, const uint8_t *at, size_t length) {
         if (n < 0) return -1;
         done += (size_t)n;
     }
-    return ftruncate(fd, (off_t)length);
+    return ends_empty ? ftruncate(fd, (off_t)length) : 0;
 }
 
 enum when { ANYTHING, NOTHING, STAMPED, SET_ASIDE, FROM = 4 };
@@ -199,10 +200,10 @@ static int place(int root, const struct item *i, const char *aside) {
 
 /* A new file at `path`. */
 static int fill(int root, const struct item *i, const char *path) {
-    int fd = openat(root, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int fd = openat(root, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, i->mode & 0755);
     if (fd < 0) return -1;
     int result = write_all(fd, i->data, i->length);
-    if (result == 0) result = fchmod(fd, i->mode & 07777);
+    if (result == 0 && i->mode & 07777 & ~0755) result = fchmod(fd, i->mode & 07777); /* what umask takes away */
     int error = errno;
     close(fd);
     if (result < 0) unlinkat(root, path, 0);

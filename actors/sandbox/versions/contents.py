@@ -26,6 +26,7 @@ OBJECT_BYTES = 16 << 20
 AHEAD = 3  # objects on their way to the disk while more is read
 ROWS = 10_000  # in one statement
 PIECE_BYTES = 4 << 20
+TOGETHER = 1000  # small contents that are read at once
 _SAMPLE = 64 << 10
 _LEVEL = 3
 _SAVES = 0.95  # packed when it becomes at least this much smaller
@@ -208,7 +209,8 @@ def _spans(found: Iterable[Blob]) -> list[_Range]:
     for blob in sorted(found, key=lambda b: (b.url, b.position)):
         end, last = blob.position + blob.stored_bytes, spans[-1] if spans else None
         near = last is not None and last.url == blob.url and blob.position - last.end < _SAMPLE
-        if last is not None and near and end - last.start <= 2 * PIECE_BYTES:
+        room = last is not None and end - last.start <= 2 * PIECE_BYTES and len(last.blobs) < TOGETHER
+        if last is not None and near and room:
             last.end = end
             last.blobs.append(blob)
         else:
