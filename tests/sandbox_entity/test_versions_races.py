@@ -92,7 +92,7 @@ async def test_what_is_written_meanwhile_is_there_or_in_a_snapshot(
     assert writer.written - found == set()
     assert len(writer.written) > ROUNDS
     assert kept > 0, "never did anything come in between"
-    assert ends <= {"done", "failed"}, "on a slow machine it may find the files changing for ever, and says so"
+    assert ends <= {"done", "failed"}, "failed: on a slow machine the files may keep changing, and it says so"
 
 
 async def test_a_program_that_never_stops_writing_holds_no_restore_up(
