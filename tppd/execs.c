@@ -103,6 +103,7 @@ void execs_forget(struct conn *c) {
             }
         }
     processes_forget(c);
+    ports_forget(c);
 }
 
 void exec_status(struct buffer *b, struct exec *x, uint32_t id, bool created) {
@@ -355,6 +356,7 @@ int64_t execs_tick(void) {
     int64_t now = now_ms(), other;
     if ((other = conns_resume(now)) >= 0) sooner(&wait, now + other, now);
     if ((other = processes_tick()) >= 0) sooner(&wait, now + other, now);
+    if ((other = ports_tick()) >= 0) sooner(&wait, now + other, now);
     if (starts_due_ms() >= 0) sooner(&wait, starts_due_ms(), now);
     for (struct exec *x = execs; x; x = x->next) {
         if (x->killing && !x->shim_gone) sooner(&wait, x->kill_ms, now);

@@ -288,7 +288,7 @@ void file_serve(struct buffer *to, const struct request *r) {
     out = to;
     int64_t given = field_number(r, TAG_EPOCH, -1);
     bool changes = r->op != OP_STAT && r->op != OP_READ && r->op != OP_LISTDIR && r->op != OP_LISTTREE &&
-                   r->op != OP_WALK && r->op != OP_READ_FILES;
+                   r->op != OP_WALK && r->op != OP_READ_FILES && r->op != OP_HOLDERS;
     if (changes && given < *epoch) {
         reply_error(out, STATUS_FENCED, r->id, 0, "epoch %lld is over; the owner is at %lld",
                     (long long)given, (long long)*epoch);
@@ -303,6 +303,7 @@ void file_serve(struct buffer *to, const struct request *r) {
     }
     char *path = file_join(options.home, given_path);
     switch (r->op) {
+    case OP_HOLDERS: ports_holders(out, r); break;
     case OP_STAT: op_stat(r, path); break;
     case OP_READ: op_read(r, path); break;
     case OP_WRITE: file_write(r, path); break;

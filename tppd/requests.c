@@ -301,6 +301,8 @@ void request_handle(struct conn *c, const struct request *r) {
     case OP_PREPARE: prepare(r); break;
     case OP_EGRESS: egress_open(c, r); break;
     case OP_EGRESS_CLOSE: egress_close(c, r->id); break;
+    case OP_CONNECT: relay_begin(c, r); break;
+    case OP_LISTEN: ports_listen(c, r); break;
     case OP_PROCESSES: processes_list(c, r->id); break;
     case OP_KILL_ALL:
         if (allowed(c, r)) processes_kill(c, r->id);

@@ -16,6 +16,8 @@
  *   records.c   how commands started and ended; generation, epoch
  *   trees.c     finding and killing every process a command left
  *   processes.c all processes of the sandbox: the list of them, ending all
+ *   ports.c     which ports are listened on inside, and by whom
+ *   relays.c    bytes between a client and a port inside
  *   memory.c    whether the kernel killed for want of memory
  *   files.c     the process that does file operations with the sandbox user's rights
  *   fileops.c   these operations; stamps and conditions
@@ -36,12 +38,13 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
-#define TPPD_VERSION 6
+#define TPPD_VERSION 7
 #define MAX_FRAME (16u * 1024 * 1024)
 #define MAX_OUT_QUEUE (32u * 1024 * 1024) /* a client that reads no replies is cut off beyond this */
 #define MAX_CONNS 1024
 #define MAX_EXECS 1024   /* commands with a process or an open stream left */
 #define MAX_WORKERS 64   /* file connections */
+#define MAX_RELAYS 512   /* connections to ports inside */
 #define SEGMENT_BYTES (8u * 1024 * 1024)
 #define SEGMENT_LEAST (64u * 1024) /* where many streams share options.journal_bytes */
 #define JOURNAL_BYTES (1024ull * 1024 * 1024)
@@ -63,6 +66,7 @@ enum op {
     OP_LISTDIR = 22, OP_SET = 23, OP_RENAME = 24, OP_COPY = 25, OP_LISTTREE = 26,
     OP_WALK = 27, OP_READ_FILES = 28, OP_WRITE_FILES = 29,
     OP_EGRESS = 30, OP_EGRESS_CLOSE = 31,
+    OP_CONNECT = 34, OP_LISTEN = 35, OP_HOLDERS = 36,
 };
 
 enum tag {
@@ -75,6 +79,7 @@ enum tag {
     TAG_ERRNO = 38, TAG_VERSION = 39, TAG_GENERATION = 40, TAG_STARTED_MS = 41, TAG_SIZE = 42,
     TAG_MTIME_NS = 43, TAG_KIND = 44, TAG_NAME = 45, TAG_CLOSED = 46, TAG_PROCESS = 47, TAG_COUNT = 48,
     TAG_STAMP = 60, TAG_SETTLED = 61, TAG_MORE = 62, TAG_PORT = 63,
+    TAG_SOCKET = 71, TAG_CHANGE = 72, TAG_HOLDER = 73,
 };
 
 enum status {
@@ -315,6 +320,17 @@ void processes_kill(struct conn *c, uint32_t id);
 void processes_forget(const struct conn *c);
 int processes_sweep(void);              /* kill those of every command there is now; how many there were */
 int64_t processes_tick(void);           /* ms until it is to be called again, -1: when something is asked */
+
+/* ---- ports.c ---- */
+void port_hide(int fd);                 /* a listening socket of tppd's own: not shown, not connected to */
+bool port_is_hidden(int port);
+void ports_listen(struct conn *c, const struct request *r);
+void ports_forget(const struct conn *c);
+int64_t ports_tick(void);               /* ms until it is to be called again, -1: when somebody watches */
+void ports_holders(struct buffer *out, const struct request *r);
+
+/* ---- relays.c ---- */
+void relay_begin(struct conn *c, const struct request *r);
 
 /* ---- memory.c ---- */
 void memory_open(int fd);               /* the counter, or -1: look for it */

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from actors.sandbox.link import SandboxLink
+from actors.sandbox.tppd import ports
 from actors.sandbox.tppd.client import Stat, Tppd
 from actors.sandbox.tppd.journal import Chunk, ExitRecord, Life, Stream
 from actors.sandbox.tppd.ptys import Mark
@@ -227,6 +228,27 @@ class SandboxAccess:
             return exec_id in await self.tppd.list()
         except SandboxNotRunning:
             return False
+
+    # ---- ports ----------------------------------------------------------------------------------
+
+    async def listeners(
+        self, change: int | None = None, timeout_s: float = 0.0
+    ) -> tuple[int, list[ports.Listener]]:
+        """See `ports.listeners`. Raises SandboxNotRunning: looking wakes nobody."""
+        return await ports.listeners(self.tppd, change, timeout_s=timeout_s)
+
+    async def dial(self, port: int, *, wake: bool) -> ports.Wire:
+        """A raw connection to a port inside: see `ports.dial`. `wake`: a sandbox that does not run is
+        started for it."""
+        if not wake:
+            return await self._link.dial(port)
+        await self.epoch()
+        number = self._attached
+        try:
+            return await self._link.dial(port)
+        except (SandboxNotRunning, DeadlineExceeded):  # paused: it takes connections and says nothing
+            await self.epoch(beyond=number)
+            return await self._link.dial(port)
 
     # ---- commands: acting -----------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
 """How a process reaches one sandbox: the port, and its local implementation.
 
-All that is done with a sandbox from outside of it takes one of two ways, and both depend on where it runs:
-a connection to its `tppd`, and its journals, which are read whether or not it lives. `SandboxLink` is these
-two and nothing else; `SandboxAccess` and everything above it know no path of the run directory.
+All that is done with a sandbox from outside of it takes one of three ways, and all depend on where it runs:
+a connection to its `tppd`, a raw one to a port inside, and its journals, which are read whether or not it
+lives. `SandboxLink` is these three and nothing else; `SandboxAccess` and everything above it know no path of
+the run directory.
 
 Who owns what: the link belongs to whoever made it, the connections that it opens to their callers. The
 sandbox may die at any time: then `connect` raises SandboxNotRunning, and the journals stay until retention
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from actors.sandbox.commands.views import row_with_end
-from actors.sandbox.tppd import journal, ptys
+from actors.sandbox.tppd import journal, ports, ptys
 from actors.sandbox.tppd.journal import Chunk, ExitRecord, Life, Stream
 from actors.sandbox.tppd.protocol import Connection
 from actors.sandbox.tppd.ptys import Mark
@@ -31,6 +32,9 @@ class SandboxLink(Protocol):
 
     async def connect(self) -> Connection:
         """Open a new connection to its tppd. Raises SandboxNotRunning when nobody listens."""
+
+    async def dial(self, port: int) -> ports.Wire:
+        """Open a raw connection to a port inside: see `ports.dial`."""
 
     async def life(self, exec_id: str) -> Life:
         """What is on record of a command: whether it was started, has exited, and its streams have closed."""
@@ -61,6 +65,10 @@ class LocalLink:
     async def connect(self) -> Connection:
         """See SandboxLink.connect."""
         return await Connection.to(self.run_dir)
+
+    async def dial(self, port: int) -> ports.Wire:
+        """See SandboxLink.dial."""
+        return await ports.dial(self.run_dir, port)
 
     async def life(self, exec_id: str) -> Life:
         """See SandboxLink.life."""

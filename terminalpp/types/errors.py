@@ -3,72 +3,14 @@
 Each error can be pickled (Ray carries them) because it takes positional arguments only, and can be
 written as JSON and read back by looking its code up: a class path is never taken off the wire.
 The gateway maps the tree to `application/problem+json` in one place; the CLI prints
-`detail` and `hint` as one line and the next step.
+`detail` and `hint` as one line and the next step. `terminal_error` has their base.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
-_BY_CODE: dict[str, type[TerminalError]] = {}
-
-
-class TerminalError(Exception):
-    """Base of every error that Terminal++ raises on purpose.
-
-    `title` names the kind, `detail` says what happened in this case, `hint` what to do next; `extra` is JSON
-    for programs.
-    """
-
-    title: ClassVar[str] = "The server failed"
-    code: ClassVar[str] = "internal"
-    status: ClassVar[int] = 500
-    retryable: ClassVar[bool] = False
-    hint: ClassVar[str] = "See the log of the server; report it if it happens again."
-
-    def __init__(self, detail: str = "", hint: str = "", extra: dict[str, Any] | None = None) -> None:
-        super().__init__(detail)
-        self.detail = detail or f"{type(self).title}."
-        self.next_step = hint or type(self).hint
-        self.extra = extra or {}
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "title" not in cls.__dict__:
-            raise TypeError(f"{cls.__name__} has no title: what its kind is called, without a full stop")
-        if cls.code in _BY_CODE and _BY_CODE[cls.code].__qualname__ != cls.__qualname__:
-            raise TypeError(f"error code {cls.code!r} is taken by {_BY_CODE[cls.code].__name__}")
-        _BY_CODE[cls.code] = cls
-        cls.__doc__ = cls.__dict__.get("__doc__") or f"{cls.title}."
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.detail, self.next_step, self.extra)
-
-    def __str__(self) -> str:
-        return self.detail
-
-    def to_json(self) -> dict[str, Any]:
-        """As `from_json` reads it: code, HTTP status, whether trying again can help, detail, hint, extra."""
-        return {
-            "code": self.code, "status": self.status, "retryable": self.retryable, "detail": self.detail,
-            "hint": self.next_step,
-            "extra": self.extra,
-        }
-
-
-_BY_CODE[TerminalError.code] = TerminalError
-
-
-def from_json(value: dict[str, Any]) -> TerminalError:
-    """The error that `to_json` wrote; an unknown code becomes the base error with its words kept."""
-    cls = _BY_CODE.get(str(value.get("code")), TerminalError)
-    return cls(str(value.get("detail", "")), str(value.get("hint", "")), dict(value.get("extra") or {}))
-
-
-def all_codes() -> dict[str, type[TerminalError]]:
-    """Every code with its class, for the documentation test and the mapping to HTTP."""
-    return dict(_BY_CODE)
-
+from terminalpp.types.terminal_error import TerminalError as TerminalError
+from terminalpp.types.terminal_error import all_codes as all_codes
+from terminalpp.types.terminal_error import from_json as from_json
 
 # ---- the caller's words -------------------------------------------------------------------------
 
@@ -306,6 +248,24 @@ class CommandFailed(TerminalError):
     def stderr(self) -> str:
         """What it printed as errors, as far as its record keeps it."""
         return str(self.extra.get("stderr", ""))
+
+
+class PortClosed(TerminalError):
+    title = "Nobody listens on that port in the sandbox"
+    code, status, retryable = "port-closed", 502, True
+    hint = "Start the program and have it listen on 127.0.0.1, ::1 or all addresses; `./tpp ports` shows it."
+
+
+class PortFailed(TerminalError):
+    title = "The program in the sandbox did not answer as it should"
+    code, status = "port-failed", 502
+    hint = "Look at what the program prints: `./tpp sandbox logs`, or its terminal."
+
+
+class LinkExpired(TerminalError):
+    title = "This share link has expired"
+    code, status = "link-expired", 410
+    hint = "Ask its owner for another one: `./tpp ports share`."
 
 
 class OffsetMismatch(TerminalError):

@@ -15,6 +15,7 @@ from typing import Any
 
 from actors.sandbox.link import LocalLink
 from actors.sandbox.tppd.journal import Chunk, ExitRecord, Life, Stream
+from actors.sandbox.tppd.ports import Wire
 from actors.sandbox.tppd.protocol import SOCKET, Connection
 from runtime.framing import short_name
 from schema.executions import ExecutionRow
@@ -41,8 +42,13 @@ class Relay:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if await reader.readline() == b"tppd\n":
+            line = await reader.readline()
+            if line == b"tppd\n":
                 await self._pass_on(reader, writer)
+                return
+            if line.startswith(b"port "):
+                inside = await self._local.dial(int(line[5:]))
+                await asyncio.gather(_copy(reader, inside[1]), _copy(inside[0], writer))
                 return
             method, args, options = pickle.loads(await reader.read())
             try:
@@ -98,6 +104,11 @@ class RelayLink:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    async def dial(self, port: int) -> Wire:
+        wire = await asyncio.open_connection("127.0.0.1", self._port)
+        wire[1].write(b"port %d\n" % port)
+        return wire
 
     async def life(self, exec_id: str) -> Life:
         return await self._ask("life", exec_id)

@@ -118,6 +118,17 @@ async def test_files_and_signals_pass(access: SandboxAccess, sandbox: Sandbox) -
     assert (await access.end(exec_id, 10)).exit_code == 5
 
 
+async def test_a_port_inside_is_reached(access: SandboxAccess, sandbox: Sandbox) -> None:
+    listen = "import socket; s = socket.create_server(('127.0.0.1', 8300)); print('on', flush=True)"
+    answer = "c, _ = s.accept(); c.sendall(c.recv(9)[::-1])"
+    exec_id = await sandbox.begin(f'exec python3 -c "{listen}; {answer}"')
+    await access.more(exec_id, 20, 0, 2**62)
+    assert [one.port for one in (await access.listeners())[1]] == [8300]
+    reader, writer = await access.dial(8300, wake=True)
+    writer.write(b"drawer")
+    assert await reader.read(-1) == b"reward"
+
+
 @pytest.mark.parametrize("kind", ["local", "relay"])
 async def test_a_sandbox_that_is_gone_is_told_and_its_journals_stay(make: Make, kind: str) -> None:
     sandbox = await make()

@@ -60,6 +60,9 @@ class Op(IntEnum):
     WRITE_FILES = 29
     EGRESS = 30
     EGRESS_CLOSE = 31
+    CONNECT = 34
+    LISTEN = 35
+    HOLDERS = 36
 
 
 class Tag(IntEnum):
@@ -114,6 +117,9 @@ class Tag(IntEnum):
     SETTLED = 61
     MORE = 62
     PORT = 63
+    SOCKET = 71
+    CHANGE = 72
+    HOLDER = 73
 
 
 class Status(IntEnum):
