@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from schema import dead_letters, idempotency, mailbox, outbox
+from schema import dead_letters, idempotency, mailbox, outbox, port_shares
 from schema.database import Database
 from schema.sql import Queries
 
@@ -31,6 +31,7 @@ PRUNED = {
     "outbox": lambda database: outbox.prune(database, REMEMBERED_SECONDS),
     "idempotency_keys": lambda database: idempotency.prune(database, REMEMBERED_SECONDS),
     "dead_letters": lambda database: dead_letters.prune(database, REMEMBERED_SECONDS),
+    "port_shares": lambda database: port_shares.prune(database, REMEMBERED_SECONDS),
 }
 
 

@@ -561,6 +561,23 @@ CREATE TABLE plugins (
 CREATE INDEX idx_plugins_tags ON public.plugins USING gin (tags);
 CREATE TRIGGER trg_plugins_updated_at BEFORE UPDATE ON public.plugins FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION set_updated_at();
 
+CREATE TABLE port_shares (
+    id uuid NOT NULL,
+    sandbox_id uuid NOT NULL,
+    port integer NOT NULL,
+    name text NOT NULL,
+    secret_sha256 character varying(64) NOT NULL,
+    created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+    expires_at timestamp with time zone NOT NULL,
+    CONSTRAINT ck_port_shares_port CHECK (((port >= 1) AND (port <= 65535))),
+    CONSTRAINT ck_port_shares_secret CHECK (((secret_sha256)::text ~ '^[0-9a-f]{64}$'::text)),
+    CONSTRAINT port_shares_pkey PRIMARY KEY (id),
+    CONSTRAINT port_shares_sandbox_id_fkey FOREIGN KEY (sandbox_id) REFERENCES sandboxes(id) ON DELETE CASCADE
+);
+CREATE INDEX idx_port_shares_expires ON public.port_shares USING btree (expires_at);
+CREATE INDEX idx_port_shares_sandbox ON public.port_shares USING btree (sandbox_id, created_at DESC, id DESC);
+CREATE UNIQUE INDEX uq_port_shares_secret ON public.port_shares USING btree (secret_sha256);
+
 CREATE TABLE reminders (
     kind character varying(20) NOT NULL,
     id text NOT NULL,
