@@ -75,6 +75,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         self._joining = asyncio.create_task(self._joined())
         port = (sockets or [])[0].getsockname()[1]
+        self._app.gateway.port = port
         found = {"pid": os.getpid(), "port": port, "url": f"http://127.0.0.1:{port}"}
         run = self._settings.home / "run"
         run.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -36,6 +36,8 @@ from gateway import (
     operator,
     origin_checks,
     output,
+    port_addresses,
+    ports,
     problems,
     processes,
     proof,
@@ -56,6 +58,7 @@ from gateway.methods import Methods, head
 from gateway.metrics import Metrics, Pulse, template
 from gateway.middleware import Edge
 from gateway.outage import Outage
+from gateway.port_access import Shares
 from gateway.sandbox_connections import SandboxConnections
 from gateway.state import AppState
 from runtime import memory
@@ -124,7 +127,8 @@ def create_app(
     async def lifespan(app: Application) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
             app.gateway = gateway = await _open(settings, runtime, database, live, stack)
-            gateway.metrics.known = frozenset(template(path) for path in app.openapi()["paths"])
+            paths = (*app.openapi()["paths"], port_addresses.ROUTE)
+            gateway.metrics.known = frozenset(template(path) for path in paths)
             app.state.gateway = gateway
             app.edge = Edge(app.answer, gateway)
             app.opened.set()
@@ -172,6 +176,8 @@ def create_app(
         file_versions.router,
         terminals.router,
         terminals.all_router,
+        ports.router,
+        ports.shares_router,
         tickets.router,
         terminal_socket.router,
     ):
@@ -250,4 +256,6 @@ async def _open(
         disk=Disk(settings.home, settings.disk_reserve_bytes),
         objects=Objects.of(settings),
         feeds=Feeds(database, live),
+        guard=origin_checks.Guard((settings.allowed_hosts or "").split(",")),
+        shares=Shares(database),
     )

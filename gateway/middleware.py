@@ -8,7 +8,8 @@ at once and by count while it arrives, and on its pauses. What escapes a route i
 and answered as a problem. A body that was not read to its end is taken for a moment longer and forgotten,
 then the connection is closed.
 
-A WebSocket passes the same, before its handshake is answered.
+A WebSocket passes the same, before its handshake is answered. A request for a port in a sandbox passes the
+host and origin checks and goes to `port_proxy`, which asks for rights of its own.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ import time
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway import origin_checks, problems
+from gateway import origin_checks, port_addresses, problems
 from gateway.admission import Ticket
 from gateway.auth import bearer
 from gateway.metrics import Metrics
+from gateway.port_addresses import Address
+from gateway.port_proxy import IDLE_S, PortProxy
 from gateway.state import AppState
 from gateway.tickets import principal_of_ticket
 from terminalpp.types import errors
@@ -38,6 +41,7 @@ PAUSE_S = 30.0
 POLICY, INTERNAL = 1008, 1011  # close codes of RFC 6455, section 7.4.1
 REASON_MAX = 40  # characters: a close frame holds 123 bytes
 STREAM = b"text/event-stream"
+_NO_LIMIT = 2**62
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # While the disk is nearly full these are refused, save what ends, frees or only looks.
 _CREATE = frozenset({"POST", "PUT", "PATCH"})
@@ -52,7 +56,8 @@ class Edge:
     def __init__(self, app: ASGIApp, gateway: AppState) -> None:
         self._app = app
         self._gateway = gateway
-        self._guard = origin_checks.Guard((gateway.settings.allowed_hosts or "").split(","))
+        self._guard = gateway.guard
+        self._ports = PortProxy(gateway)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -63,8 +68,13 @@ class Edge:
             return
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         scope["request_id"] = _request_id(headers)
-        body = _Body(receive, headers, *self._limit(scope["method"], scope["path"]))
-        answer = _Answer(scope, send, body, self._gateway.metrics)
+        port = self._port(scope)
+        if port is None:
+            body = _Body(receive, headers, *self._limit(scope["method"], scope["path"]))
+            answer = _Answer(scope, send, body, self._gateway.metrics, scope["path"])
+        else:
+            body = _Body(receive, headers, _NO_LIMIT, "", IDLE_S)
+            answer = _Answer(scope, send, body, self._gateway.metrics, port_addresses.ROUTE, pages=True)
         ticket: Ticket | None = None
 
         async def within() -> None:
@@ -79,8 +89,10 @@ class Edge:
             await self._app(scope, body.receive, answer.send)
 
         try:
-            self._guard.check(scope)
-            if scope["path"] == "/v1" or scope["path"].startswith("/v1/"):
+            self._guard.check(scope, ours=port is not None and not port.prefix)
+            if port is not None:
+                await self._ports.answer(port, scope, body.receive, answer.send)
+            elif scope["path"] == "/v1" or scope["path"].startswith("/v1/"):
                 await self._gateway.outage.guard(lambda: answer.begun, within)
             else:
                 body.refuse_declared()
@@ -142,6 +154,13 @@ class Edge:
             if ticket is not None:
                 ticket.end()
 
+    def _port(self, scope: Scope) -> Address | None:
+        """The port that a request is for. A host that only looks like one of ours is none."""
+        found = port_addresses.of(scope)
+        if found is not None and not found.prefix and self._guard.domain(found.host) is None:
+            return None
+        return found
+
     def _limit(self, method: str, path: str) -> tuple[int, str]:
         settings = self._gateway.settings
         if method == "PUT" and _FILE.fullmatch(path):
@@ -155,9 +174,11 @@ class _Body:
     """The request's body on its way in. `unread`: bytes of it are still to come."""
 
     def __init__(
-        self, receive: Receive, headers: list[tuple[bytes, bytes]], limit: int, limit_name: str
-    ) -> None:
+        self, receive: Receive, headers: list[tuple[bytes, bytes]], limit: int, limit_name: str,
+        pause_s: float = PAUSE_S,
+    ) -> None:  # fmt: skip
         self._receive = receive
+        self._pause_s = pause_s
         self._limit = limit
         self._limit_name = limit_name
         self._seen = 0
@@ -174,10 +195,11 @@ class _Body:
         """Raises TooLarge once more than the limit has arrived, RequestTimeout when nothing does."""
         if self.unread:
             try:
-                async with asyncio.timeout(PAUSE_S):
+                async with asyncio.timeout(self._pause_s):
                     message = await self._receive()
             except TimeoutError:
-                raise errors.RequestTimeout(f"nothing of the body arrived for {PAUSE_S:.0f} s") from None
+                words = f"nothing of the body arrived for {self._pause_s:.0f} s"
+                raise errors.RequestTimeout(words) from None
         else:
             message = await self._receive()
         if message["type"] == "http.request":
@@ -202,11 +224,16 @@ class _Body:
 
 
 class _Answer:
-    """The answer on its way out: marked with the request id, measured, and closed when the body was not
-    read to its end (it may be endless)."""
+    """The answer on its way out: marked with the request id, measured as one of `route`, and closed when the
+    body was not read to its end (it may be endless). `pages`: it is a program's, and says itself what a
+    browser may do with it."""
 
-    def __init__(self, scope: Scope, send: Send, body: _Body, metrics: Metrics) -> None:
+    def __init__(
+        self, scope: Scope, send: Send, body: _Body, metrics: Metrics, route: str, *, pages: bool = False
+    ) -> None:
         self._scope = scope
+        self._route = route
+        self._marks = [] if pages else origin_checks.headers(scope["path"])
         self._send = send
         self._body = body
         self._metrics = metrics
@@ -224,7 +251,7 @@ class _Answer:
             message["headers"] = [
                 *said,
                 (b"x-request-id", self._scope["request_id"].encode()),
-                *(pair for pair in origin_checks.headers(self._scope["path"]) if pair[0] not in names),
+                *(pair for pair in self._marks if pair[0] not in names),
                 *([(b"connection", b"close")] if self._closing else []),
             ]
             self._status = message["status"]
@@ -241,7 +268,7 @@ class _Answer:
         if self.begun and not self._measured:
             self._measured = True
             took = time.perf_counter() - self._started
-            self._metrics.observe(self._scope["method"], self._scope["path"], self._status, took)
+            self._metrics.observe(self._scope["method"], self._route, self._status, took)
 
 
 def _request_id(headers: list[tuple[bytes, bytes]]) -> str:

@@ -49,8 +49,18 @@ class Guard:
         self._names = {"localhost", *(name for name in given if name and not name.startswith("."))}
         self._below = tuple(name for name in given if name.startswith("."))
 
-    def check(self, scope: Scope) -> None:
-        """Raises HostNotAllowed, OriginNotAllowed."""
+    def domain(self, host: str) -> str | None:
+        """What `host` is below: `localhost`, or a name that is allowed with all below it; None: nothing."""
+        below = [*self._below, ".localhost"]
+        return next((name[1:] for name in below if _name(host).endswith(name)), None)
+
+    @property
+    def ports_domain(self) -> str:
+        """Below which each port of a sandbox has a host of its own."""
+        return self._below[0][1:] if self._below else "localhost"
+
+    def check(self, scope: Scope, *, ours: bool = False) -> None:
+        """Raises HostNotAllowed, OriginNotAllowed. `ours`: the host is known to be one of ours."""
         hosts = [value for name, value in scope["headers"] if name == b"host"]
         origins = [value for name, value in scope["headers"] if name == b"origin"]
         if len(hosts) > 1:
@@ -58,7 +68,7 @@ class Guard:
         host = hosts[0].decode("latin-1") if hosts else ""
         name = _name(host)
         server = (scope.get("server") or ("",))[0]
-        if host and not (self._allowed(name) or name == server):  # HTTP/1.0 need not name any
+        if host and not (ours or self._allowed(name) or name == server):  # HTTP/1.0 need not name any
             raise errors.HostNotAllowed(f"this server is not called {_shown(host)}")
         # A page may open a WebSocket to any server, and read what comes: no browser asks that server first.
         if origins and (scope["type"] == "websocket" or scope["method"] not in SAFE):

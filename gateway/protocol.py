@@ -8,6 +8,7 @@
   a new one may still ask for health, and beyond `RESERVE` more nothing is accepted.
 - A client that takes nothing of its answer for `STALL_S` is cut; one that reads, however slowly, never is.
 - What is no HTTP is answered in our form too, behind the answers that are still due, and ends the connection.
+- A request for a port in a sandbox that wants to leave HTTP becomes a `Tunnel`, whatever it leaves for.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ import fcntl
 import struct
 import termios
 from collections import OrderedDict
+from functools import partial
 from typing import Any
 
 import httptools
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from gateway import origin_checks, problems
+from gateway import origin_checks, port_addresses, problems
+from gateway.tunnel import Tunnel
 from runtime.settings import Settings
 from terminalpp.types import errors
 from terminalpp.types.ids import new_id
@@ -110,6 +113,7 @@ class Protocol(HttpToolsProtocol):
         self._ended = False  # what still arrives is forgotten
         self._crowded = False
         self._stalled: asyncio.TimerHandle | None = None
+        self._tunnel: Tunnel | None = None
 
     # ---- the connection --------------------------------------------------------------------------
 
@@ -131,17 +135,32 @@ class Protocol(HttpToolsProtocol):
         self._taken()
         self._unset_keepalive_if_required()  # uvicorn keeps the timer, and all with it, when it was reset
         super().connection_lost(exc)
+        if self._tunnel is not None:
+            self._tunnel.gone()
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """See asyncio. A tunnel's other direction stays open."""
+        if self._tunnel is not None:
+            self._tunnel.ended()
+            return True
+        return super().eof_received()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio. Refuses what is not HTTP, and a head that is too large."""
         if self._ended:
+            return
+        if self._tunnel is not None:
+            self._tunnel.feed(data)
             return
         self._idle.remove(self)
         self._unset_keepalive_if_required()
         self._unread += len(data)
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._tunnel is not None:
+                self._tunnel.feed(data[upgrade.args[0] :])
+                return
             if self._should_upgrade():
                 self._upgrade()
                 return
@@ -153,7 +172,7 @@ class Protocol(HttpToolsProtocol):
             return
         if self._unread > self._limit:
             self._refuse(self._too_large())
-        elif self._late is None and (self._in_head or self.cycle is None or self.cycle.response_complete):
+        elif self._late is None and (self._in_head or self._is_free()):
             self._late = self.loop.call_later(HEAD_S, self._too_late)
 
     def _upgrade(self) -> None:
@@ -229,11 +248,30 @@ class Protocol(HttpToolsProtocol):
             self.pipeline[0][0].keep_alive = False  # the last in line
             self._ended = True
             raise _Stop
+        self.scope["target"] = self.url  # as it came
+        if self.parser.should_upgrade() and self._leaves_for_a_port():
+            self.scope["tunnel"] = self._tunnel = Tunnel(self.transport, self.flow)
         try:
             super().on_headers_complete()
+            self.scope["cut"] = partial(_cut, self.cycle)
+            if self._tunnel is not None:
+                self.cycle.keep_alive = False
         except Exception as error:  # a target that is none, or not ASCII
             self._refuse(errors.BadRequest("the request's target cannot be read"))
             raise _Stop from error
+
+    def _is_free(self) -> bool:
+        """Whether no answer is due on this connection but that to a request that comes now."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _leaves_for_a_port(self) -> bool:
+        method = self.parser.get_method().decode("ascii")
+        leaves = bool(port_addresses.upgrade_of(method, self.headers))
+        return leaves and self._is_free() and port_addresses.is_for_a_port(self.url, self.headers)
+
+    def _should_upgrade(self) -> bool:
+        """See uvicorn, which is told of its own WebSockets alone."""
+        return not port_addresses.is_for_a_port(self.url, self.headers) and super()._should_upgrade()
 
     def on_body(self, body: bytes) -> None:
         """See httptools."""
@@ -307,6 +345,12 @@ class Protocol(HttpToolsProtocol):
 
     def _overloaded(self) -> errors.Overloaded:
         return errors.Overloaded(f"{self._most} connections are open, the limit TPP_CONNECTIONS_MAX")
+
+
+def _cut(cycle: RequestResponseCycle) -> None:
+    """End the connection of an answer that cannot be completed, so that its reader sees that it is not."""
+    cycle.disconnected = True
+    cycle.transport.close()
 
 
 class _Refusal:

@@ -16,7 +16,9 @@ from gateway.auth import Principal, Tokens
 from gateway.database_metrics import Figures
 from gateway.feeds import Feeds
 from gateway.metrics import Metrics, Pulse
+from gateway.origin_checks import Guard
 from gateway.outage import Outage
+from gateway.port_access import Shares
 from gateway.sandbox_connections import SandboxConnections
 from runtime.disk import Disk
 from runtime.settings import Settings
@@ -44,6 +46,9 @@ class AppState:
     disk: Disk
     objects: Objects  # the contents of snapshots
     feeds: Feeds
+    guard: Guard
+    shares: Shares
+    port: int = 0                                           # on which it listens, once it does
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     streams: int = 0                                        # event streams open now
     # Sandbox id -> user id, which never changes; of those used last.

@@ -128,7 +128,7 @@ static int64_t look(void) {
     uint64_t hash = 14695981039346656037u; /* FNV-1a */
     for (size_t i = 0; i < (size_t)port_count * sizeof *ports; i++)
         hash = (hash ^ ((const uint8_t *)ports)[i]) * 1099511628211u;
-    return (int64_t)(hash >> 1); /* never negative: -1 stands for no number */
+    return (int64_t)(hash >> 11); /* 53 bits: a number of JSON too; never -1, which stands for none */
 }
 
 /* ---- watching ---- */

@@ -16,7 +16,7 @@ from terminalpp.types.errors import InvalidInput, PortClosed
 from tests.eventually import eventually
 from tests.sandbox.conftest import Sandbox
 
-# The first line tells what to do: `echo`, `drop` (read all, answer its length), `flood N`, `die` (reset), `wait`.
+# The first line tells what to do: `echo`, `drop` (answer how much there was), `flood N`, `die`, `wait`.
 SERVER = r'''
 import socket, sys, threading
 family, address, port = sys.argv[1:4]
