@@ -39,6 +39,7 @@ Usage: ./tpp COMMAND [ARGS]...      (not installed yet: the first command instal
   kill     End all processes in a sandbox, or what one command left.
   sh       Open a shell on a terminal in a sandbox.
   term     Terminals: ls, attach, screen, search, replay, end.
+  ports    Ports of a sandbox: list, share, unshare, forward.
   exec     Run a command in a sandbox.
   attach   Take up a command that runs in a sandbox.
   cp       Copy files into a sandbox, or out of it.

@@ -6,6 +6,8 @@
   TPP_ALLOWED_HOSTS allows by a leading dot. Each port is an origin of its own there: its cookies and storage
   are not the API's, and absolute paths work. Browsers resolve `*.localhost` to this machine by themselves.
 
+`/v1/sandboxes/{id}/tunnels/{port}` is the port without HTTP: an upgrade to `tpp-tcp`, then its raw bytes.
+
 The target goes on to the program byte for byte, with whatever it holds: `..`, `//`, escapes.
 """
 
@@ -16,18 +18,20 @@ from dataclasses import dataclass
 
 from starlette.types import Scope
 
-PREFIX = re.compile(rb"/v1/sandboxes/([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})/ports/"
-                    rb"([1-9][0-9]{0,4})(?=[/?]|$)")  # fmt: skip
+PREFIX = re.compile(rb"/v1/sandboxes/([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})/(?:ports|"
+                    rb"(tunnels))/([1-9][0-9]{0,4})(?=[/?]|$)")  # fmt: skip
 _LABEL = re.compile(r"([1-9][0-9]{0,4})-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.(.+)")
 ROUTE = "/v1/sandboxes/{id}/ports/{port}"  # of the figures
 PORT_MAX = 65535
+RAW = "tpp-tcp"
 SECRET = "tpp_share"  # in a query and as a cookie
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where a request goes. `target`: what the program is asked for. `host`: as the request names it.
-    `prefix`: of the path by which it came; empty for an address by host. `upgrade`: what HTTP is left for."""
+    `prefix`: of the path by which it came; empty for an address by host. `upgrade`: what HTTP is left for.
+    `raw`: there is no HTTP with the program at all."""
 
     sandbox_id: str
     port: int
@@ -35,6 +39,7 @@ class Address:
     host: str
     prefix: str
     upgrade: bytes
+    raw: bool = False
 
 
 def names_a_port(name: str) -> re.Match[str] | None:
@@ -69,14 +74,14 @@ def of(scope: Scope) -> Address | None:
     if (path := _by_path(target)) is not None:
         rest = target[path.end() :]
         rest = rest if rest.startswith(b"/") else b"/" + rest
-        sandbox_id = path[1].decode().lower()
-        return Address(sandbox_id, int(path[2]), rest, host, path[0].decode(), upgrade)
+        id, raw = path[1].decode().lower(), path[2] is not None
+        return Address(id, int(path[3]), rest, host, path[0].decode(), upgrade, raw)
     return None
 
 
 def _by_path(target: bytes) -> re.Match[bytes] | None:
     found = PREFIX.match(target)
-    return found if found is not None and int(found[2]) <= PORT_MAX else None
+    return found if found is not None and int(found[3]) <= PORT_MAX else None
 
 
 def _by_host(headers: list[tuple[bytes, bytes]]) -> re.Match[str] | None:

@@ -21,6 +21,7 @@ from terminalpp.types.errors import PortFailed
 
 Headers = list[tuple[bytes, bytes]]
 REMOVED = b"tpp-removed"
+FROM = b"tpp-port"  # by path: the answer is the program's, whatever it says, and not the API's
 _BETWEEN = frozenset({
     b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
     b"trailer", b"transfer-encoding", b"upgrade",
@@ -108,7 +109,7 @@ def response(address: Address, headers: Headers) -> Headers:
     """What the caller is told. Raises PortFailed for what is no header."""
     by_path = bool(address.prefix)
     forbidden = _BEYOND | (_AT_HOME if by_path else set())
-    drop = _BETWEEN | _named(headers) | {b"date", REMOVED} | (_POLICIES if by_path else set())
+    drop = _BETWEEN | _named(headers) | {b"date", REMOVED, FROM} | (_POLICIES if by_path else set())
     if any(name == b"transfer-encoding" for name, _ in headers):
         drop |= {b"content-length"}
     removed: dict[bytes, None] = {}
@@ -126,7 +127,7 @@ def response(address: Address, headers: Headers) -> Headers:
             told.append((name, _moved(address, value)))
         else:
             told.append((name, value))
-    told += _STRICT if by_path else []
+    told += [*_STRICT, (FROM, str(address.port).encode())] if by_path else []
     return told + ([(REMOVED, b", ".join(removed))] if removed else [])
 
 

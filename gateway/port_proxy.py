@@ -27,7 +27,7 @@ from starlette.types import Receive, Scope, Send
 from actors.sandbox.tppd.ports import Wire
 from gateway import port_addresses, port_headers
 from gateway.port_access import Visitor, visitor_of
-from gateway.port_addresses import SECRET, Address
+from gateway.port_addresses import RAW, SECRET, Address
 from gateway.state import AppState
 from gateway.tunnel import Tunnel
 from schema import sandboxes
@@ -51,6 +51,8 @@ class PortProxy:
     async def answer(self, address: Address, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request for a port. Raises TerminalError, ClientDisconnect before the answer has begun;
         after that the connection is cut."""
+        if address.raw and address.upgrade.decode("latin-1").lower() != RAW:
+            raise errors.BadRequest("raw bytes are had by an upgrade alone", f"Send `Upgrade: {RAW}`.")
         target, secret = address.target, None
         if not address.prefix:
             target, secret = port_addresses.secret_in(target)
@@ -130,8 +132,8 @@ class _Call:
     async def run(self) -> None:
         """To the end of the answer. Raises PortFailed, DeadlineExceeded, LinkExpired, ClientDisconnect."""
         try:
-            self._writer.write(self._program.send(self._request()))
-            await _first([self._down(), self._idle(), self._visitor.stay(), self._up()])
+            answer = self._raw() if self._address.raw else self._down()
+            await _first([answer, self._idle(), self._visitor.stay(), self._up()])
             if self._begun and not self._left:
                 await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         except (h11.RemoteProtocolError, ConnectionError) as error:
@@ -170,7 +172,6 @@ class _Call:
     async def _up(self) -> None:
         """The body as it comes; then the caller's leaving is waited for."""
         if self._address.upgrade:
-            self._program.send(h11.EndOfMessage())
             await self._scope["tunnel"].lost.wait()
             raise ClientDisconnect
         with contextlib.suppress(TimeoutError):
@@ -212,11 +213,16 @@ class _Call:
 
     async def _down(self) -> None:
         """The answer as it comes."""
+        self._writer.write(self._program.send(self._request()))
+        if self._address.upgrade:
+            self._program.send(h11.EndOfMessage())
         informed = 0
         async for event in self._events():
             match event:
                 case h11.InformationalResponse(status_code=101):
-                    await self._leave(event)
+                    headers = port_headers.response(self._address, list(event.headers))
+                    upgrade = next((v for n, v in event.headers if n == b"upgrade"), self._address.upgrade)
+                    await self._leave(headers, upgrade, self._program.trailing_data[0])
                     return
                 case h11.InformationalResponse():
                     self._go_on.set()
@@ -249,16 +255,16 @@ class _Call:
 
     # ---- an upgrade -----------------------------------------------------------------------------
 
-    async def _leave(self, event: h11.InformationalResponse) -> None:
+    async def _raw(self) -> None:
+        await self._leave([], RAW.encode(), b"")
+
+    async def _leave(self, headers: port_headers.Headers, upgrade: bytes, early: bytes) -> None:
         """It is no HTTP from here on. Ends when both directions have, or either end is gone, or we must."""
         tunnel: Tunnel = self._scope["tunnel"]
-        headers = port_headers.response(self._address, list(event.headers))
-        upgrade = next((value for name, value in event.headers if name == b"upgrade"), self._address.upgrade)
         headers += [(b"connection", b"upgrade"), (b"upgrade", upgrade),
                     (b"x-request-id", self._scope["request_id"].encode())]  # fmt: skip
         self._begun = self._left = True
         head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
-        early = self._program.trailing_data[0]
         abort = True
         try:
             await tunnel.write(b"HTTP/1.1 101 Switching Protocols\r\n" + head + b"\r\n" + early)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from terminalpp.cli import execute, files, keys, manage, operator, rewinds, snapshots, term
+from terminalpp.cli import execute, files, keys, manage, operator, ports, rewinds, snapshots, term
 from terminalpp.cli.network import NETWORKS, Allow, NetworkOption
 from terminalpp.cli.verb import Json, finish, one_of
 
@@ -343,6 +343,7 @@ app.command()(rewinds.fork)
 app.add_typer(files.files)
 app.add_typer(snapshots.snapshot)
 app.add_typer(term.term)
+app.add_typer(ports.ports)
 app.add_typer(manage.conversation)
 app.add_typer(manage.sandbox)
 app.add_typer(keys.model)

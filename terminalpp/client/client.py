@@ -23,6 +23,7 @@ from terminalpp.client.conversations import Conversations
 from terminalpp.client.files import Files
 from terminalpp.client.networks import Networks
 from terminalpp.client.operator import Operator
+from terminalpp.client.ports import Ports
 from terminalpp.client.routes import GRACE_S
 from terminalpp.client.shapes import (
     Execution,
@@ -40,7 +41,7 @@ from terminalpp.client.transport import Transport, field, segment, understanding
 from terminalpp.types import errors
 
 
-class Client(Files, Networks, Snapshots, Terminals, Conversations, Operator):
+class Client(Files, Networks, Snapshots, Terminals, Ports, Conversations, Operator):
     """An account's view of one gateway. Safe for many concurrent calls on one event loop."""
 
     def __init__(

@@ -10,6 +10,7 @@ making one fails or is cancelled, nothing is left behind.
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Self, TypedDict, Unpack
@@ -20,6 +21,7 @@ from terminalpp.client.command import AsyncCommands, held
 from terminalpp.client.connection import connection
 from terminalpp.client.filesystem import AsyncFilesystem
 from terminalpp.client.networks import SandboxNetwork
+from terminalpp.client.ports import AsyncPort, Port
 from terminalpp.client.transport import field
 from terminalpp.types import errors
 
@@ -163,6 +165,14 @@ class AsyncSandbox:
     async def processes(self) -> list[shapes.Process]:
         """All that runs in it, with the command it comes from."""
         return await self.client.processes(self.id)
+
+    async def ports(self) -> builtins.list[Port]:
+        """Ports that are listened on in it, and those declared."""
+        return field(await self.client.ports(self.id), "items")
+
+    def port(self, port: int) -> AsyncPort:
+        """One of its ports: to send requests, to share it, to forward it."""
+        return AsyncPort(self.client, self.id, port)
 
     async def close(self) -> None:
         """Let go of the connection, unless it was given. The sandbox is not touched."""

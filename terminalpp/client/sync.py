@@ -19,6 +19,7 @@ from terminalpp.client.command import AsyncCommand, AsyncCommands, CommandOption
 from terminalpp.client.connection import connection
 from terminalpp.client.conversation import AsyncConversation, ConversationOptions
 from terminalpp.client.filesystem import AsyncFilesystem
+from terminalpp.client.ports import AsyncPort
 from terminalpp.client.result import Gathering, Result
 from terminalpp.client.sandbox import AsyncSandbox, SandboxOptions
 from terminalpp.types import errors
@@ -132,6 +133,15 @@ class Filesystem(Blocking[AsyncFilesystem]):
     make_dir = blocking(AsyncFilesystem.make_dir)
 
 
+class Port(Blocking[AsyncPort]):
+    """A port of a sandbox; `sandbox.port(8000)`."""
+
+    request = blocking(AsyncPort.request)
+    share = blocking(AsyncPort.share)
+    unshare = blocking(AsyncPort.unshare)
+    url = blocking(AsyncPort.url)
+
+
 class Sandbox(Blocking[AsyncSandbox]):
     """A sandbox, with its `commands` and `files`."""
 
@@ -176,6 +186,11 @@ class Sandbox(Blocking[AsyncSandbox]):
     stop = blocking(AsyncSandbox.stop)
     kill = blocking(AsyncSandbox.kill)
     processes = blocking(AsyncSandbox.processes)
+    ports = blocking(AsyncSandbox.ports)
+
+    def port(self, port: int) -> Port:
+        """One of its ports: to send requests, to share it."""
+        return Port(self._inner.port(port), self._background)
 
     @staticmethod
     def list(*, url: str | None = None, token: str | None = None) -> list[shapes.Sandbox]:

@@ -18,6 +18,7 @@ import contextlib
 import json as jsons
 import random
 import re
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -295,6 +296,38 @@ class Transport:
                 yield response.content.iter_any()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self.unreachable(error) from error
+
+    async def through(
+        self, method: str, path: str, *, headers: dict[str, str], content: Any, silence_s: float
+    ) -> Answer:
+        """One request to a program behind the gateway, not repeated: its answer, whatever it is. Raises what
+        the gateway itself says."""
+        try:
+            async with self._send(method, path, None, headers, silence_s, content) as response:
+                answer = Answer(response.status, response.headers, await response.read())
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self.unreachable(error) from error
+        except ValueError as error:
+            raise errors.InvalidInput(f"the request cannot be sent: {error}") from None
+        self._met = True
+        if "tpp-port" not in answer.headers:
+            raise error_of(answer.status, answer.content)
+        return answer
+
+    @property
+    def authorization(self) -> str:
+        """What every request says of itself."""
+        return self._headers["authorization"]
+
+    async def dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A bare connection to the gateway, proved where that is asked for. Raises OSError."""
+        url = URL(self.base_url)
+        if self._socket is not None:
+            return await asyncio.open_connection(sock=await dial_unix(self._socket))
+        if self._prove and is_loopback(url):
+            return await asyncio.open_connection(sock=await dial_loopback(url, self._token))
+        context = ssl.create_default_context() if url.scheme == "https" else None
+        return await asyncio.open_connection(url.host, url.port, ssl=context)
 
     async def websocket(
         self, path: str, *, query: dict[str, Any], protocol: str, max_bytes: int

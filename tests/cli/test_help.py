@@ -23,7 +23,7 @@ VERBS = [command.name or command.callback.__name__ for command in app.registered
 WANTED = {
     "up", "down", "status", "doctor", "demo", "run", "chat", "logs", "ps", "kill", "test", "db", "version",
     "model", "quarantine", "dead-letters", "conversation", "sandbox", "sh", "term", "exec", "attach",
-    "cp", "files", "snapshot", "rewind", "fork",
+    "cp", "files", "snapshot", "rewind", "fork", "ports",
 }  # fmt: skip
 COMMANDS = [(verb,) for verb in sorted(WANTED - set(GROUPS))] + [
     (name, command.name) for name, group in GROUPS.items() for command in group.registered_commands]
