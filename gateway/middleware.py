@@ -70,7 +70,7 @@ class Edge:
         scope["request_id"] = _request_id(headers)
         port = self._port(scope)
         if port is None:
-            body = _Body(receive, headers, *self._limit(scope["method"], scope["path"]))
+            body = _Body(receive, headers, *self._limit(scope["method"], scope["path"]), PAUSE_S)
             answer = _Answer(scope, send, body, self._gateway.metrics, scope["path"])
         else:
             body = _Body(receive, headers, _NO_LIMIT, "", IDLE_S)
@@ -175,7 +175,7 @@ class _Body:
 
     def __init__(
         self, receive: Receive, headers: list[tuple[bytes, bytes]], limit: int, limit_name: str,
-        pause_s: float = PAUSE_S,
+        pause_s: float,
     ) -> None:  # fmt: skip
         self._receive = receive
         self._pause_s = pause_s
