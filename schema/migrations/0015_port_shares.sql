@@ -1,4 +1,4 @@
--- Migration 13: links that open one port of a sandbox to whoever has them.
+-- Migration 15: links that open one port of a sandbox to whoever has them.
 
 CREATE TABLE port_shares (
     id UUID PRIMARY KEY,
