@@ -21,6 +21,7 @@ static void stop_listening(void) {
     shutdown(listener, SHUT_RDWR); /* ends the listening for every holder of a copy, also one that sleeps */
     close(listener);
     listener = -1;
+    port_show(listens_on);
 }
 
 static int listen_on(int port) {
@@ -71,6 +72,7 @@ void egress_open(struct conn *c, const struct request *r) {
     if (listener < 0) {
         listener = listen_on((int)port);
         listens_on = (int)port;
+        if (listener >= 0) port_hide(listener); /* it is no program's */
     }
     if (listener < 0)
         reply_error(&c->out, errno == EADDRINUSE ? STATUS_CONFLICT : STATUS_INTERNAL, r->id, errno,

@@ -48,6 +48,11 @@ void port_hide(int fd) {
         }
 }
 
+void port_show(int port) {
+    for (int i = 0; i < HIDDEN; i++)
+        if (hidden[i].port == port) hidden[i].port = 0;
+}
+
 bool port_is_hidden(int port) {
     for (int i = 0; i < HIDDEN; i++)
         if (hidden[i].port == port) return true;

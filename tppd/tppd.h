@@ -323,6 +323,7 @@ int64_t processes_tick(void);           /* ms until it is to be called again, -1
 
 /* ---- ports.c ---- */
 void port_hide(int fd);                 /* a listening socket of tppd's own: not shown, not connected to */
+void port_show(int port);               /* it is not there any more */
 bool port_is_hidden(int port);
 void ports_listen(struct conn *c, const struct request *r);
 void ports_forget(const struct conn *c);

@@ -528,3 +528,19 @@ async def test_silence_both_ways_ends(program: Program, monkeypatch: pytest.Monk
     async with program.served.http() as http:
         answer = await http.get(f"{program.path}/wait")
         assert (answer.status_code, answer.json()["code"]) == (504, "deadline-exceeded")
+
+
+async def test_a_paused_sandbox_says_so_at_once(program: Program) -> None:
+    share = await program.share()
+    await program.api.pause_sandbox(program.box)
+    begun = time.monotonic()
+    async with program.served.http() as http:
+        stranger = {"host": program.host, "authorization": ""}
+        for answer in (
+            await http.get(f"{program.path}/"),
+            await http.get(f"/?tpp_share={share['token']}", headers=stranger),
+        ):
+            assert (answer.status_code, answer.json()["code"]) == (409, "sandbox-paused")
+        assert time.monotonic() - begun < 5
+        await program.api.resume_sandbox(program.box)
+        assert (await http.get(f"{program.path}/")).status_code == 200

@@ -233,3 +233,20 @@ async def test_connections_are_bounded_and_half_a_handshake_leaves_nothing(
         connection.send(payload(Op.CONNECT, 1, [(Tag.PORT, number(8000))]))
         connection.close()
     assert (await sandbox.tppd.hello()).version == 7
+
+
+async def test_tppds_own_listener_is_nobodys_port(sandbox: Sandbox) -> None:
+    """The way out of a sandbox listens on its loopback: not shown, not reached, free again once it ends."""
+    link = LocalLink(sandbox.run_dir)
+    connection = await link.connect()
+    for _ in range(20):  # more often than there are places to remember it
+        assert (await connection.request(Op.EGRESS, [(Tag.PORT, number(8400))], 5)).status == 0
+        assert 8400 not in [one.port for one in (await ports.listeners(sandbox.tppd))[1]]
+        with pytest.raises(PortClosed):
+            await link.dial(8400)
+        assert (await connection.request(Op.EGRESS_CLOSE, [], 5)).status == 0
+    connection.close()
+    exec_id = await serve(sandbox, port=8400)
+    assert 8400 in [one.port for one in (await ports.listeners(sandbox.tppd))[1]]
+    (await link.dial(8400))[1].close()
+    await sandbox.tppd.kill_tree(exec_id, epoch=sandbox.epoch)

@@ -14,7 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actors.sandbox.tppd.client import Tppd
-from actors.sandbox.tppd.protocol import MAX_FRAME_BYTES, SOCKET, Fields, Op, Reply, Tag, number, payload
+from actors.sandbox.tppd.protocol import (
+    MAX_FRAME_BYTES,
+    PAUSED_MARK,
+    SOCKET,
+    Fields,
+    Op,
+    Reply,
+    Tag,
+    number,
+    payload,
+    raise_if_paused,
+)
 from runtime.framing import short_name
 from terminalpp.types.errors import DeadlineExceeded, NotFound, PortClosed, SandboxNotRunning
 
@@ -84,8 +95,9 @@ def _merged(sockets: Iterable[tuple[int, int, int, int, bytes]], held: Reply | N
 
 
 async def dial(run_dir: str | Path, port: int) -> Wire:
-    """A raw connection to a port inside. Raises PortClosed (nobody listens), SandboxNotRunning, Overloaded,
-    DeadlineExceeded (within 10 s)."""
+    """A raw connection to a port inside. Raises PortClosed (nobody listens), SandboxNotRunning,
+    SandboxPaused, Overloaded, DeadlineExceeded (within 10 s)."""
+    raise_if_paused(str(Path(run_dir).parent / PAUSED_MARK))
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             with short_name(run_dir) as short:

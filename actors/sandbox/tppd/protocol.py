@@ -222,8 +222,8 @@ class Reply:
         raise _ERRORS.get(self.status, errors.TerminalError)(detail, "", extra)
 
 
-def _raise_if_paused(mark: str) -> None:
-    """It would be waited for in vain. What was asked before the pause is answered after it."""
+def raise_if_paused(mark: str) -> None:
+    """Raises SandboxPaused: it would be waited for in vain. What was asked before is answered after it."""
     if mark and os.path.exists(mark):
         raise errors.SandboxPaused("the sandbox is paused: nothing in it can answer")
 
@@ -237,7 +237,7 @@ class Connection(Requests[Reply]):
     async def to(cls, run_dir: str | Path) -> Connection:
         """Connect. Raises SandboxNotRunning when nobody listens, SandboxPaused."""
         mark = str(Path(run_dir).parent / PAUSED_MARK)
-        _raise_if_paused(mark)
+        raise_if_paused(mark)
         try:
             made = await cls.open(run_dir, SOCKET)
             made._paused_mark = mark
@@ -255,7 +255,7 @@ class Connection(Requests[Reply]):
 
     async def request(self, op: int, fields: Iterable[tuple[int, bytes]], timeout_s: float) -> Reply:
         """The reply, whatever its status. Raises ConnectionError, DeadlineExceeded or SandboxPaused."""
-        _raise_if_paused(self._paused_mark)
+        raise_if_paused(self._paused_mark)
         id = self.next_id()
         data = payload(op, id, fields)
         try:
