@@ -12,7 +12,8 @@ from typing import Any
 
 from terminalpp.client import events
 from terminalpp.client.routes import Routes
-from terminalpp.client.shapes import Agent, Changed, Conversation, Diff, Event, Message, Point, Rewind
+from terminalpp.client.shapes import Agent, Conversation, Diff, Event, Message
+from terminalpp.client.snapshot_shapes import Changed, Point, Rewind
 from terminalpp.client.transport import field, segment, understanding
 
 LONG_S = 120.0  # what looks at all files first

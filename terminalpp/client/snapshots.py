@@ -7,7 +7,8 @@ from __future__ import annotations
 import asyncio
 
 from terminalpp.client.routes import Routes
-from terminalpp.client.shapes import Changed, FileVersion, Restore, Sandbox, Snapshot, SnapshotEntry
+from terminalpp.client.shapes import Sandbox
+from terminalpp.client.snapshot_shapes import Changed, FileVersion, Restore, Snapshot, SnapshotEntry
 from terminalpp.client.transport import field, segment
 
 TAKE_S = 630.0  # a first snapshot of much takes long
