@@ -26,12 +26,18 @@ PIECE_BYTES = 256 * 1024
 Sandbox = Annotated[str, typer.Argument(help="The beginning of a sandbox's id.")]
 
 
+def without_dashes(command: list[str] | None) -> list[str] | None:
+    """The words of a command without the `--` that may stand before it, as with docker and kubectl."""
+    return command[1:] if command and command[0] == "--" else command
+
+
 def execute(
     sandbox: Sandbox,
     command: Annotated[
         list[str],
         typer.Argument(
             metavar="COMMAND...",
+            callback=without_dashes,
             help="A program and its arguments; a single word with spaces is a shell line.",
         ),
     ],

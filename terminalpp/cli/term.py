@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from terminalpp.cli.execute import without_dashes
 from terminalpp.cli.verb import Json, finish, one_of
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ def sh(
     sandbox: Annotated[str, typer.Argument(help="The beginning of a sandbox's id.")],
     command: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[COMMAND]...", help="A program and its arguments, instead of a shell."),
+        typer.Argument(metavar="[COMMAND]...", callback=without_dashes,
+                       help="A program and its arguments, instead of a shell."),
     ] = None,
     name: Annotated[
         str | None, typer.Option("--name", metavar="N", help="What it is called in lists.")

@@ -173,6 +173,7 @@ async def test_a_command_as_if_it_ran_here(stack: Stack, client) -> None:
         stack.tpp("exec", "--cwd", "/tmp", "--env", "A=b c", box, "sh", "-c", "pwd; echo $A").stdout
         == "/tmp\nb c\n"
     )
+    assert stack.tpp("exec", box, "--", "echo", "a", "--", "b").stdout == "a -- b\n"
     data = os.urandom(3_000_000)
     command = [sys.executable, "-m", "terminalpp.cli.main", "exec", box, "cat"]
     environment = stack.environ() | {"PYTHONPATH": str(ROOT)}
