@@ -49,6 +49,7 @@ from terminalpp.types.errors import (
 log = logging.getLogger("gateway")
 
 ATTEMPTS = 3
+APPEND_S = 0.01  # in which an append has its size
 OCTETS = "application/octet-stream"
 _TYPES = mimetypes.MimeTypes()  # its own table, not this machine's
 _READ_HEADERS = {
@@ -205,11 +206,23 @@ async def _pieces(
                 return
             limit = min(files.PIECE_BYTES, behind - first)
             now, data = await access.do(lambda t, _, at=first, n=limit: files.read(t, name, at, n))
+            now = await _appended(access, name, now, state)
             grown = now.size_bytes > state.size_bytes and _same_file(now, state)
             if len(data) < limit or (now.stamp != state.stamp and not grown):
                 log.warning("an answer was cut: the file was changed while it was read")
                 raise Conflict("the file was changed while it was read", "Read it again.")
             state = now
+
+
+async def _appended(access: Any, name: str, now: State, before: State) -> State:
+    """`now`, or what is there a moment later: the kernel notes the time of an append before the new size, and
+    a look in between sees a file that was changed and has not grown."""
+    for _ in range(ATTEMPTS):
+        if now.stamp == before.stamp or now.size_bytes != before.size_bytes or not _same_file(now, before):
+            break
+        await asyncio.sleep(APPEND_S)
+        now = await access.do(lambda tppd, _: files.state(tppd, name))
+    return now
 
 
 def _same_file(a: State, b: State) -> bool:
