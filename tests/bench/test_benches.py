@@ -22,6 +22,7 @@ BENCHES = {
     "http": ["0.3"],
     "memory": [],
     "pool": ["100"],
+    "ports": ["10", "4"],
     "recovery": ["--n", "1", "--only", "gateway,postgres"],
     "rest": ["20"],
     "soak": ["0.2", "4"],
