@@ -27,11 +27,13 @@ from gateway.routes import Route
 from gateway.state import AppState, app_state, user_of
 from schema import sandboxes
 from schema.rows import Place
-from terminalpp.types.errors import NotFound, from_json
+from terminalpp.types.errors import NotFound, TerminalError, from_json
 from terminalpp.types.ids import Ref
 from terminalpp.types.states import SandboxState
 
 START_WAIT_S = 60.0
+AGAIN_S = 0.1
+HOLDS = ("pause", "resume")
 ARCHIVES = ("application/x-tar", "application/gzip", "application/zstd")
 BYTES = {"schema": {"type": "string", "format": "binary"}}  # in the document
 
@@ -65,24 +67,19 @@ async def shown(gateway: AppState, sandbox_id: str, status: int = 200) -> Respon
     return Json(told(row), status, headers)
 
 
-async def _settled(gateway: AppState, sandbox_id: str) -> None:
-    """Returns when the sandbox has stopped starting, or after START_WAIT_S, or when we must stop."""
-    deadline, pause = time.monotonic() + START_WAIT_S, 0.02
-    while time.monotonic() < deadline and not gateway.draining.is_set():
-        row = await sandboxes.get(gateway.database, sandbox_id)
-        if row.status in ("running", "error"):
-            return
-        await asyncio.sleep(pause)
-        pause = min(0.25, pause * 1.5)
-
-
 async def _at_rest(gateway: AppState, sandbox_id: str) -> dict[str, Any]:
     """What `status` answers once nothing is under way, or after START_WAIT_S, or when we must stop.
 
     The entity is asked: the row says `running` while the stop of a restart is under way."""
     deadline, now = time.monotonic() + START_WAIT_S, dict[str, Any]()
     while time.monotonic() < deadline and not gateway.draining.is_set():
-        now = await gateway.runtime.call(Ref("sandbox", sandbox_id), "settled", {"timeout_ms": 1000})
+        try:
+            now = await gateway.runtime.call(Ref("sandbox", sandbox_id), "settled", {"timeout_ms": 1000})
+        except TerminalError as error:
+            if not error.retryable:
+                raise
+            await asyncio.sleep(AGAIN_S)  # its cell died, say: another one goes on with it
+            continue
         if now["at_rest"]:
             break
     return now
@@ -104,7 +101,7 @@ async def create(request: Request, body: SandboxCreate, wait: Wait = False) -> R
         ref = Ref("sandbox", id)
         await gateway.runtime.send(ref, "create", payload, message_id=f"{id}:create")
         if wait:
-            await _settled(gateway, id)
+            await _at_rest(gateway, id)
         return await shown(gateway, id, 201)
 
     return await once(request, work)
@@ -148,42 +145,20 @@ router.add_api_route(
 @router.post("/{sandbox_id}/start", operation_id="startSandbox", response_model=responses.Sandbox)
 async def start(request: Request, sandbox_id: UUID, wait: Wait = False) -> Response:
     """Starts it if it is stopped or has failed."""
-    gateway, id = app_state(request), await owned(request, sandbox_id)
-
-    async def work() -> Response:
-        await gateway.runtime.send(Ref("sandbox", id), "start", {}, message_id=id_for(request, "start"))
-        if wait:
-            await _settled(gateway, id)
-        return await shown(gateway, id)
-
-    return await once(request, work)
+    return await _turn(request, sandbox_id, "start", wait=wait)
 
 
 @router.post("/{sandbox_id}/stop", operation_id="stopSandbox", response_model=responses.Sandbox)
 async def stop(request: Request, sandbox_id: UUID) -> Response:
     """Ends every process in it; its files stay. Running commands are recorded as failed, reason `lost`."""
-    gateway, id = app_state(request), await owned(request, sandbox_id)
-
-    async def work() -> Response:
-        await gateway.runtime.send(Ref("sandbox", id), "stop", {}, message_id=id_for(request, "stop"))
-        return await shown(gateway, id)
-
-    return await once(request, work)
+    return await _turn(request, sandbox_id, "stop", wait=False)
 
 
 @router.post("/{sandbox_id}/restart", operation_id="restartSandbox", response_model=responses.Sandbox)
 async def restart(request: Request, sandbox_id: UUID, wait: Wait = False) -> Response:
     """Ends every process in it and starts it again; its files stay. Running commands are recorded as killed.
     One that does not run is started."""
-    gateway, id = app_state(request), await owned(request, sandbox_id)
-
-    async def work() -> Response:
-        await gateway.runtime.send(Ref("sandbox", id), "restart", {}, message_id=id_for(request, "restart"))
-        if wait:
-            await _at_rest(gateway, id)
-        return await shown(gateway, id)
-
-    return await once(request, work)
+    return await _turn(request, sandbox_id, "restart", wait=wait)
 
 
 @router.post("/{sandbox_id}/pause", operation_id="pauseSandbox", response_model=responses.Sandbox)
@@ -191,22 +166,23 @@ async def pause(request: Request, sandbox_id: UUID) -> Response:
     """Freezes every process in it and answers once they stand still. Until it is resumed, commands, files and
     terminals in it are refused with `sandbox-paused`. Time limits of commands go on meanwhile. A conflict
     says why this machine cannot."""
-    return await _hold(request, str(sandbox_id), "pause")
+    return await _turn(request, sandbox_id, "pause", wait=True)
 
 
 @router.post("/{sandbox_id}/resume", operation_id="resumeSandbox", response_model=responses.Sandbox)
 async def resume(request: Request, sandbox_id: UUID) -> Response:
     """Lets its processes go on; nothing happens to one that is not paused."""
-    return await _hold(request, str(sandbox_id), "resume")
+    return await _turn(request, sandbox_id, "resume", wait=True)
 
 
-async def _hold(request: Request, sandbox_id: str, verb: str) -> Response:
-    gateway, id = app_state(request), await owned(request, UUID(sandbox_id))
+async def _turn(request: Request, sandbox_id: UUID, verb: str, *, wait: bool) -> Response:
+    """Once per key. Raises why a pause or its end could not be."""
+    gateway, id = app_state(request), await owned(request, sandbox_id)
 
     async def work() -> Response:
         await gateway.runtime.send(Ref("sandbox", id), verb, {}, message_id=id_for(request, verb))
-        now = await _at_rest(gateway, id)
-        if now.get("status") == "running" and now["error"]:
+        now = await _at_rest(gateway, id) if wait else {}
+        if verb in HOLDS and now.get("status") == "running" and now["error"]:
             raise from_json(now["error"])
         return await shown(gateway, id)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Awaitable, Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,27 +35,13 @@ class Interruptions(Entity):
 
     run_dir: str
     commands: CommandRunner
+    core: core.Sandbox
     _changed: asyncio.Event
-
-    @property
-    def core(self) -> core.Sandbox:
-        """The state, as the rules see it."""
-        raise NotImplementedError
-
-    def _exists(self, saved: dict[str, Any]) -> None:
-        raise NotImplementedError
-
-    async def _step(self, turn: Turn, op: core.Op) -> core.Applied | None:
-        raise NotImplementedError
-
-    async def _apply(self, op: core.Op) -> None:
-        raise NotImplementedError
-
-    async def _adopt(self) -> None:
-        raise NotImplementedError
-
-    async def _node(self, method: str, payload: dict[str, Any], timeout_s: float) -> Any:
-        raise NotImplementedError
+    _exists: Callable[[dict[str, Any]], None]
+    _step: Callable[[Turn, core.Op], Awaitable[core.Applied | None]]
+    _apply: Callable[[core.Op], Awaitable[None]]
+    _adopt: Callable[[], Awaitable[None]]
+    _node: Callable[[str, dict[str, Any], float], Awaitable[Any]]
 
     # ---- durable --------------------------------------------------------------------------------
 

@@ -49,16 +49,15 @@ def network(
     one_of(wanted, "network", *NETWORKS)
 
     async def work(screen: Screen) -> Exit:
-        from terminalpp.cli.id_prefix import chosen
+        from terminalpp.cli.processes import _sandbox
         from terminalpp.cli.session import connected
 
         async with connected() as client:
-            rows = await client.sandboxes(1000)
-            row = chosen(rows, id, "a sandbox", "`./tpp sandbox ls` lists them.")
-            now = await client.network(row["id"])
+            sandbox = await _sandbox(client, id)
+            now = await client.network(sandbox)
             given = _changed(now, allow or [], allow_private or [], remove or [])
             if wanted is not None or given:
-                now = await client.set_network(row["id"], wanted, **given)
+                now = await client.set_network(sandbox, wanted, **given)
         return _told(screen, now, json)
 
     finish(work, json)
